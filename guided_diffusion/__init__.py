@@ -1,0 +1,1 @@
+"""The mathematics: U-Net, Gaussian diffusion, attention masks, refinement, sampling and training."""

@@ -1,0 +1,28 @@
+"""The one exception that stands for a mistake of the user's, not of the programme's."""
+
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """Something the user can mend: one clear sentence saying what, where, got, expected and what to do.
+
+    Several problems found together are listed in one error, a line each.
+    """
+
+    @classmethod
+    def from_problems(cls, title: str, problems: list[str]) -> "UserError":
+        """One error listing all `problems` (at least one) under `title`."""
+        if len(problems) == 1:
+            return cls(problems[0])
+        return cls("\n".join([f"{title} ({len(problems)} problems):", *(f"  - {p}" for p in problems)]))
+
+
+def run_main(main: Callable[[list[str]], None], argv: list[str] | None = None) -> int:
+    """Run `main(argv)`; returns the exit code: 0, or 2 with one message on stderr after a UserError."""
+    try:
+        main(sys.argv[1:] if argv is None else argv)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
