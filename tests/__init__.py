@@ -1,0 +1,1 @@
+"""A package, so that `tests.golden` cannot be shadowed by another distribution's top-level `tests`."""
