@@ -1,4 +1,4 @@
-"""Access to the golden numbers in `tests/golden/` (see the README there) and the rules they were made with."""
+"""Access to the golden numbers in `tests/golden/` (see the README there) and the rules that made them."""
 
 import json
 import math

@@ -1,0 +1,176 @@
+"""Integer lists made before the sampling loop: which index of the respaced chain is visited when.
+
+Throughout, T is `ddpm_num_steps`, the length of the respaced chain, and N is `num_inference_steps`. A list
+holds indices of that chain in the order the sampler visits them: a smaller index follows by denoising, a
+larger one by adding noise again.
+"""
+
+import math
+
+import numpy as np
+
+SCHEDULE_TYPES = ("linear", "quad")
+FILTER_TYPES = ("none", "firstp-P", "lastp-P", "firstn-K", "lastn-K")
+
+
+def sampling_timesteps(
+    *,
+    num_inference_steps: int = 250,
+    ddpm_num_steps: int = 250,
+    schedule_type: str = "linear",
+    jump_length: int = 10,
+    jump_n_sample: int = 3,
+    use_timetravel: bool = True,
+    time_travel_filter_type: str = "none",
+    start_step: int | None = 30,
+) -> list[int]:
+    """The list the sampler walks; arguments and defaults are the configuration's.
+
+    `schedule_type` speaks only without time travel, the jump parameters only with it. Never empty; starts at
+    or below `start_step` and ends at 0. Raises ValueError for numbers out of range and unknown names.
+    """
+    if use_timetravel:
+        return time_travel_timesteps(
+            num_inference_steps,
+            ddpm_num_steps,
+            jump_length,
+            jump_n_sample,
+            time_travel_filter_type,
+            start_step,
+        )
+    return plain_timesteps(num_inference_steps, ddpm_num_steps, schedule_type, start_step)
+
+
+def plain_timesteps(
+    num_inference_steps: int,
+    ddpm_num_steps: int,
+    schedule_type: str = "linear",
+    start_step: int | None = None,
+) -> list[int]:
+    """Strictly descending indices down to 0, from the first one not above `start_step` (null: from the top).
+
+    "linear": round(i T/N) for i < N. "quad": i -> trunc(u_i^2), u evenly spaced from 0 to sqrt(0.8 T),
+    duplicates removed (Song et al. 2021, appendix D.2). Raises ValueError for numbers out of range and for an
+    unknown schedule type.
+    """
+    _check_counts(num_inference_steps, ddpm_num_steps, start_step)
+    if schedule_type == "linear":
+        steps = [round(i * ddpm_num_steps / num_inference_steps) for i in range(num_inference_steps)]
+    elif schedule_type == "quad":
+        roots = np.linspace(0, np.sqrt(ddpm_num_steps * 0.8), num_inference_steps)
+        steps = (roots**2).astype(int).tolist()
+    else:
+        raise ValueError(f"schedule_type: got {schedule_type!r}, expected one of {', '.join(SCHEDULE_TYPES)}")
+    first = ddpm_num_steps if start_step is None else start_step
+    return sorted({step for step in steps if step <= first}, reverse=True)
+
+
+def time_travel_timesteps(
+    num_inference_steps: int,
+    ddpm_num_steps: int,
+    jump_length: int,
+    jump_n_sample: int,
+    time_travel_filter_type: str = "none",
+    start_step: int | None = None,
+) -> list[int]:
+    """Indices of a walk down to 0 that climbs back `jump_length` steps now and then (Lugmayr et al. 2022).
+
+    The walk counts down from floor(start_step N/T), at most N (null: N); at every multiple j of `jump_length`
+    below that start minus `jump_length` it climbs and comes back `jump_n_sample` - 1 times, unless the filter
+    drops j. Counts are multiplied by T//N to become indices.
+
+    Raises ValueError for numbers out of range, an unknown filter, or a `start_step` that leaves no step.
+    """
+    _check_counts(num_inference_steps, ddpm_num_steps, start_step)
+    if jump_length < 1 or jump_n_sample < 1:
+        raise ValueError(
+            f"jump_length and jump_n_sample: got {jump_length} and {jump_n_sample}, expected at least 1 each"
+        )
+    start = num_inference_steps
+    if start_step is not None:
+        start = min(start_step * num_inference_steps // ddpm_num_steps, num_inference_steps)
+    if start < 1:
+        least = -(-ddpm_num_steps // num_inference_steps)
+        raise ValueError(
+            f"start_step: got {start_step}, expected at least {least} with time travel over "
+            f"{num_inference_steps} of {ddpm_num_steps} steps"
+        )
+    lowest, highest = _kept_jumps(time_travel_filter_type, ddpm_num_steps)
+    jumps = range(0, start - jump_length, jump_length)
+    rises = {j: jump_n_sample - 1 for j in jumps if lowest <= j <= highest}
+    stride = ddpm_num_steps // num_inference_steps
+    return [stride * count for count in _walk(start, jump_length, rises)]
+
+
+def _walk(start: int, jump_length: int, rises: dict[int, int]) -> list[int]:
+    """Counts visited from `start` - 1 down to 0; `rises[j]` says how often the walk climbs back from j."""
+    left = dict(rises)
+    walk, t = [], start
+    while t > 0:
+        t -= 1
+        walk.append(t)
+        if left.get(t, 0) > 0:
+            left[t] -= 1
+            walk += range(t + 1, t + jump_length + 1)
+            t += jump_length
+    return walk
+
+
+def _kept_jumps(filter_type: str, ddpm_num_steps: int) -> tuple[int, int]:
+    """Lowest and highest count whose jumps are kept: "first" filters keep the noisy end, "last" the clean."""
+    if filter_type == "none":
+        return 0, ddpm_num_steps
+    kind, _, number = filter_type.partition("-")
+    if kind not in ("firstp", "lastp", "firstn", "lastn") or not number.isdecimal():
+        raise ValueError(
+            f"time_travel_filter_type: got {filter_type!r}, expected one of {', '.join(FILTER_TYPES)} "
+            "(P a percentage, K a number of steps, both whole)"
+        )
+    amount = int(number)
+    if kind.endswith("p") and amount > 100:
+        raise ValueError(
+            f"time_travel_filter_type: got {filter_type!r}, expected a percentage of at most 100"
+        )
+    if kind.startswith("first"):
+        dropped = ddpm_num_steps * (100 - amount) / 100 if kind == "firstp" else ddpm_num_steps - amount
+        return math.ceil(dropped), ddpm_num_steps
+    return 0, ddpm_num_steps * amount // 100 if kind == "lastp" else amount
+
+
+def noising_index(start_step: int | None, ddpm_num_steps: int) -> int:
+    """Index at which the clean image is noised before the walk: min(start_step, T-1), null: T-1."""
+    last = ddpm_num_steps - 1
+    return last if start_step is None else min(start_step, last)
+
+
+def gradient_steps(length: int, start: int, end: int, stop: int) -> list[int]:
+    """Number of gradient steps per index t, `length` of them.
+
+    Zero for t < `stop`, then a linear ramp from `start` to `end` over the rest, rounded half to even. Raises
+    ValueError for negative numbers.
+    """
+    if min(length, start, end, stop) < 0:
+        raise ValueError(
+            "gradient steps: expected length, start, end and stop not below 0, "
+            f"got {length}, {start}, {end} and {stop}"
+        )
+    ramp = np.linspace(start, end, max(length - stop, 0))
+    return [0] * min(stop, length) + [int(count) for count in np.rint(ramp)]
+
+
+def check_chain_length(ddpm_num_steps: int, chain_length: int) -> None:
+    """Raises ValueError unless the schedule's T is the number of steps the respaced chain really has."""
+    if ddpm_num_steps != chain_length:
+        raise ValueError(
+            f"ddpm_num_steps: got {ddpm_num_steps}, but the respaced diffusion chain has {chain_length}; "
+            "set ddpm_num_steps and timestep_respacing to the same number of steps"
+        )
+
+
+def _check_counts(num_inference_steps: int, ddpm_num_steps: int, start_step: int | None) -> None:
+    if not 1 <= num_inference_steps <= ddpm_num_steps:
+        raise ValueError(
+            f"num_inference_steps: got {num_inference_steps}, expected 1 to ddpm_num_steps ({ddpm_num_steps})"
+        )
+    if start_step is not None and start_step < 0:
+        raise ValueError(f"start_step: got {start_step}, expected null or a number not below 0")
