@@ -1,0 +1,459 @@
+"""The only reader of YAML: configuration file + command line -> one frozen, checked config object.
+
+`python -m utils.config > docs/configuration.md` writes the reference of all keys.
+"""
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from utils.config_schema import (
+    AttentionConfig,
+    AugmentConfig,
+    DdimConfig,
+    DiffusionConfig,
+    GenerationConfig,
+    GradientStepsConfig,
+    NetworkConfig,
+    OptimizeConfig,
+    ScheduleConfig,
+    Section,
+    TrainingConfig,
+)
+from utils.errors import UserError
+
+__all__ = [
+    "AttentionConfig",
+    "AugmentConfig",
+    "DdimConfig",
+    "DiffusionConfig",
+    "GenerationConfig",
+    "GradientStepsConfig",
+    "NetworkConfig",
+    "OptimizeConfig",
+    "ScheduleConfig",
+    "TrainingConfig",
+    "config_reference",
+    "differences",
+    "load_generation_config",
+    "load_training_config",
+    "resolved_yaml",
+    "settings_fingerprint",
+]
+
+Config = TypeVar("Config", GenerationConfig, TrainingConfig)
+
+# Groups whose keys stand at the top level of the file
+HOISTED = ("network", "diffusion")
+
+# Keys of published files that nothing reads (patterns)
+IGNORED: dict[type[Section], tuple[str, ...]] = {
+    GenerationConfig: (
+        *(
+            "algorithm",
+            "n_jobs",
+            "print_estimated_vars",
+            "inpa_inj_sched_prev",
+            "inpa_inj_sched_prev_cumnoise",
+        ),
+        *("use_git", "gd_mask_radius", "max_iter", "gt_path", "repaint", "classifier_*", "lr_kernel_n_std"),
+        *("num_samples", "use_ddim", "respace_interpolate", "schedule_sampler"),
+        *("optimize_xt.num_iteration_optimize_xt", "crop.classifier_*"),
+    ),
+    TrainingConfig: (
+        *("fp16_scale_growth", "classifier_*", "lr_kernel_n_std", "num_samples", "show_progress"),
+        "respace_interpolate",
+    ),
+}
+
+# Settings that do not change a picture (device and batch size move it by rounding at most)
+NOT_IN_THE_PICTURE = (
+    *("outdir", "n_samples", "n_iter", "batch_size", "cuda", "device", "overwrite", "dry_run", "debug"),
+    *("visualize", "generate_gif", "show_progress", "use_checkpoint", "crop.use_checkpoint"),
+    *("use_fp16", "crop.use_fp16"),  # `precision` holds what they decide
+)
+
+
+# Reading
+
+
+def load_generation_config(path: str | Path, overrides: Sequence[str] = ()) -> GenerationConfig:
+    """Read a generation file, apply `key=value` overrides (dotted keys, YAML values), check everything.
+
+    Raises UserError listing every problem with file, key, got and expected.
+    """
+    return _load(GenerationConfig, path, overrides)
+
+
+def load_training_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainingConfig:
+    """Read a training file, apply `key=value` overrides (dotted keys, YAML values), check everything.
+
+    Raises UserError listing every problem with file, key, got and expected.
+    """
+    return _load(TrainingConfig, path, overrides)
+
+
+@dataclass
+class _Findings:
+    """What reading a file turns up on the way: `where` names the source of a key (file or command line)."""
+
+    schema: type[Section]
+    where: Callable[[str], str]
+    problems: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+
+    def add(self, key: str, sentence: str) -> None:
+        self.problems.append(f"{self.where(key)}: {key}: {sentence}")
+
+
+def _load(schema: type[Config], path: str | Path, overrides: Sequence[str]) -> Config:
+    raw = _read_yaml(Path(path))
+    overridden = [_apply_override(raw, text) for text in overrides]
+
+    def where(key: str) -> str:
+        return "command line" if any(f"{key}.".startswith(f"{name}.") for name in overridden) else str(path)
+
+    findings = _Findings(schema, where)
+    values = _group(raw, findings)
+    config = None
+    try:
+        config = schema.model_validate({**values, "ignored_keys": tuple(findings.ignored)})
+    except ValidationError as error:
+        _describe(error, values, findings)
+    if findings.problems or config is None:
+        raise UserError.from_problems(f"{path} cannot be used", findings.problems)
+    return config
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, which also refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.value in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"key {key_node.value!r} is given twice", problem_mark=key_node.start_mark
+                )
+            if isinstance(key_node, yaml.ScalarNode):
+                seen.add(key_node.value)
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(path: Path) -> dict[Any, Any]:
+    if not path.is_file():
+        raise UserError(
+            f"{path}: no such configuration file; see confs/ for those that come with the project"
+        )
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise UserError(f"{path}: not valid YAML{place}: {error.problem}") from error
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as YAML text: {error}") from error
+    if raw is None:
+        raise UserError(f"{path}: the file is empty; expected lines of `key: value`")
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: got a {type(raw).__name__}, expected lines of `key: value`")
+    return raw
+
+
+def _apply_override(raw: dict[Any, Any], text: str) -> str:
+    """Put `key=value` into `raw`; returns the key in its full spelling."""
+    name, equals, value_text = text.partition("=")
+    keys = [part.strip() for part in name.split(".")]
+    if not equals or not all(keys):
+        raise UserError(
+            f"command line: got {text!r}, expected key=value (as in seed=1 or ddim.start_step=60)"
+        )
+    try:
+        value = yaml.load(value_text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise UserError(f"command line: {name}: {value_text!r} is not a YAML value") from error
+    # Both spellings of a schedule key may be in the file: the command line replaces either
+    if keys[0] == "ddim" and keys[-1] in ScheduleConfig.model_fields and isinstance(raw.get("ddim"), dict):
+        raw["ddim"].pop(keys[-1], None)
+        keys = ["ddim", "schedule_params", keys[-1]]
+    target = raw
+    for depth, key in enumerate(keys[:-1]):
+        if target.get(key) is None:
+            target[key] = {}
+        target = target[key]
+        if not isinstance(target, dict):
+            parent = ".".join(keys[: depth + 1])
+            raise UserError(f"command line: {name}: {parent} is a single value ({target!r}), not a group")
+    target[keys[-1]] = value
+    return ".".join(keys)
+
+
+# Grouping: the flat file -> the nested shape of the schema
+
+
+def _group(raw: Mapping[Any, Any], findings: _Findings) -> dict[str, Any]:
+    raw = dict(raw)
+    if raw.get("precision", "") is None:  # null = follow use_fp16, as when it is absent
+        del raw["precision"]
+    if findings.schema is GenerationConfig:
+        if str(raw.get("respace_interpolate", False)).lower() == "true":
+            findings.add(
+                "respace_interpolate", "got true, expected false (interpolated chains do not exist here)"
+            )
+        if isinstance(raw.get("ddim"), Mapping):
+            raw["ddim"] = _gather_schedule(raw["ddim"], findings)
+    values: dict[str, Any] = {name: {} for name in HOISTED}
+    own = {}
+    for key, value in raw.items():
+        for name in HOISTED:
+            if key in _section_of(findings.schema.model_fields[name]).model_fields:
+                values[name][key] = value
+                break
+        else:
+            own[key] = value
+    return {**values, **_known_keys(own, findings.schema, "", findings)}
+
+
+def _gather_schedule(ddim: Mapping[Any, Any], findings: _Findings) -> dict[Any, Any]:
+    """Move schedule keys given directly under `ddim` into `ddim.schedule_params`."""
+    nested = ddim.get("schedule_params")
+    if nested is not None and not isinstance(nested, Mapping):
+        return dict(ddim)
+    direct = {key: value for key, value in ddim.items() if key in ScheduleConfig.model_fields}
+    nested = dict(nested or {})
+    for key, value in direct.items():
+        if key in nested and str(nested[key]) != str(value):
+            findings.add(
+                f"ddim.{key}",
+                f"got {_show(value)} here and {_show(nested[key])} in ddim.schedule_params.{key}, "
+                "expected one value (remove either)",
+            )
+    rest = {key: value for key, value in ddim.items() if key not in direct}
+    return {**rest, "schedule_params": {**nested, **direct}}
+
+
+def _known_keys(
+    raw: Mapping[Any, Any], model: type[Section], prefix: str, findings: _Findings
+) -> dict[str, Any]:
+    """The keys of `raw` that `model` has; the others are noted as ignored or as problems."""
+    kept = {}
+    hidden = (*HOISTED, "ignored_keys") if not prefix else ()
+    for key, value in raw.items():
+        name = f"{prefix}{key}"
+        if key in model.model_fields and key not in hidden:
+            section = _section_of(model.model_fields[key])
+            if section is None:
+                kept[key] = value
+            elif isinstance(value, Mapping):
+                kept[key] = _known_keys(value, section, f"{name}.", findings)
+            elif value is not None:
+                findings.add(name, f"got {_show(value)}, expected a group of keys")
+        elif any(fnmatch(name, pattern) for pattern in IGNORED[findings.schema]):
+            findings.ignored.append(name)
+        else:
+            findings.add(name, f"unknown key{_suggestion(name, findings.schema)}")
+    return kept
+
+
+def _suggestion(name: str, schema: type[Section]) -> str:
+    """The nearest valid name: the same key elsewhere, a near one in the same group, a near one anywhere."""
+    names = [key for key, _, _ in _fields(schema)]
+    leaf, group = name.rpartition(".")[2], name.rpartition(".")[0]
+    same_key = [key for key in names if key.rpartition(".")[2] == leaf]
+    same_group = {key.rpartition(".")[2]: key for key in names if key.rpartition(".")[0] == group}
+    anywhere = {key.rpartition(".")[2]: key for key in reversed(names)}
+    found = same_key[:1]
+    for choices in (same_group, anywhere):
+        found = found or [choices[near] for near in difflib.get_close_matches(leaf, choices, n=1)]
+    return f"; did you mean {found[0]}?" if found else "; docs/configuration.md lists the valid ones"
+
+
+# Describing what pydantic refuses
+
+
+def _describe(error: ValidationError, values: Mapping[str, Any], findings: _Findings) -> None:
+    """One problem per refused key, or per line of a check across keys."""
+    done = set()
+    for item in error.errors():
+        if item["type"] == "default_factory_not_called":
+            continue
+        keys, info = _locate(findings.schema, item["loc"])
+        if info is None:
+            for line in str(item["ctx"]["error"]).splitlines():
+                key, _, sentence = line.partition(": ")
+                findings.add(_spell((*keys, key)), sentence)
+        elif keys not in done:
+            done.add(keys)
+            got: Any = values
+            for key in keys:
+                got = got[key]
+            findings.add(_spell(keys), f"got {_show(got)}, expected {_expected(info)}")
+
+
+def _locate(schema: type[Section], loc: Sequence[Any]) -> tuple[tuple[str, ...], dict[str, Any] | None]:
+    """The key path of a pydantic location, and the JSON schema of that key (None: a whole group)."""
+    model, keys = schema, []
+    for part in loc:
+        keys.append(part)
+        section = _section_of(model.model_fields[part])
+        if section is None:
+            return tuple(keys), _properties(model)[part]
+        model = section
+    return tuple(keys), None
+
+
+def _spell(keys: Sequence[str]) -> str:
+    return ".".join(key for depth, key in enumerate(keys) if depth or key not in HOISTED)
+
+
+def _section_of(info: FieldInfo) -> type[Section] | None:
+    kind = info.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, Section) else None
+
+
+@cache
+def _properties(model: type[Section]) -> dict[str, Any]:
+    return model.model_json_schema()["properties"]
+
+
+def _show(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return repr(value)
+
+
+def _expected(info: Mapping[str, Any]) -> str:
+    """Type and range of a key in words, from its JSON schema."""
+    if "expected" in info:
+        return info["expected"]
+    if "anyOf" in info:
+        return " or ".join(_expected(choice) for choice in info["anyOf"])
+    if "const" in info:
+        return str(info["const"])
+    if "enum" in info:
+        return " or ".join(str(choice) for choice in info["enum"])
+    if info["type"] == "array":
+        kind, _, limits = _expected(info["items"]).partition("number")
+        return f"list of {kind}numbers{limits}"
+    words = {"integer": "whole number", "number": "number", "boolean": "true or false", "null": "null"}
+    signs = (("minimum", ">="), ("ge", ">="), ("exclusiveMinimum", ">"), ("gt", ">"))
+    signs += (("maximum", "<="), ("le", "<="), ("exclusiveMaximum", "<"), ("lt", "<"))
+    limits = [f"{sign} {info[name]:g}" for name, sign in signs if name in info]
+    return " ".join([words.get(info["type"], "text"), " and ".join(limits)]).strip()
+
+
+# Writing
+
+
+def resolved_yaml(cfg: GenerationConfig | TrainingConfig) -> str:
+    """All settings as YAML in the shape of the files; loads back to an equal config, less `ignored_keys`."""
+    return yaml.dump(_flat_shape(cfg), Dumper=_Dumper, sort_keys=False, default_flow_style=False, width=110)
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's safe dumper with lists on one line."""
+
+    def represent_list(self, data: list[Any]) -> yaml.Node:
+        return self.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
+
+
+_Dumper.add_representer(list, _Dumper.represent_list)
+
+
+def _flat_shape(cfg: GenerationConfig | TrainingConfig) -> dict[str, Any]:
+    values = cfg.model_dump(mode="json", exclude={"ignored_keys"})
+    hoisted = {key: value for name in HOISTED for key, value in values.pop(name).items()}
+    crop = {"crop": values.pop("crop")} if "crop" in values else {}
+    return {**values, **hoisted, **crop}
+
+
+def settings_fingerprint(cfg: GenerationConfig) -> dict[str, Any]:
+    """The settings that decide how a picture looks: {dotted key: JSON value}.
+
+    Left out are those that say where, how many, on what device and with how much talk.
+    """
+    flat = dict(_flatten(_flat_shape(cfg)))
+    return {key: value for key, value in flat.items() if key not in NOT_IN_THE_PICTURE}
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """One line `key: value in a, value in b` per key whose value differs or that one of the two lacks."""
+    lines = []
+    for key in dict.fromkeys([*a, *b]):
+        if key not in a or key not in b or a[key] != b[key]:
+            values = [_show(side[key]) if key in side else "nothing" for side in (a, b)]
+            lines.append(f"{key}: {values[0]} against {values[1]}")
+    return lines
+
+
+# The reference of all keys
+
+
+def _fields(schema: type[Section], prefix: str = "") -> Iterator[tuple[str, type[Section], str]]:
+    """(dotted key as in the file, section that holds it, field name) of every key of a schema."""
+    for name, info in schema.model_fields.items():
+        section = _section_of(info)
+        if section is not None:
+            hoisted = not prefix and name in HOISTED
+            yield from _fields(section, prefix if hoisted else f"{prefix}{name}.")
+        elif name != "ignored_keys":
+            yield f"{prefix}{name}", schema, name
+
+
+def config_reference() -> str:
+    """Markdown tables of all keys: type and range, default, meaning."""
+    parts = [_REFERENCE_HEAD]
+    for title, cfg in (
+        ("Generation (`sample_generation.py`)", GenerationConfig()),
+        ("Training (`train.py`)", TrainingConfig()),
+    ):
+        defaults = dict(_flatten(_flat_shape(cfg)))
+        rows = []
+        own_keys_first = sorted(
+            _fields(type(cfg)), key=lambda row: row[1] in (NetworkConfig, DiffusionConfig)
+        )
+        for key, section, name in own_keys_first:
+            info = _properties(section)[name]
+            default = info.get("default_text") or f"`{_default_text(defaults[key])}`"
+            rows.append(f"| `{key}` | {_expected(info)} | {default} | {info['description']} |")
+        ignored = ", ".join(f"`{key}`" for key in IGNORED[type(cfg)])
+        parts += [f"## {title}", "\n".join([_TABLE_HEAD, *rows]), f"Accepted and ignored: {ignored}."]
+    return "\n\n".join(parts) + "\n"
+
+
+def _default_text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(f"{part:g}" for part in value)
+    return str(value) if isinstance(value, str) and value else ("''" if value == "" else _show(value))
+
+
+_TABLE_HEAD = "| Key | Type and range | Default | Meaning |\n|---|---|---|---|"
+_REFERENCE_HEAD = """# Configuration keys
+
+Written by `python -m utils.config > docs/configuration.md`; edit `utils/config_schema.py` instead.
+
+Any key can be set on the command line as `key=value`, with dots for groups (`ddim.start_step=60`).
+Lists may be YAML lists or strings (`'16, 8'`), numbers may be strings (`'1e-4'`). Keys of a group are written
+below its name, as in `confs/pcb_gen.yml`; the schedule keys may also stand directly under `ddim`. An unknown
+key stops the run. `crop` holds the defect prior's network, the network keys at the top level are the
+defect-free model's."""
+
+
+if __name__ == "__main__":
+    print(config_reference(), end="")
