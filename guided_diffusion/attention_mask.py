@@ -23,7 +23,7 @@ EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 class AttentionConfig:
     """Parameters of the attention, named as in the configuration, with the published defaults.
 
-    `radial_decay` and `center_region_ratio` are shares of the way from the centre to a corner, `blur_sigma` is
+    `radial_decay` and `center_region_ratio` are shares of the way from centre to corner, `blur_sigma` is
     in pixels, `min_area_ratio` a share of the window's pixels. Raises ValueError for a value out of range.
     """
 
