@@ -119,7 +119,7 @@ def test_candidate_sites_keep_the_margin_and_lie_where_the_class_makes_sense():
 
 
 def test_larger_scale_widens_the_traces():
-    assert min(t.width for t in draw_board(2, 256, 256, scale=2.0).traces) >= 13.0
+    assert min(t.width for t in draw_board(2, 256, 256, scale=2.0).traces) >= 14.0
 
 
 def test_yolo_line_is_normalised():

@@ -208,14 +208,15 @@ _DIRECTIONS = [(math.cos(k * math.pi / 4), math.sin(k * math.pi / 4)) for k in r
 def _route(rng: np.random.Generator, start: Point, heading: int, reach: float, scale: float) -> list[Point]:
     """A polyline from `start` along `heading` (eighths of a turn), bending by 45 degrees, `reach` px long."""
     points, travelled = [start], 0.0
-    turn = int(rng.choice([-1, 1]))
+    turn, swing = int(rng.choice([-1, 1])), 0
     while travelled < reach:
-        step = float(rng.uniform(24, 110)) * scale
-        step = min(step, max(reach - travelled, 14 * scale))
+        step = float(rng.uniform(28, 110)) * scale
+        step = min(step, max(reach - travelled, 26 * scale))
         dx, dy = _DIRECTIONS[heading % 8]
         points.append((points[-1][0] + dx * step, points[-1][1] + dy * step))
         travelled += step
-        heading += turn
+        turn = -turn if abs(swing + turn) > 2 else turn
+        heading, swing = heading + turn, swing + turn
         turn = -turn if rng.random() < 0.7 else turn
     return points
 
@@ -231,6 +232,13 @@ def _offset(points: Sequence[Point], distance: float) -> list[Point]:
     cosine = np.clip((before * after).sum(axis=1, keepdims=True), -0.9, 1.0)
     joint[1:-1] /= (1 + cosine)[1:-1]
     return [(float(x), float(y)) for x, y in array + distance * joint]
+
+
+def _unfolded(points: Sequence[Point], moved: Sequence[Point], least: float) -> bool:
+    """Whether every stretch of the offset polyline still runs forward, for `least` pixels or more."""
+    before, after = (np.diff(np.asarray(line, dtype=float), axis=0) for line in (points, moved))
+    forward = (before * after).sum(axis=1) / np.linalg.norm(before, axis=1)
+    return bool((forward >= least).all())
 
 
 def _terminal(rng: np.random.Generator, kind: str, at: Point, heading: Point, scale: float) -> Pad:
@@ -285,7 +293,7 @@ def _bundle(
             if pad is not None:
                 shapes.append(replace(pad, x=at[0], y=at[1]))
         inside = all(_on_board(canvas, shape, scale) for shape in shapes[1:])
-        inside = inside and math.dist(line[0], line[-1]) > 36 * scale
+        inside = inside and math.dist(line[0], line[-1]) > 36 * scale and _unfolded(base, line, 12 * scale)
         if inside and all(canvas.fits(shape, clearance) for shape in shapes):
             canvas.place(shapes)
             placed += 1
@@ -311,7 +319,7 @@ def _lay_out(rng: np.random.Generator, canvas: _Canvas, scale: float) -> None:
     holed = ["round", "round", "oval", "square"]
 
     def width() -> float:
-        return float(rng.uniform(6.5, 11.0)) * scale
+        return float(rng.uniform(7.0, 12.0)) * scale
 
     for _ in range(round(float(rng.uniform(3, 7)) * area)):
         first = str(rng.choice(holed))
@@ -422,7 +430,7 @@ def _silkscreen(rng: np.random.Generator, canvas: _Canvas, scale: float) -> np.n
 # Style
 
 _MASKS = {
-    "green": ((4, 52, 8), (8, 112, 24)),
+    "green": ((3, 47, 9), (8, 106, 20)),
     "blue": ((8, 26, 74), (18, 64, 142)),
     "red": ((86, 14, 18), (154, 36, 36)),
     "black": ((20, 22, 25), (68, 72, 76)),
@@ -434,7 +442,7 @@ def _style(rng: np.random.Generator) -> Style:
     laminate, copper = (np.array(colour, dtype=float) for colour in _MASKS[name])
     laminate = np.clip(laminate * rng.uniform(0.8, 1.2) + rng.uniform(-4, 4, size=3), 0, 255)
     copper = np.clip(copper * rng.uniform(0.9, 1.1) + rng.uniform(-5, 5, size=3), 0, 255)
-    tin = np.array((168.0, 150.0, 146.0)) + rng.uniform(-10, 10, size=3)
+    tin = np.array((158.0, 141.0, 133.0)) + rng.uniform(-10, 10, size=3)
     gold = np.array((196.0, 158.0, 84.0)) + rng.uniform(-10, 10, size=3)
     angle = float(rng.uniform(0, 2 * math.pi))
     falloff = rng.uniform(-0.09, 0.09, size=2)
@@ -459,7 +467,7 @@ def _style(rng: np.random.Generator) -> Style:
 def draw_board(seed: int, height: int = 256, width: int = 256, scale: float = 1.0) -> Board:
     """Draw a defect-free board; equal arguments give equal boards.
 
-    height and width are in pixels (at least 64); at scale 1 traces are 6 to 10 px wide, pads have radii of
+    height and width are in pixels (at least 64); at scale 1 traces are 7 to 12 px wide, pads have radii of
     8.5 to 12.5 px and clearances are 6.5 px or more, and all grow with `scale`. Raises ValueError.
     """
     if min(height, width) < 64 or scale <= 0:
@@ -506,6 +514,11 @@ def _blur(array: np.ndarray, sigma: float) -> np.ndarray:
     return ndimage.gaussian_filter(array, sigma, truncate=3.0, mode="nearest")
 
 
+def _etched(cover: np.ndarray, scale: float) -> np.ndarray:
+    """Coverage with the sharp corners rounded off, as etching leaves them."""
+    return np.clip((_blur(cover, 1.1 * scale) - 0.5) * 2.4 + 0.5, 0, 1)
+
+
 def _over(picture: np.ndarray, colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return picture + (colour - picture) * alpha[..., None]
 
@@ -519,15 +532,16 @@ def _metal(metal: np.ndarray, style: Style, scale: float, mottle: np.ndarray) ->
     steep = np.sqrt(1 + slope_x**2 + slope_y**2)
     toward = -(slope_x * style.light[0] + slope_y * style.light[1]) / steep
     flat = 1 / steep
-    shade = 0.52 + 0.42 * flat + 0.34 * toward + 0.07 * mottle
+    rim = np.clip(1 - depth * reach / (2.2 * scale), 0, 1)
+    shade = (0.5 + 0.44 * flat + 0.4 * toward + 0.08 * mottle) * (1 - 0.25 * rim)
     shine = np.clip(0.55 * toward + 0.83 * flat, 0, 1) ** 14
-    return np.array(style.metal, dtype=np.float32) * shade[..., None] + 62.0 * shine[..., None]
+    return np.array(style.metal, dtype=np.float32) * shade[..., None] + 74.0 * shine[..., None]
 
 
 def _surface(board: Board, rng: np.random.Generator) -> np.ndarray:
     """(H, W, 3) float32 board as a sharp, noiseless, evenly lit picture."""
     style, scale = board.style, board.scale
-    copper, drill = _coverage(board.copper), _coverage(board.drill)
+    copper, drill = _etched(_coverage(board.copper), scale), _coverage(board.drill)
     metal = np.minimum(_coverage(board.opening), copper)
     shape = copper.shape
     mottle = _blur(rng.standard_normal(shape, dtype=np.float32), 1.6) * 5
@@ -603,7 +617,7 @@ def _edges(board: Board) -> dict[str, np.ndarray]:
     labels, _ = ndimage.label(cover >= 0.5, structure=EIGHT_CONNECTED)
     copper = labels > 0
     crowded = _near(_coverage(board.opening) + _coverage(board.via), 6 * scale) | _near(
-        _coverage(board.silk), 5
+        _coverage(board.silk), 9 * scale
     )
     rows, columns = np.nonzero(copper & ~ndimage.binary_erosion(copper, border_value=1) & ~crowded)
     rows, columns = rows[::3], columns[::3]
@@ -629,9 +643,9 @@ def _edges(board: Board) -> dict[str, np.ndarray]:
 def _straight(
     copper: np.ndarray, x: np.ndarray, y: np.ndarray, nx: np.ndarray, ny: np.ndarray, scale: float
 ) -> np.ndarray:
-    """Which edge points have copper behind and laminate before them for 8 px to either side."""
+    """Which edge points have copper behind and laminate before them for 10 px to either side."""
     good = np.ones(len(x), dtype=bool)
-    for along in (-8.0, -4.0, 4.0, 8.0):
+    for along in (-10.0, -5.0, 5.0, 10.0):
         for out in (-2.5, 2.5):
             columns = np.rint(x + scale * (nx * out - ny * along)).astype(int).clip(0, copper.shape[1] - 1)
             rows = np.rint(y + scale * (ny * out + nx * along)).astype(int).clip(0, copper.shape[0] - 1)
@@ -658,7 +672,7 @@ def _edge_sites(board: Board, class_name: str, edges: dict[str, np.ndarray]) -> 
     if class_name == "mouse_bite":
         return _pick(edges, inner >= 7.5 * scale, -0.25 * np.minimum(inner, 16 * scale))
     if class_name == "open_circuit":
-        return _pick(edges, (inner >= 4 * scale) & (inner <= 13 * scale), 0.5 - inner / 2)
+        return _pick(edges, (inner >= 4 * scale) & (inner <= 14.5 * scale), 0.5 - inner / 2)
     if class_name == "spur":
         return _pick(edges, (outer >= 13 * scale) & (inner >= 4 * scale), np.full_like(outer, 5 * scale))
     linked = (
@@ -678,10 +692,10 @@ def _hole_sites(board: Board) -> list[_Site]:
 
 
 def _free_sites(board: Board) -> list[_Site]:
-    """Points of bare laminate, on a grid of 4 px, at least 10 px from copper and away from silkscreen."""
+    """Points of bare laminate, on a grid of 4 px, at least 11 px from copper and away from silkscreen."""
     free = ndimage.distance_transform_edt(_coverage(board.copper) < 0.5)
     silk = _near(_coverage(board.silk), 9 * board.scale)
-    rows, columns = np.nonzero((free[::4, ::4] >= 10 * board.scale) & ~silk[::4, ::4])
+    rows, columns = np.nonzero((free[::4, ::4] >= 11 * board.scale) & ~silk[::4, ::4])
     return [
         _Site(float(x), float(y), outer=float(free[y, x])) for x, y in zip(columns * 4, rows * 4, strict=True)
     ]
@@ -755,10 +769,10 @@ def _at_edge(site: _Site, shift: float) -> tuple[float, float]:
 def _mouse_bite(board: Board, site: _Site, rng: np.random.Generator) -> tuple[_Frame, np.ndarray]:
     scale = board.scale
     frame = _frame(board, site, *_at_edge(site, -0.25 * min(site.inner, 16 * scale) - 0.5))
-    depth = min(site.inner * float(rng.uniform(0.6, 0.75)), site.inner - 2.2 * scale)
+    depth = min(site.inner * float(rng.uniform(0.6, 0.75)), site.inner - 2.7 * scale)
     depth = min(depth, float(rng.uniform(6.5, 10)) * scale)
-    count = int(rng.integers(2, 4))
-    spread = float(rng.uniform(4.5, 7)) * scale
+    count = int(rng.choice([1, 2, 2, 3]))
+    spread = float(rng.uniform(3.5, 5)) * scale
     wave = _ragged(rng, frame.v, 0.5 * scale, scale)
     bite = np.zeros(frame.u.shape, dtype=bool)
     for index in range(count):
@@ -811,13 +825,13 @@ def _spurious_copper(board: Board, site: _Site, rng: np.random.Generator) -> tup
         centre = _ragged(rng, u, 0.4 * scale, scale) + (u / half) ** 2 * float(rng.uniform(-2, 2)) * scale
         wide = float(rng.uniform(3.0, 4.4)) * scale + _ragged(rng, u, 0.4 * scale, scale)
         return frame, np.hypot(np.maximum(np.abs(u) - half + wide, 0), v - centre) < wide
-    radius = min(float(rng.uniform(5.5, 10.5)) * scale, site.outer - 4 * scale)
+    radius = min(float(rng.uniform(6.5, 11)) * scale, site.outer - 3.6 * scale)
     theta = np.arctan2(v, u)
     wave = sum(
         float(rng.uniform(0.05, 0.16)) * np.sin(k * theta + float(rng.uniform(0, 2 * math.pi)))
         for k in (2, 3, 5)
     )
-    return frame, np.hypot(u, v * float(rng.uniform(1.0, 1.5))) < radius * (1 + wave)
+    return frame, np.hypot(u, v * float(rng.uniform(1.0, 1.35))) < radius * (1 + wave)
 
 
 def _missing_hole(board: Board, site: _Site, rng: np.random.Generator) -> tuple[_Frame, np.ndarray]:
@@ -1005,10 +1019,10 @@ def _mix(seed: int, stream: int, index: int) -> int:
 
 # Bundled sample: file name, height, width, board seed, and the classes to be asked for.
 _SAMPLE: tuple[tuple[str, int, int, int, tuple[str, ...]], ...] = (
-    ("board_1.png", 256, 256, 3, ("missing_hole",)),
-    ("board_2.png", 256, 256, 6, ("mouse_bite",)),
+    ("board_1.png", 256, 256, 19, ("missing_hole",)),
+    ("board_2.png", 256, 256, 0, ("mouse_bite",)),
     ("board_3.png", 256, 256, 9, ("open_circuit",)),
-    ("board_4.png", 256, 256, 8, ("spur",)),
+    ("board_4.png", 256, 256, 21, ("spur",)),
     ("board_5.png", 384, 512, 11, ("short", "spurious_copper")),
 )
 
