@@ -1,0 +1,73 @@
+"""Networks and diffusion chains from the plain values of a configuration."""
+
+from collections.abc import Sequence
+
+from guided_diffusion.gaussian_diffusion import GaussianDiffusion, beta_schedule
+from guided_diffusion.respace import kept_timesteps
+from guided_diffusion.unet import UNetModel
+
+
+def create_unet(
+    *,
+    image_size: int,
+    num_channels: int,
+    num_res_blocks: int,
+    channel_mult: Sequence[float],
+    attention_resolutions: Sequence[int],
+    num_heads: int,
+    num_head_channels: int,
+    num_heads_upsample: int,
+    class_cond: bool,
+    learn_sigma: bool,
+    use_scale_shift_norm: bool,
+    resblock_updown: bool,
+    use_new_attention_order: bool,
+    dropout: float,
+    use_checkpoint: bool,
+    num_classes: int | None = None,
+) -> UNetModel:
+    """The U-Net of a configuration; `attention_resolutions` are feature-map sizes at `image_size`.
+
+    Raises ValueError when `class_cond` comes without a number of classes.
+    """
+    if class_cond and not num_classes:
+        raise ValueError(f"a class-conditional network needs num_classes, got {num_classes}")
+    return UNetModel(
+        num_channels,
+        num_res_blocks,
+        channel_mult,
+        attention_factors=[image_size // r for r in attention_resolutions],
+        num_heads=num_heads,
+        num_head_channels=num_head_channels,
+        num_heads_upsample=num_heads_upsample,
+        num_classes=num_classes if class_cond else None,
+        learn_sigma=learn_sigma,
+        dropout=dropout,
+        use_scale_shift_norm=use_scale_shift_norm,
+        resblock_updown=resblock_updown,
+        use_new_attention_order=use_new_attention_order,
+        use_checkpoint=use_checkpoint,
+    )
+
+
+def create_diffusion(
+    *,
+    diffusion_steps: int = 1000,
+    noise_schedule: str = "linear",
+    timestep_respacing: str | int = "",
+    learn_sigma: bool = False,
+    predict_xstart: bool = False,
+    use_kl: bool = False,
+    rescale_timesteps: bool = False,
+    rescale_learned_sigmas: bool = False,
+) -> GaussianDiffusion:
+    """The respaced chain of a configuration. Raises ValueError for a schedule or respacing that is none."""
+    return GaussianDiffusion(
+        beta_schedule(noise_schedule, diffusion_steps),
+        kept_timesteps(diffusion_steps, timestep_respacing),
+        learn_sigma=learn_sigma,
+        predict_xstart=predict_xstart,
+        use_kl=use_kl,
+        rescale_timesteps=rescale_timesteps,
+        rescale_learned_sigmas=rescale_learned_sigmas,
+    )

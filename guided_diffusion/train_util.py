@@ -1,0 +1,331 @@
+"""The training loop: mixed precision, averaged weights, resume, logs and previews.
+
+Everything random in a step (data, t, noise, dropout) is drawn from streams seeded by (seed, step), so a run
+that was stopped and resumed takes the same steps as one that was not.
+"""
+
+import csv
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from guided_diffusion.gaussian_diffusion import GaussianDiffusion
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Numbers of one run; names and meanings are the training configuration's."""
+
+    lr: float = 1e-4
+    weight_decay: float = 0.0
+    warmup_steps: int = 0
+    lr_anneal_steps: int = 0
+    microbatch: int = -1
+    ema_rates: tuple[float, ...] = (0.9999,)
+    grad_clip: float = 1.0
+    total_steps: int = 0
+    max_minutes: float = 0.0
+    precision: str = "fp32"
+    channels_last: bool = True
+    seed: int = 0
+    log_interval: int = 100
+    save_interval: int = 10000
+    keep_checkpoints: int = 3
+    show_progress: bool = True
+
+
+@dataclass
+class Hooks:
+    """What the script plugs in: writing files, showing pictures, plain messages."""
+
+    save: Callable[[Path, dict], None]  # one training state, whole or not at all
+    load: Callable[[Path], dict]  # raises OSError, ValueError or RuntimeError on a file that cannot be read
+    export: Callable[[Path, dict[str, Tensor]], None]  # averaged weights
+    preview: Callable[[nn.Module, int], None] = lambda model, step: None
+    scalars: Callable[[dict[str, float], int], None] = lambda values, step: None
+    message: Callable[[str], None] = print
+
+
+class NonFiniteLoss(RuntimeError):
+    """The loss is not a number any more; the run stops with the last checkpoint intact."""
+
+
+def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
+    """A CPU generator whose draws depend on (seed, step, stream) alone."""
+    return torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + step * 1_000_003 + stream) % 2**63)
+
+
+def learning_rate(step: int, options: TrainOptions) -> float:
+    """Rate at `step` (from 0): linear warm-up to `lr`, then, if asked, a linear fall to 0."""
+    rate = options.lr * min(1.0, (step + 1) / max(options.warmup_steps, 1))
+    if options.lr_anneal_steps:
+        rate *= max(0.0, 1.0 - step / options.lr_anneal_steps)
+    return rate
+
+
+def update_ema(averages: dict[str, Tensor], model: nn.Module, rate: float) -> None:
+    """In place: average <- rate * average + (1 - rate) * weight, for every entry of the state_dict."""
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            averages[name].lerp_(value.float(), 1.0 - rate)
+
+
+@dataclass
+class TrainLoop:
+    """Trains `model` on `data` (batches x (N, 3, S, S) in [-1, 1], y (N,)), resuming from `folder` by itself.
+
+    `time_sampler` draws t; `class_cond` says whether the network takes y. `rank`/`world_size` describe the
+    process group, if one is initialised; each rank gets its own share of every global batch.
+    """
+
+    model: nn.Module
+    diffusion: GaussianDiffusion
+    time_sampler: object
+    data: Callable[[int], Iterator[tuple[Tensor, Tensor]]]  # first step -> batches
+    folder: Path
+    options: TrainOptions
+    hooks: Hooks
+    class_cond: bool
+    device: torch.device
+    rank: int = 0
+    world_size: int = 1
+    step: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.model.to(self.device).train()
+        if self.options.channels_last:
+            self.model.to(memory_format=torch.channels_last)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=self.options.lr, weight_decay=self.options.weight_decay
+        )
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.options.precision == "fp16")
+        self.ema = {
+            rate: {k: v.detach().float().clone() for k, v in self.model.state_dict().items()}
+            for rate in self.options.ema_rates
+        }
+        self.network = self.model
+        if self.world_size > 1:
+            ids = [self.device.index] if self.device.type == "cuda" else None
+            self.network = nn.parallel.DistributedDataParallel(self.model, device_ids=ids)
+
+    # One step
+
+    def run(self) -> None:
+        """Train until `total_steps`, `max_minutes`, or an interrupt; saves at the end of each."""
+        last = self.options.total_steps or self.options.lr_anneal_steps or math.inf
+        started = self._segment_start = time.monotonic()
+        self._segment_step, saved = self.step, self.step
+        bar = tqdm(
+            total=None if last == math.inf else last,
+            initial=self.step,
+            unit="step",
+            disable=not self.options.show_progress or self.rank > 0,
+        )
+        data = self.data(self.step)
+        try:
+            while self.step < last:
+                x, y = next(data)
+                self.train_step(x, y)
+                bar.update()
+                if self.step % self.options.log_interval == 0:
+                    self._log(bar, len(x) * self.world_size)
+                if self.step % self.options.save_interval == 0:
+                    self.save()
+                    saved = self.step
+                if self.options.max_minutes and time.monotonic() - started > 60 * self.options.max_minutes:
+                    break
+        except KeyboardInterrupt:
+            self.hooks.message(f"interrupted after step {self.step}; the same command goes on from here")
+        finally:
+            bar.close()
+        if saved != self.step:
+            self.save()
+
+    def train_step(self, x: Tensor, y: Tensor) -> dict[str, float]:
+        """One optimiser step on this rank's share of the batch; returns its record of scalars."""
+        torch.manual_seed(int(torch.randint(2**62, (1,), generator=step_generator(self.options.seed, self.step, 1))))
+        n = len(x)
+        x, y, t, weights, noise = self._draw(x, y)
+        rate = learning_rate(self.step, self.options)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        size = n if self.options.microbatch < 1 else self.options.microbatch
+        losses = []
+        for first in range(0, n, size):
+            part = slice(first, first + size)
+            context = nullcontext()
+            if self.world_size > 1 and first + size < n:
+                context = self.network.no_sync()
+            with context:
+                loss = self._losses(x[part], y[part], t[part], noise[part])
+                self.scaler.scale((loss * weights[part]).sum() / n).backward()
+            losses.append(loss.detach())
+        return self._update(t, torch.cat(losses), rate)
+
+    def _draw(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        """Inputs on the device, and this rank's share of the global batch's t, weights and noise."""
+        generator, n = step_generator(self.options.seed, self.step), len(x)
+        share = slice(self.rank * n, (self.rank + 1) * n)
+        t, weights = self.time_sampler.sample(n * self.world_size, generator)
+        noise = torch.randn((n * self.world_size, *x.shape[1:]), generator=generator)
+        layout = torch.channels_last if self.options.channels_last else torch.contiguous_format
+        move = {"device": self.device, "non_blocking": True}
+        return (
+            x.to(memory_format=layout, **move),
+            y.to(**move),
+            t[share].to(**move),
+            weights[share].to(**move),
+            noise[share].to(memory_format=layout, **move),
+        )
+
+    def _losses(self, x: Tensor, y: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """Loss of each image (N,), the network in low precision and the rest in float32."""
+        dtype = DTYPES[self.options.precision]
+
+        def network(x_t: Tensor, steps: Tensor) -> Tensor:
+            with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+                return self.network(x_t, steps, y if self.class_cond else None)
+
+        return self.diffusion.training_losses(network, x, t, noise)["loss"]
+
+    def _update(self, t: Tensor, losses: Tensor, rate: float) -> dict[str, float]:
+        """Clip, step, average; then tell the loss-aware sampler what all ranks saw."""
+        self.scaler.unscale_(self.optimizer)
+        limit = self.options.grad_clip or math.inf
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        t, losses = self._gather(t), self._gather(losses)
+        loss = float(losses.mean())
+        if not math.isfinite(loss):
+            raise NonFiniteLoss(f"the loss is {loss} at step {self.step} (learning rate {rate:.2g})")
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        for decay, averages in self.ema.items():
+            update_ema(averages, self.model, decay)
+        self.time_sampler.update(t.cpu(), losses.cpu())
+        self.step += 1
+        record = {"step": self.step, "loss": loss, "grad_norm": float(norm), "lr": rate}
+        record |= self._quarters(t, losses)
+        self.history.append(record)
+        return record
+
+    def _gather(self, values: Tensor) -> Tensor:
+        """Concatenate over ranks, in rank order."""
+        if self.world_size == 1:
+            return values
+        parts = [torch.empty_like(values) for _ in range(self.world_size)]
+        dist.all_gather(parts, values.contiguous())
+        return torch.cat(parts)
+
+    def _quarters(self, t: Tensor, losses: Tensor) -> dict[str, float]:
+        """Mean loss by quarter of the chain, for those quarters that were drawn."""
+        quarter = 4 * t // self.diffusion.num_timesteps
+        return {f"loss_q{q}": float(losses[quarter == q].mean()) for q in range(4) if (quarter == q).any()}
+
+    # Records and files
+
+    def _log(self, bar: tqdm, batch: int) -> None:
+        """Mean of the records since the last log line, to the bar, the CSV and TensorBoard."""
+        now = time.monotonic()
+        speed = (self.step - self._segment_step) * batch / max(now - self._segment_start, 1e-9)
+        self._segment_start, self._segment_step = now, self.step
+        names = ["loss", "grad_norm", "lr", *(f"loss_q{q}" for q in range(4))]
+        row = {"step": self.step, "images_per_s": round(speed, 2)}
+        for name in names:
+            values = [record[name] for record in self.history if name in record]
+            row[name] = sum(values) / len(values) if values else math.nan
+        self.history.clear()
+        bar.set_postfix(loss=f"{row['loss']:.4f}", images_s=f"{speed:.1f}")
+        if self.rank > 0:
+            return
+        path = self.folder / "train_log.csv"
+        fresh = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(row))
+            if fresh:
+                writer.writeheader()
+            writer.writerow(row)
+        self.hooks.scalars({k: v for k, v in row.items() if k != "step" and not math.isnan(v)}, self.step)
+
+    def state(self) -> dict:
+        """Everything a resumed run needs."""
+        return {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "ema": self.ema,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "time_sampler": self.time_sampler.state_dict(),
+        }
+
+    def save(self) -> None:
+        """Write the training state, the averaged weights and a preview; drop the oldest states."""
+        if self.rank == 0:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.hooks.save(self.folder / f"state_{self.step:07d}.pt", self.state())
+            for rate, averages in self.ema.items():
+                self.hooks.export(self.folder / f"ema_{rate:g}_{self.step:07d}.safetensors", averages)
+            for old in state_files(self.folder)[: -self.options.keep_checkpoints]:
+                step = old.stem.removeprefix("state_")
+                for path in [old, *self.folder.glob(f"ema_*_{step}.safetensors")]:
+                    path.unlink()
+            self._preview()
+        if self.world_size > 1:
+            dist.barrier()
+
+    def _preview(self) -> None:
+        """Show samples of the first average, then put the training weights back."""
+        kept = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        self.model.load_state_dict(next(iter(self.ema.values())))
+        self.model.eval()
+        with torch.no_grad():
+            self.hooks.preview(self.model, self.step)
+        self.model.load_state_dict(kept)
+        self.model.train()
+
+    def resume(self, path: Path | None = None) -> None:
+        """Go on from `path`, or from the newest readable state in the folder; says what it did."""
+        candidates = [path] if path is not None else state_files(self.folder)[::-1]
+        for candidate in candidates:
+            try:
+                state = self.hooks.load(candidate)
+            except (OSError, ValueError, RuntimeError, EOFError) as error:
+                if path is not None:
+                    raise
+                self.hooks.message(f"skipping {candidate.name}, which cannot be read ({error})")
+                continue
+            self._restore(state)
+            self.hooks.message(f"resuming from {candidate} at step {self.step}")
+            return
+
+    def _restore(self, state: dict) -> None:
+        self.step = state["step"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.time_sampler.load_state_dict(state["time_sampler"])
+        for rate, averages in state["ema"].items():
+            if rate in self.ema:
+                self.ema[rate] = {k: v.to(self.device) for k, v in averages.items()}
+
+
+def state_files(folder: Path) -> list[Path]:
+    """Training states of a folder, oldest first."""
+    return sorted(folder.glob("state_*.pt"))
+
+
+def write_metadata(values: dict) -> dict[str, str]:
+    """Strings for a safetensors header: every value as JSON."""
+    return {key: json.dumps(value) for key, value in values.items()}
