@@ -61,7 +61,7 @@ class Pad:
 
 @dataclass(frozen=True)
 class Style:
-    """How a board is lit and photographed; colours are linear RGB in 0..255."""
+    """How a board is lit and photographed; colours are RGB in 0..255."""
 
     laminate: tuple[float, float, float]
     copper: tuple[float, float, float]
