@@ -257,6 +257,24 @@ def _terminal(rng: np.random.Generator, kind: str, at: Point, heading: Point, sc
     return Pad(kind, x, y, radius, radius, drill)
 
 
+def _base_line(
+    rng: np.random.Generator, canvas: _Canvas, kinds: tuple[str, str], scale: float
+) -> list[Point]:
+    """A random polyline over the board; where a kind is "edge" it runs far beyond the board there."""
+    heading = int(rng.choice([0, 2, 4, 6]) if rng.random() < 0.85 else rng.integers(8))
+    start = (float(rng.uniform(0, canvas.width)), float(rng.uniform(0, canvas.height)))
+    span = math.hypot(canvas.width, canvas.height)
+    base = _route(rng, start, heading, float(rng.uniform(40, 230)) * scale, scale)
+    if kinds[0] == "edge":
+        dx, dy = _DIRECTIONS[heading]
+        base.insert(0, (start[0] - dx * span, start[1] - dy * span))
+    if kinds[1] == "edge":
+        (ax, ay), (bx, by) = base[-2:]
+        length = math.hypot(bx - ax, by - ay)
+        base[-1] = (bx + (bx - ax) / length * 2 * span, by + (by - ay) / length * 2 * span)
+    return base
+
+
 def _bundle(
     rng: np.random.Generator,
     canvas: _Canvas,
@@ -265,27 +283,11 @@ def _bundle(
     width: float,
     kinds: tuple[str, str],
     scale: float,
-) -> int:
-    """Try `count` parallel traces with terminals of two kinds ("edge": leaves the board); how many fit."""
-    heading = int(rng.choice([0, 2, 4, 6]) if rng.random() < 0.85 else rng.integers(8))
-    start = (float(rng.uniform(0, canvas.width)), float(rng.uniform(0, canvas.height)))
-    span = math.hypot(canvas.width, canvas.height)
-    if kinds[0] == "edge":
-        dx, dy = _DIRECTIONS[heading]
-        start = (start[0] - dx * span, start[1] - dy * span)
-    reach = float(rng.uniform(40, 230)) * scale
-    lead = [start] if kinds[0] != "edge" else [start, (start[0] + dx * span, start[1] + dy * span)]
-    base = lead[:-1] + _route(rng, lead[-1], heading, reach, scale)
-    if kinds[1] == "edge":
-        (ax, ay), (bx, by) = base[-2:]
-        length = math.hypot(bx - ax, by - ay)
-        base[-1] = (bx + (bx - ax) / length * 2 * span, by + (by - ay) / length * 2 * span)
-    clearance = 6.5 * scale
-    ends = [
-        _terminal(rng, kind, (0.0, 0.0), _direction(base), scale) if kind != "edge" else None
-        for kind in kinds
-    ]
-    placed = 0
+) -> None:
+    """Place those of `count` parallel traces, with their terminals, that keep clear of all else."""
+    base = _base_line(rng, canvas, kinds, scale)
+    along = _direction(base)
+    ends = [_terminal(rng, kind, (0.0, 0.0), along, scale) if kind != "edge" else None for kind in kinds]
     for index in range(count):
         line = _offset(base, (index - (count - 1) / 2) * pitch)
         shapes: list[Trace | Pad] = [Trace(tuple(line), width)]
@@ -294,10 +296,8 @@ def _bundle(
                 shapes.append(replace(pad, x=at[0], y=at[1]))
         inside = all(_on_board(canvas, shape, scale) for shape in shapes[1:])
         inside = inside and math.dist(line[0], line[-1]) > 36 * scale and _unfolded(base, line, 12 * scale)
-        if inside and all(canvas.fits(shape, clearance) for shape in shapes):
+        if inside and all(canvas.fits(shape, 6.5 * scale) for shape in shapes):
             canvas.place(shapes)
-            placed += 1
-    return placed
 
 
 def _direction(points: Sequence[Point]) -> Point:
