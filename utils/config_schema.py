@@ -185,8 +185,9 @@ class NetworkConfig(Section):
         if self.num_head_channels > 0:
             heads = {"num_head_channels": self.num_head_channels}
         else:
-            upsample = self.num_heads if self.num_heads_upsample == -1 else self.num_heads_upsample
-            heads = {"num_heads": self.num_heads, "num_heads_upsample": upsample}
+            heads = {"num_heads": self.num_heads}
+            if self.num_heads_upsample > 0:
+                heads["num_heads_upsample"] = self.num_heads_upsample
         return [
             f"{key}: got {count}, expected a divisor of {int(self.num_channels * width)} "
             "(the channels of a level with attention)"

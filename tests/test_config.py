@@ -1,0 +1,294 @@
+"""Configuration: published files give published values; every mistake is named with file, key and cure."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from utils.config import (
+    GenerationConfig,
+    NetworkConfig,
+    TrainingConfig,
+    config_reference,
+    differences,
+    load_generation_config,
+    load_training_config,
+    resolved_yaml,
+    settings_fingerprint,
+)
+from utils.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+
+
+def conf(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "conf.yml"
+    path.write_text(text)
+    return path
+
+
+def problem(tmp_path: Path, text: str, overrides: tuple[str, ...] = ()) -> str:
+    with pytest.raises(UserError) as caught:
+        load_generation_config(conf(tmp_path, text), overrides)
+    return str(caught.value).replace(str(tmp_path) + "/", "")
+
+
+# The files that come with the project
+
+
+def test_published_generation_file_holds_the_published_values():
+    cfg = load_generation_config(ROOT / "confs/pcb_gen.yml")
+    assert cfg == GenerationConfig()
+    schedule = cfg.ddim.schedule_params
+    assert (cfg.n_samples, cfg.n_iter, cfg.seed, cfg.precision, cfg.ignored_keys) == (4, 1, None, "fp32", ())
+    assert (schedule.num_inference_steps, schedule.ddpm_num_steps, schedule.start_step) == (250, 250, 30)
+    assert (schedule.jump_length, schedule.jump_n_sample, schedule.use_timetravel) == (10, 3, True)
+    assert (cfg.optimize_xt.lr_xt, cfg.optimize_xt.lr_xt_decay, cfg.optimize_xt.coef_xt_reg) == (
+        0.1,
+        1.012,
+        1e-4,
+    )
+    assert (cfg.attention_features.temperature, cfg.attention_features.min_area_ratio) == (0.3, 0.01)
+    assert (cfg.network.image_size, cfg.network.channel_mult) == (256, (1, 1, 2, 3, 4, 4))
+    assert (cfg.crop.image_size, cfg.crop.num_channels, cfg.crop.num_head_channels) == (64, 64, 16)
+    assert cfg.crop.channel_mult == (1, 2, 3, 4) and cfg.crop.class_cond and not cfg.network.class_cond
+    assert (cfg.diffusion.diffusion_steps, cfg.diffusion.timestep_respacing) == (1000, "250")
+
+
+@pytest.mark.parametrize("size, batch, class_cond", [(256, 8, False), (64, 64, True)])
+def test_training_files_build_the_networks_of_generation(size: int, batch: int, class_cond: bool):
+    cfg = load_training_config(ROOT / f"confs/train-{size}.yml")
+    generation = load_generation_config(ROOT / "confs/pcb_gen.yml")
+    twin = generation.network if size == 256 else generation.crop
+    assert cfg.network == twin.model_copy(update={"use_fp16": True})
+    assert (cfg.lr, cfg.batch_size, cfg.ema_rate, cfg.precision) == (1e-4, batch, (0.9999,), "fp16")
+    assert (cfg.network.class_cond, cfg.diffusion.timestep_respacing) == (class_cond, "")
+
+
+@pytest.mark.parametrize("name", ["pcb_gen.yml", "train-64.yml", "train-256.yml"])
+def test_files_name_every_key_and_explain_it(name: str):
+    text = (ROOT / "confs" / name).read_text()
+    schema = GenerationConfig if name == "pcb_gen.yml" else TrainingConfig
+    loaded, full = yaml.safe_load(text), yaml.safe_load(resolved_yaml(schema()))
+    groups = {key for key, value in full.items() if isinstance(value, dict)}
+    assert set(loaded) == set(full)
+    for group in groups:
+        assert set(loaded[group]) == set(full[group])
+    bare = [line for line in text.splitlines() if ":" in line and "#" not in line]
+    assert all(line.rstrip().endswith(":") for line in bare)  # group names need no comment
+
+
+def test_reference_is_up_to_date():
+    assert (ROOT / "docs/configuration.md").read_text() == config_reference()
+
+
+# Tolerant reading
+
+
+def test_numbers_and_lists_may_be_strings(tmp_path: Path):
+    text = "n_samples: '8'\ntimestep_respacing: 50\nchannel_mult: [1, 2]\noptimize_xt: {lr_xt: 1e-4}\nseed: 0"
+    cfg = load_generation_config(conf(tmp_path, text), ["attention_resolutions=32"])
+    assert (cfg.n_samples, cfg.optimize_xt.lr_xt, cfg.seed) == (8, 1e-4, 0)
+    assert (cfg.network.channel_mult, cfg.network.attention_resolutions) == ((1, 2), (32,))
+    assert cfg.diffusion.timestep_respacing == "50"
+    rates = load_training_config(conf(tmp_path, "ema_rate: 0.9, 0.999\nlr: 3e-4"))
+    assert (rates.ema_rate, rates.lr) == ((0.9, 0.999), 3e-4)
+
+
+def test_empty_multipliers_follow_the_image_size():
+    assert NetworkConfig(channel_mult="").resolved_channel_mult() == (1, 1, 2, 2, 4, 4)
+    network = NetworkConfig(image_size=512, channel_mult="", attention_resolutions="32, 16", num_channels=256)
+    assert network.resolved_channel_mult() == (0.5, 1, 1, 2, 2, 4, 4)
+    assert network.attention_factors() == (16, 32)
+
+
+def test_partial_crop_keeps_the_other_crop_values(tmp_path: Path):
+    cfg = load_generation_config(conf(tmp_path, "crop: {num_channels: 32, num_head_channels: 8}"))
+    assert (cfg.crop.num_channels, cfg.crop.image_size, cfg.crop.class_cond) == (32, 64, True)
+
+
+@pytest.mark.parametrize(
+    "text, overrides, expected",
+    [
+        ("seed: 1", [], "fp32"),
+        ("use_fp16: true", [], "fp16"),
+        ("use_fp16: true\nprecision:", [], "fp16"),
+        ("crop: {use_fp16: true}", [], "fp16"),
+        ("use_fp16: true", ["precision=bf16"], "bf16"),
+    ],
+)
+def test_precision_follows_the_old_key_unless_given(
+    tmp_path: Path, text: str, overrides: list[str], expected: str
+):
+    assert load_generation_config(conf(tmp_path, text), overrides).precision == expected
+
+
+def test_schedule_keys_directly_under_ddim(tmp_path: Path):
+    cfg = load_generation_config(conf(tmp_path, "ddim: {start_step: 60, schedule_params: {jump_length: 5}}"))
+    assert (cfg.ddim.schedule_params.start_step, cfg.ddim.schedule_params.jump_length) == (60, 5)
+    same = conf(tmp_path, "ddim: {start_step: 60, schedule_params: {start_step: '60'}}")
+    assert load_generation_config(same).ddim.schedule_params.start_step == 60
+    assert load_generation_config(same, ["ddim.start_step=7"]).ddim.schedule_params.start_step == 7
+    assert (
+        load_generation_config(same, ["ddim.schedule_params.start_step=8"]).ddim.schedule_params.start_step
+        == 8
+    )
+    text = problem(tmp_path, "ddim: {start_step: 60, schedule_params: {start_step: 30}}")
+    assert "ddim.start_step: got 60 here and 30 in ddim.schedule_params.start_step" in text
+
+
+def test_ignored_keys_are_listed(tmp_path: Path):
+    text = (
+        "algorithm: o\nrepaint: {a: 1}\nclassifier_scale: 4\noptimize_xt: {num_iteration_optimize_xt: 2}\n"
+        "respace_interpolate: false"
+    )
+    cfg = load_generation_config(conf(tmp_path, text))
+    expected = {"algorithm", "repaint", "classifier_scale", "respace_interpolate"}
+    assert set(cfg.ignored_keys) == expected | {"optimize_xt.num_iteration_optimize_xt"}
+    training = load_training_config(conf(tmp_path, "fp16_scale_growth: 1e-3\nshow_progress: true"))
+    assert set(training.ignored_keys) == {"fp16_scale_growth", "show_progress"}
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("seeed: 1", "conf.yml: seeed: unknown key; did you mean seed?"),
+        ("start_step: 60", "start_step: unknown key; did you mean ddim.schedule_params.start_step?"),
+        ("ddim: {ddim_sgma: 1}", "ddim.ddim_sgma: unknown key; did you mean ddim.ddim_sigma?"),
+        ("network: {image_size: 64}", "network: unknown key"),
+        ("1: 2", "1: unknown key"),
+        ("n_samples: three", "n_samples: got 'three', expected whole number >= 1"),
+        ("n_samples: true", "n_samples: got true, expected whole number >= 1"),
+        ("n_samples: 2.5", "n_samples: got 2.5, expected whole number >= 1"),
+        ("n_samples:", "n_samples: got null, expected whole number >= 1"),
+        ("batch_size: 0", "batch_size: got 0, expected whole number >= 1 or auto"),
+        ("noise_schedule: sqrt", "noise_schedule: got 'sqrt', expected linear or cosine"),
+        ("device: tpu", "device: got 'tpu', expected auto, cpu, cuda or cuda:N or null"),
+        (
+            "timestep_respacing: fast",
+            "timestep_respacing: got 'fast', expected '', '250', '10,15,20' or 'ddim25'",
+        ),
+        (
+            "ddim: {schedule_params: {start_step: -1}}",
+            "start_step: got -1, expected whole number >= 0 or null",
+        ),
+        (
+            "attention_features: {temperature: .nan}",
+            "attention_features.temperature: got nan, expected number > 0",
+        ),
+        ("channel_mult: 1, x", "channel_mult: got '1, x', expected list of numbers > 0"),
+        ("optimize_xt: true", "optimize_xt: got true, expected a group of keys"),
+        ("respace_interpolate: true", "respace_interpolate: got true, expected false"),
+        ("class_cond: true", "class_cond: got true, expected false"),
+        ("scale: 2", "scale: got 2.0, expected 1.0 (other values need `resize: native`"),
+        ("image_size: 32", "crop.image_size: got 64, expected at most image_size (32)"),
+        ("image_size: 100", "image_size: got 100, expected a multiple of 32"),
+        (
+            "num_channels: 80",
+            "num_channels: got 80, which with channel_mult gives levels of 80, 80, 240 channels",
+        ),
+        ("num_head_channels: 48", "num_head_channels: got 48, expected a divisor of 512"),
+        ("num_head_channels: -1\nnum_heads: 3", "num_heads: got 3, expected a divisor of 512"),
+        ("image_size: 96\nchannel_mult: ''", "channel_mult: got nothing with image_size 96, expected a list"),
+        ("crop: {num_channels: 48}", "crop.num_channels: got 48"),
+        (
+            "ddim: {num_inference_steps: 500}",
+            "num_inference_steps: got 500, expected at most ddpm_num_steps (250)",
+        ),
+    ],
+)
+def test_mistake_is_named(tmp_path: Path, text: str, expected: str):
+    message = problem(tmp_path, text)
+    assert expected in message
+    assert message.startswith("conf.yml: ") and "\n" not in message
+
+
+def test_all_mistakes_are_listed_at_once(tmp_path: Path):
+    text = "seeed: 1\nn_samples: x\ncrop: {num_channels: 48, foo: 1}\ng_scha: {stop: -1}"
+    lines = problem(tmp_path, text, ("debug=maybe",)).splitlines()
+    assert lines[0] == "conf.yml cannot be used (6 problems):"
+    keys = {line.removeprefix("  - ").split(": ")[1] for line in lines[1:]}
+    assert keys == {"seeed", "n_samples", "crop.num_channels", "crop.foo", "g_scha.stop", "debug"}
+    assert "  - command line: debug: got 'maybe', expected true or false" in lines
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("", "the file is empty"),
+        ("# nothing\n", "the file is empty"),
+        ("- a\n- b", "got a list, expected lines of `key: value`"),
+        ("a: [1", "not valid YAML in line 1, column 6"),
+        ("seed: 1\nseed: 2", "key 'seed' is given twice"),
+    ],
+)
+def test_unusable_file_is_one_sentence(tmp_path: Path, text: str, expected: str):
+    message = problem(tmp_path, text)
+    assert message.startswith("conf.yml: ") and expected in message and "\n" not in message
+
+
+def test_missing_file(tmp_path: Path):
+    with pytest.raises(UserError, match="nope.yml: no such configuration file"):
+        load_training_config(tmp_path / "nope.yml")
+
+
+@pytest.mark.parametrize("override", ["seed", "=3", "a..b=1", "seed.x=1", "seed=[1"])
+def test_malformed_override(tmp_path: Path, override: str):
+    assert problem(tmp_path, "seed: 1", (override,)).startswith("command line: ")
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("max_t: 2000", "max_t: got 2000, expected at most diffusion_steps (1000)"),
+        ("min_t: 5\nmax_t: 5", "min_t: got 5, expected less than max_t (5)"),
+        ("microbatch: 0", "microbatch: got 0"),
+        ("ema_rate: 0.9, 1.5", "ema_rate: got '0.9, 1.5', expected list of numbers >= 0 and < 1"),
+        ("ema_rate: ''", "ema_rate: got ''"),
+        ("n_samples: 1", "n_samples: unknown key; did you mean sample_num?"),
+    ],
+)
+def test_training_mistakes(tmp_path: Path, text: str, expected: str):
+    with pytest.raises(UserError) as caught:
+        load_training_config(conf(tmp_path, text))
+    assert expected in str(caught.value)
+
+
+def test_config_is_frozen():
+    with pytest.raises(ValidationError):
+        GenerationConfig().seed = 1
+
+
+# Writing
+
+
+def test_resolved_yaml_loads_back(tmp_path: Path):
+    text = "use_fp16: true\nscale: auto\nresize: native\nchannel_mult: 0.5, 1\noptimize_xt: {lr_xt: 1e-5}"
+    cfg = load_generation_config(conf(tmp_path, text), ["ddim.time_travel_filter_type=firstp-12.5"])
+    assert load_generation_config(conf(tmp_path, resolved_yaml(cfg))) == cfg
+    training = load_training_config(ROOT / "confs/train-64.yml", ["lr=1e-7", "ema_rate='0.9,0.99'"])
+    assert load_training_config(conf(tmp_path, resolved_yaml(training))) == training
+
+
+def test_fingerprint_changes_with_the_picture_alone(tmp_path: Path):
+    path = conf(tmp_path, "seed: 1")
+    base = settings_fingerprint(load_generation_config(path))
+    assert base["ddim.schedule_params.start_step"] == 30 and base["image_size"] == 256
+    talk = [
+        "outdir=elsewhere",
+        "n_samples=9",
+        "n_iter=2",
+        "device=cpu",
+        "debug=true",
+        "overwrite=true",
+        "batch_size=3",
+    ]
+    assert settings_fingerprint(load_generation_config(path, talk)) == base
+    other = settings_fingerprint(load_generation_config(path, ["ddim.start_step=60", "seed=2"]))
+    expected = ["ddim.schedule_params.start_step: 30 against 60", "seed: 1 against 2"]
+    assert sorted(differences(base, other)) == expected
+    assert differences({"a": None}, {}) == ["a: null against nothing"]
