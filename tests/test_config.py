@@ -224,6 +224,7 @@ def test_all_mistakes_are_listed_at_once(tmp_path: Path):
         ("- a\n- b", "got a list, expected lines of `key: value`"),
         ("a: [1", "not valid YAML in line 1, column 6"),
         ("seed: 1\nseed: 2", "key 'seed' is given twice"),
+        ("? [a, b]\n: 1", "not valid YAML in line 1, column 3"),
     ],
 )
 def test_unusable_file_is_one_sentence(tmp_path: Path, text: str, expected: str):
@@ -239,6 +240,12 @@ def test_missing_file(tmp_path: Path):
 @pytest.mark.parametrize("override", ["seed", "=3", "a..b=1", "seed.x=1", "seed=[1"])
 def test_malformed_override(tmp_path: Path, override: str):
     assert problem(tmp_path, "seed: 1", (override,)).startswith("command line: ")
+
+
+def test_command_line_is_named_for_either_spelling_of_a_schedule_key(tmp_path: Path):
+    expected = "command line: ddim.schedule_params.start_step: got 'x', expected whole number >= 0 or null"
+    for key in ("ddim.start_step", "ddim.schedule_params.start_step"):
+        assert problem(tmp_path, "seed: 1", (f"{key}=x",)) == expected
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
-            if key_node.value in seen:
+            if isinstance(key_node, yaml.ScalarNode) and key_node.value in seen:
                 raise yaml.MarkedYAMLError(
                     problem=f"key {key_node.value!r} is given twice", problem_mark=key_node.start_mark
                 )
@@ -181,8 +181,9 @@ def _apply_override(raw: dict[Any, Any], text: str) -> str:
     except yaml.YAMLError as error:
         raise UserError(f"command line: {name}: {value_text!r} is not a YAML value") from error
     # Both spellings of a schedule key may be in the file: the command line replaces either
-    if keys[0] == "ddim" and keys[-1] in ScheduleConfig.model_fields and isinstance(raw.get("ddim"), dict):
-        raw["ddim"].pop(keys[-1], None)
+    if keys[0] == "ddim" and keys[-1] in ScheduleConfig.model_fields:
+        if isinstance(raw.get("ddim"), dict):
+            raw["ddim"].pop(keys[-1], None)
         keys = ["ddim", "schedule_params", keys[-1]]
     target = raw
     for depth, key in enumerate(keys[:-1]):

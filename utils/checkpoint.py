@@ -1,0 +1,179 @@
+"""Weights in and out: strict loading with errors a user can act on, atomic saving."""
+
+import json
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from utils.errors import UserError
+from utils.files import replacing
+
+PUBLISHED = ("checkpoint-256-defect-free.pt", "checkpoint-64-defect.pt")
+# What torch.load raises on a file that is cut short or no checkpoint
+PICKLE_ERRORS = (
+    *(pickle.UnpicklingError, RuntimeError, EOFError, OSError),
+    *(ValueError, LookupError, TypeError, AttributeError),
+)
+WRAPPERS = ("state_dict", "model")
+SHOWN = 5  # differing keys named in one message
+
+
+class UnreadableCheckpoint(UserError, ValueError):
+    """A damaged or foreign file: a ValueError to code that can go on without it, else the user's to mend."""
+
+
+# Loading
+
+
+def load_state_dict(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights and metadata of a `.safetensors`, `.pt` or `.pth` file, on the CPU, as stored.
+
+    `.pt` files are read without running code from them (`weights_only`), may wrap the weights in
+    {"state_dict": ...} or {"model": ...}, and have no metadata. `module.` prefixes of data-parallel training
+    are stripped. Metadata values that are JSON come back as what it says. Raises UserError when the file
+    is missing, damaged or holds no weights.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(_missing(path))
+    if path.suffix == ".safetensors":
+        return _load_safetensors(path)
+    content = _load_pickle(path)
+    for wrapper in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    return _checked_weights(content, path), {}
+
+
+def load_training_state(path: str | Path) -> dict[str, Any]:
+    """What `save_atomic` wrote, tensors on the CPU; no code from the file is run.
+
+    Raises UserError when the file is missing, UnreadableCheckpoint when it is damaged or no training state.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such training state; the checkpoint folder holds them as state_*.pt")
+    state = _load_pickle(path)
+    if not isinstance(state, dict):
+        raise UnreadableCheckpoint(f"{path}: got a {type(state).__name__}, expected a training state")
+    return state
+
+
+def _load_pickle(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except PICKLE_ERRORS as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UnreadableCheckpoint(
+            f"{path}: not a readable checkpoint, perhaps cut short while copying: {reason}"
+        ) from error
+
+
+def _missing(path: Path) -> str:
+    message = f"{path}: no such checkpoint"
+    if path.name in PUBLISHED:
+        message += (
+            "; the published weights are on the authors' Google Drive, linked from "
+            "github.com/xiaohang0608/CRG-Diffusion"
+        )
+    return f"{message}; confs/demo.yml uses a small pair that comes with the project and needs no download"
+
+
+def _load_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+            metadata = {key: _from_text(value) for key, value in (file.metadata() or {}).items()}
+    except (SafetensorError, OSError) as error:
+        raise UnreadableCheckpoint(f"{path}: not a readable safetensors file: {error}") from error
+    return _checked_weights(weights, path), metadata
+
+
+def _checked_weights(content: Any, path: Path) -> dict[str, Tensor]:
+    if not isinstance(content, Mapping) or not content:
+        raise UnreadableCheckpoint(
+            f"{path}: got a {type(content).__name__}, expected the weights of a network by name"
+        )
+    strange = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
+    if strange:
+        raise UnreadableCheckpoint(
+            f"{path}: got entries that are not weights ({', '.join(strange[:SHOWN])}), expected weights alone"
+        )
+    return {str(key).removeprefix("module."): value for key, value in content.items()}
+
+
+def load_strict(model: nn.Module, path: str | Path, conf_keys: Sequence[str], what: str) -> dict[str, Any]:
+    """Load a checkpoint's weights into `model`, every name and shape equal; returns the file's metadata.
+
+    float16 files load into float32 models and the other way round. `what` names the model in messages, as in
+    "the defect prior"; `conf_keys` are the settings to compare when it does not fit. Raises UserError.
+    """
+    weights, metadata = load_state_dict(path)
+    expected = model.state_dict()
+    lines = _mismatches(expected, weights)
+    if lines:
+        shown = "\n".join(f"  - {line}" for line in lines[:SHOWN])
+        more = f"\n  and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
+        raise UserError(
+            f"{path} does not fit {what}: {len(lines)} weights differ in name or shape. "
+            "Compare these keys of the configuration with those it was trained with: "
+            f"{', '.join(conf_keys)}\n"
+            f"{shown}{more}"
+        )
+    model.load_state_dict(weights, strict=True)
+    return metadata
+
+
+def _mismatches(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> list[str]:
+    """One line per name whose shape differs or that only one side has, in the model's order."""
+    lines = []
+    for name in dict.fromkeys([*expected, *got]):
+        shapes = [str(tuple(side[name].shape)) if name in side else "nothing" for side in (got, expected)]
+        if shapes[0] != shapes[1]:
+            lines.append(f"{name}: the file has {shapes[0]}, the configuration asks for {shapes[1]}")
+    return lines
+
+
+# Saving
+
+
+def save_safetensors(
+    path: str | Path,
+    state_dict: Mapping[str, Tensor],
+    metadata: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write weights atomically, floats as `dtype` (None: as they are), metadata as text or else JSON."""
+    weights = {}
+    for key, value in state_dict.items():
+        kind = dtype if dtype is not None and value.is_floating_point() else value.dtype
+        value = value.detach().to(
+            "cpu", kind, copy=True
+        )  # a copy: tied weights share memory, the format does not
+        weights[key] = value.contiguous(memory_format=torch.contiguous_format)
+    items = (metadata or {}).items()
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in items}
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        save_file(weights, temporary, metadata=texts)
+
+
+def _from_text(text: str) -> Any:
+    """Metadata of files that others wrote may be plain text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def save_atomic(path: str | Path, obj: Any) -> None:
+    """`torch.save(obj)` under a temporary name, then rename; makes the folder when there is none."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        torch.save(obj, temporary)

@@ -1,0 +1,120 @@
+"""Pictures: files, uint8 arrays and tensors. The only place that knows [-1, 1] <-> 0..255."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from utils.errors import UserError
+from utils.files import replacing
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+READ_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises
+
+
+# Files
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """The pictures directly in `folder`, sorted, suffix in any case; UserError without such a folder."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; expected a folder of pictures ({', '.join(SUFFIXES)})")
+    return sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in SUFFIXES)
+
+
+def load_rgb(path: str | Path) -> np.ndarray:
+    """A picture file as (H, W, 3) uint8, turned as its EXIF orientation says.
+
+    Grey becomes three equal channels, palettes are looked up, alpha is dropped, 16 bits are scaled to 8
+    (65535 -> 255). Raises UserError when the file is missing or cannot be decoded.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such picture")
+    try:
+        with Image.open(path) as image:
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except READ_ERRORS as error:
+        raise UserError(f"{path}: not a readable picture: {error}") from error
+
+
+def verify_image(path: str | Path, min_size: int = 1) -> str | None:
+    """None for a picture that opens and has sides of at least `min_size` px, else a sentence saying why not.
+
+    Cheap: reads headers and checksums, decodes no pixels.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return f"{path}: no such picture"
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            image.verify()
+    except READ_ERRORS as error:
+        return f"{path}: not a readable picture: {error}"
+    if min(width, height) < min_size:
+        return f"{path}: got {width}x{height} px, expected at least {min_size}x{min_size}"
+    return None
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    if not image.mode.startswith(("I", "F")):
+        return np.array(image.convert("RGB"))
+    # Deep grey, which Pillow's own conversion would clip, not scale
+    grey = np.asarray(image)
+    if image.mode == "F" or grey.min(initial=0) < 0 or grey.max(initial=0) > 65535:
+        raise ValueError(f"pixels of mode {image.mode}, expected 8 or 16 bits")
+    grey = np.rint(grey * (255 / 65535)).astype(np.uint8)
+    return np.repeat(grey[:, :, None], 3, axis=2)  # (H, W) -> (H, W, 3)
+
+
+def save_png(path: str | Path, array: np.ndarray) -> None:
+    """Write (H, W, 3) or (H, W) uint8 as PNG, atomically: a stopped run leaves no half-written file."""
+    assert array.dtype == np.uint8 and array.ndim in (2, 3), (array.dtype, array.shape)
+    with replacing(path) as temporary:
+        Image.fromarray(array).save(temporary, format="PNG")
+
+
+# Arrays and tensors
+
+
+def to_tensor(array: np.ndarray) -> torch.Tensor:
+    """(H, W, 3) uint8 -> (1, 3, H, W) float32 in [-1, 1]: 0 -> -1, 255 -> 1."""
+    assert array.dtype == np.uint8 and array.ndim == 3, (array.dtype, array.shape)
+    chw = torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+    return (chw.to(torch.float32) / 127.5 - 1)[None]  # (1, 3, H, W)
+
+
+def to_uint8(tensor: torch.Tensor) -> np.ndarray:
+    """(N, C, H, W) in [-1, 1] -> (N, H, W, C) uint8, rounded to the nearest, clipped outside [-1, 1]."""
+    assert tensor.ndim == 4, tensor.shape
+    scaled = ((tensor.detach().float() + 1) * 127.5).round().clamp(0, 255)
+    return scaled.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def resize_squash(array: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
+    """(H, W, 3) uint8 -> (size, size, 3), or (height, width, 3); the aspect ratio is not kept.
+
+    Bicubic with antialiasing when a side shrinks (Pillow widens the kernel by the factor).
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    if array.shape[:2] == (height, width):
+        return array
+    return np.array(Image.fromarray(array).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def grid(arrays: Sequence[np.ndarray], columns: int, pad: int = 2) -> np.ndarray:
+    """Equal (H, W, 3) uint8 pictures -> one, row by row, on white, with `pad` px between and around."""
+    assert arrays and columns >= 1 and len({array.shape for array in arrays}) == 1
+    height, width, channels = arrays[0].shape
+    columns = min(columns, len(arrays))
+    rows = -(-len(arrays) // columns)
+    sheet = np.full((rows * (height + pad) + pad, columns * (width + pad) + pad, channels), 255, np.uint8)
+    for index, array in enumerate(arrays):
+        top = pad + (index // columns) * (height + pad)
+        left = pad + (index % columns) * (width + pad)
+        sheet[top : top + height, left : left + width] = array
+    return sheet

@@ -1,0 +1,180 @@
+"""YOLO annotations and class names, in and out.
+
+A line of an annotation file is `class cx cy [w h [confidence]]`, or `class x1 y1 x2 y2 x3 y3 ...` for a
+polygon (YOLO segmentation), all in fractions of the picture's width and height.
+"""
+
+import json
+import math
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One wanted or painted defect: centre and size in [0, 1] of the picture's width and height.
+
+    `w` and `h` are None when the line gives the centre alone; `line` is its number in the file, from 1.
+    """
+
+    class_id: int
+    class_name: str
+    cx: float
+    cy: float
+    w: float | None = None
+    h: float | None = None
+    line: int = 0
+
+
+# Class names
+
+
+def normalise_class_name(name: str) -> str:
+    """Lower case, letters and digits alone: 'Missing_hole' -> 'missinghole'."""
+    return "".join(character for character in name.lower() if character.isalnum())
+
+
+def load_class_names(path: str | Path) -> dict[str, int]:
+    """Read the JSON file {class name: id}; ids are whole numbers >= 0, each given once.
+
+    Raises UserError when the file is missing, is not such a mapping, or two names are equal once normalised.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f'{path}: no such class file; expected JSON like {{"mousebite": 0, "spur": 1}}')
+    try:
+        classes = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not valid JSON: {error}") from error
+    if not isinstance(classes, dict) or not classes:
+        raise UserError(f"{path}: got {str(classes)[:40]!r}, expected {{class name: id, ...}}")
+    problems = []
+    seen_names: dict[str, str] = {}
+    seen_ids: dict[int, str] = {}
+    for name, class_id in classes.items():
+        if isinstance(class_id, bool) or not isinstance(class_id, int) or class_id < 0:
+            problems.append(f"{path}: class {name!r}: got id {class_id!r}, expected a whole number >= 0")
+        elif (other := seen_ids.setdefault(class_id, name)) != name:
+            problems.append(f"{path}: classes {other!r} and {name!r} have the same id {class_id}")
+        plain = normalise_class_name(name)
+        if not plain or (other := seen_names.setdefault(plain, name)) != name:
+            problems.append(f"{path}: class {name!r}: expected a name with letters or digits of its own")
+    if problems:
+        raise UserError.from_problems(f"{path} cannot be used", problems)
+    return classes
+
+
+def match_class(name: str, classes: Mapping[str, int]) -> int:
+    """The id of the class whose normalised name equals `name`'s; UserError lists the classes if none does."""
+    wanted = normalise_class_name(name)
+    for candidate, class_id in classes.items():
+        if normalise_class_name(candidate) == wanted:
+            return class_id
+    raise UserError(f"class {name!r} is unknown; expected one of {', '.join(classes)}")
+
+
+def class_from_filename(filename: str | Path) -> str:
+    """What stands before the last `_<digits>` of a training file's name: 'mousebite_017.png' -> 'mousebite'.
+
+    Raises UserError when the name has no such ending.
+    """
+    match = re.fullmatch(r"(.+)_\d+", Path(filename).stem)
+    if match is None:
+        raise UserError(
+            f"{filename}: got no class in the file name, expected <class>_<number>, as in spur_017.png"
+        )
+    return match[1]
+
+
+# Annotation files
+
+
+def read_annotations(path: str | Path, class_names: Mapping[str, int]) -> list[Annotation]:
+    """All annotations of a file, in order; UserError names every bad line as file:line."""
+    annotations, problems = read_annotations_and_problems(path, class_names)
+    if problems:
+        raise UserError.from_problems(f"{path} cannot be used", problems)
+    return annotations
+
+
+def read_annotations_and_problems(
+    path: str | Path, class_names: Mapping[str, int]
+) -> tuple[list[Annotation], list[str]]:
+    """The good lines as annotations, and one sentence per bad line, so that a folder's can be gathered."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        return [], [f"{path}: no such annotation file; expected lines of `class cx cy w h`"]
+    except (OSError, UnicodeDecodeError) as error:
+        return [], [f"{path}: cannot be read as text: {error}"]
+    names = {class_id: name for name, class_id in class_names.items()}
+    annotations, problems = [], []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            annotations.append(_parse_line(line.split(), number, names))
+        except ValueError as error:
+            problems.append(f"{path}:{number}: {error}")
+    return annotations, problems
+
+
+def _parse_line(columns: list[str], line: int, names: Mapping[int, str]) -> Annotation:
+    """One line's annotation; ValueError says what is wrong with it."""
+    try:
+        values = [float(column) for column in columns]
+    except ValueError:
+        raise ValueError(f"got {' '.join(columns)!r}, expected numbers") from None
+    class_id, coordinates = values[0], values[1:]
+    count = len(columns)
+    is_polygon = count >= 7 and count % 2 == 1
+    if count not in (3, 5, 6) and not is_polygon:
+        raise ValueError(
+            f"got {count} columns, expected 3 (class cx cy), 5 (class cx cy w h), 6 (with confidence) "
+            "or 1 + 2 per corner of a polygon"
+        )
+    if not class_id.is_integer() or int(class_id) not in names:
+        raise ValueError(f"got class {columns[0]}, expected one of {_list_ids(names)}")
+    if count == 6:  # the confidence of a detector
+        coordinates = coordinates[:4]
+    outside = [text for text, value in zip(columns[1:], coordinates, strict=False) if not 0 <= value <= 1]
+    if outside:
+        raise ValueError(
+            f"got {', '.join(outside)}, expected coordinates in [0, 1] (fractions of the picture)"
+        )
+    box = _polygon_box(coordinates) if is_polygon else coordinates
+    if box[2:] == [0, 0]:  # a point written as a box
+        box = box[:2]
+    if 0 in box[2:]:
+        raise ValueError(f"got a box of {box[2]:g} x {box[3]:g}, expected a width and a height above 0")
+    return Annotation(int(class_id), names[int(class_id)], *box, line=line)
+
+
+def _list_ids(names: Mapping[int, str]) -> str:
+    return ", ".join(f"{class_id} ({name})" for class_id, name in sorted(names.items()))
+
+
+def _polygon_box(coordinates: Collection[float]) -> list[float]:
+    """[x1, y1, x2, y2, ...] -> [cx, cy, w, h] of the bounding box."""
+    xs, ys = list(coordinates)[0::2], list(coordinates)[1::2]
+    left, right, top, bottom = min(xs), max(xs), min(ys), max(ys)
+    return [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
+
+
+def format_annotation(
+    class_id: int, cx: float, cy: float, w: float | None = None, h: float | None = None
+) -> str:
+    """One YOLO line without newline, six decimals: '0 0.500000 0.250000 0.100000 0.200000'.
+
+    All of cx, cy, w, h in [0, 1]; without w and h the line has three columns. Raises ValueError otherwise.
+    """
+    if (w is None) != (h is None):
+        raise ValueError("w and h are given together or not at all")
+    values = [value for value in (cx, cy, w, h) if value is not None]
+    if not all(math.isfinite(value) and 0 <= value <= 1 for value in values):
+        raise ValueError(f"got {values}, expected fractions of the picture in [0, 1]")
+    return " ".join([str(class_id), *(f"{value:.6f}" for value in values)])

@@ -1,0 +1,51 @@
+"""Logging to the console and to a file, without breaking progress bars."""
+
+import logging
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+PROJECT_LOGGERS = ("crg", "guided_diffusion", "utils", "evaluation")
+
+
+class _ConsoleHandler(logging.StreamHandler):
+    """Writes lines above a running tqdm bar instead of through it, with the level from warnings up."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return f"{record.levelname.lower()}: {text}" if record.levelno >= logging.WARNING else text
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            tqdm.write(self.format(record), file=self.stream)
+            self.flush()
+        except Exception:  # as in every handler of the standard library
+            self.handleError(record)
+
+
+class _FileHandler(logging.FileHandler):
+    """A type of our own, so that a second set-up finds what the first one put up."""
+
+
+def setup_logging(log_file: str | Path | None = None, debug: bool = False) -> logging.Logger:
+    """Show log lines on stderr and append them, with time and level, to `log_file`; returns the logger 'crg'.
+
+    The project's modules log from INFO up (DEBUG with `debug`), libraries and the `warnings` module from
+    WARNING up. A second call replaces what the first one set up, so that no line comes twice.
+    """
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler, (_ConsoleHandler, _FileHandler)):
+            root.removeHandler(handler)
+            handler.close()
+    root.addHandler(_ConsoleHandler(sys.stderr))
+    if log_file is not None:
+        Path(log_file).parent.mkdir(parents=True, exist_ok=True)
+        file_handler = _FileHandler(log_file, encoding="utf-8")
+        file_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+        root.addHandler(file_handler)
+    logging.captureWarnings(True)
+    for name in PROJECT_LOGGERS:
+        logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.INFO)
+    return logging.getLogger("crg")
