@@ -8,6 +8,7 @@ import pytest
 from utils.errors import UserError
 from utils.labels import (
     Annotation,
+    auto_scale,
     class_from_filename,
     format_annotation,
     load_class_names,
@@ -159,3 +160,25 @@ def test_bad_class_file(tmp_path: Path, text: str, expected: str):
 def test_missing_class_file(tmp_path: Path):
     with pytest.raises(UserError, match="no such class file"):
         load_class_names(tmp_path / "none.json")
+
+
+# Size of a defect
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "scale"),
+    [(0, 0, 1), (10, 48, 1), (48.0, 48.0, 1), (96, 20, 2), (20, 60, 1.25), (49, 1, 49 / 48)],
+)
+def test_auto_scale_is_the_smallest_that_fits_three_quarters_of_the_window(width, height, scale):
+    assert auto_scale(width, height) == pytest.approx(scale, abs=1e-12)
+    assert max(width, height) <= 0.75 * 64 * auto_scale(width, height) + 1e-9
+
+
+def test_auto_scale_follows_the_window():
+    assert auto_scale(96, 96, window=128) == 1 and auto_scale(96, 96, window=32) == 4
+
+
+@pytest.mark.parametrize("size", [(-1, 5), (5, float("nan")), (float("inf"), 5)])
+def test_auto_scale_refuses_what_is_no_size(size):
+    with pytest.raises(ValueError, match="expected sizes"):
+        auto_scale(*size)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from utils.errors import UserError
 
+BOX_SHARE = 0.75  # the largest part of the window that the larger side of a defect's box may take
+
 
 @dataclass(frozen=True)
 class Annotation:
@@ -178,3 +180,20 @@ def format_annotation(
     if not all(math.isfinite(value) and 0 <= value <= 1 for value in values):
         raise ValueError(f"got {values}, expected fractions of the picture in [0, 1]")
     return " ".join([str(class_id), *(f"{value:.6f}" for value in values)])
+
+
+# Size of a defect
+
+
+def auto_scale(width_px: float, height_px: float, window: int = 64) -> float:
+    """How much a picture is shrunk so that a box of this size (native px) fits the model's window.
+
+    The smallest s >= 1 with max(width, height) <= 0.75 * window * s: window and context then cover
+    window * s native px. A point (0 x 0) has s = 1. Raises ValueError for sizes that are negative or no
+    numbers.
+    """
+    if not (math.isfinite(width_px) and math.isfinite(height_px)) or min(width_px, height_px) < 0:
+        raise ValueError(f"got a box of {width_px} x {height_px} px, expected sizes >= 0")
+    if window <= 0:
+        raise ValueError(f"got a window of {window} px, expected more than 0")
+    return max(1.0, max(width_px, height_px) / (BOX_SHARE * window))
