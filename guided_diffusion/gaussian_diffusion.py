@@ -15,7 +15,9 @@ from torch import Tensor
 
 from guided_diffusion.losses import discretized_gaussian_log_likelihood, mean_flat, normal_kl
 
-NetworkFn = Callable[[Tensor, Tensor], Tensor]  # (x (N, 3, H, W), t (N,) as networks see it) -> (N, 3 or 6, H, W)
+NetworkFn = Callable[
+    [Tensor, Tensor], Tensor
+]  # (x (N, 3, H, W), t (N,) as networks see it) -> (N, 3 or 6, H, W)
 
 
 def beta_schedule(name: str, steps: int) -> np.ndarray:
@@ -31,7 +33,9 @@ def beta_schedule(name: str, steps: int) -> np.ndarray:
         def alpha_bar(u: float) -> float:
             return math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
 
-        return np.array([min(1 - alpha_bar((i + 1) / steps) / alpha_bar(i / steps), 0.999) for i in range(steps)])
+        return np.array(
+            [min(1 - alpha_bar((i + 1) / steps) / alpha_bar(i / steps), 0.999) for i in range(steps)]
+        )
     raise ValueError(f"noise_schedule is {name!r}; expected 'linear' or 'cosine'")
 
 
@@ -107,8 +111,12 @@ class GaussianDiffusion:
         if self.predict_xstart:
             x0 = output.clamp(-1, 1) if clip else output
             return Prediction(x0, (x - signal * x0) / noise)
-        x0 = x / signal - self._at(self.noise_ratio, t, x) * output
-        return Prediction(x0.clamp(-1, 1) if clip else x0, output)
+        return self.from_eps(output, x, t, clip)
+
+    def from_eps(self, eps: Tensor, x: Tensor, t: int | Tensor, clip: bool) -> Prediction:
+        """The prediction that a noise estimate stands for: x0 = x / sqrt(abar) - sqrt(1/abar - 1) eps."""
+        x0 = x / self._at(self.sqrt_abar, t, x) - self._at(self.noise_ratio, t, x) * eps
+        return Prediction(x0.clamp(-1, 1) if clip else x0, eps)
 
     def ddim_sigma(self, t: int, s: int, eta: float) -> float:
         """Standard deviation of the noise added by a DDIM step t -> s (Song 2021, equation 16); 0 at t = 0."""
@@ -117,7 +125,9 @@ class GaussianDiffusion:
         a_t, a_s = self.abar[t], self.abar[s]
         return eta * math.sqrt((1 - a_s) / (1 - a_t)) * math.sqrt(1 - a_t / a_s)
 
-    def ddim_step(self, prediction: Prediction, s: int, sigma: float = 0.0, noise: Tensor | None = None) -> Tensor:
+    def ddim_step(
+        self, prediction: Prediction, s: int, sigma: float = 0.0, noise: Tensor | None = None
+    ) -> Tensor:
         """DDIM update to index s (Song 2021, equation 12): (N, 3, H, W).
 
         `noise` (N, 3, H, W) is needed only where sigma > 0.
@@ -175,7 +185,9 @@ class GaussianDiffusion:
             high = self._at(np.log(self.betas), t, output)
             fraction = (output[:, 3:] + 1) / 2
             return fraction * high + (1 - fraction) * low
-        fixed = np.append(self.posterior_variance[0], self.betas[1:])  # at t = 0 beta stands for the posterior's
+        fixed = np.append(
+            self.posterior_variance[0], self.betas[1:]
+        )  # at t = 0 beta stands for the posterior's
         return self._at(np.log(fixed), t, output).expand_as(output)
 
     @staticmethod

@@ -25,7 +25,9 @@ class Augmentation:
     color: float = 0.0
 
 
-def augment(image: np.ndarray, size: int, centred: bool, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
+def augment(
+    image: np.ndarray, size: int, centred: bool, how: Augmentation, rng: np.random.Generator
+) -> np.ndarray:
     """Crop (H, W, 3) uint8 to (size, size, 3) float32 in [-1, 1], turned and coloured at random.
 
     `centred` crops around the middle (defect patches), otherwise anywhere (defect-free images).
@@ -55,7 +57,9 @@ class PatchDataset(Dataset):
     (3, size, size) float32 in [-1, 1] with its class id (0 without classes).
     """
 
-    def __init__(self, images: Sequence, labels: Sequence[int] | None, size: int, how: Augmentation, read=None):
+    def __init__(
+        self, images: Sequence, labels: Sequence[int] | None, size: int, how: Augmentation, read=None
+    ):
         self.images, self.labels, self.size, self.how, self.read = images, labels, size, how, read
 
     def __len__(self) -> int:

@@ -155,7 +155,9 @@ class TrainLoop:
 
     def train_step(self, x: Tensor, y: Tensor) -> dict[str, float]:
         """One optimiser step on this rank's share of the batch; returns its record of scalars."""
-        torch.manual_seed(int(torch.randint(2**62, (1,), generator=step_generator(self.options.seed, self.step, 1))))
+        torch.manual_seed(
+            int(torch.randint(2**62, (1,), generator=step_generator(self.options.seed, self.step, 1)))
+        )
         n = len(x)
         x, y, t, weights, noise = self._draw(x, y)
         rate = learning_rate(self.step, self.options)

@@ -266,7 +266,9 @@ class UNetModel(nn.Module):
                 skips.append(c)
             if level != len(widths) - 1:
                 down = (
-                    ResBlock(c, c, **self.res_options, down=True) if self.resblock_updown else Downsample(c, True)
+                    ResBlock(c, c, **self.res_options, down=True)
+                    if self.resblock_updown
+                    else Downsample(c, True)
                 )
                 self.input_blocks.append(EmbedSequential(down))
                 skips.append(c)
@@ -285,7 +287,9 @@ class UNetModel(nn.Module):
                     layers.append(self._attention(c, heads))
                 if level and i == num_res_blocks:
                     layers.append(
-                        ResBlock(c, c, **self.res_options, up=True) if self.resblock_updown else Upsample(c, True)
+                        ResBlock(c, c, **self.res_options, up=True)
+                        if self.resblock_updown
+                        else Upsample(c, True)
                     )
                 self.output_blocks.append(EmbedSequential(*layers))
 

@@ -1,0 +1,324 @@
+"""Collaborative refinement of x_t (Luo et al. 2025): the energy, and its descent with a line search per image.
+
+N full images hold M >= N defect windows; `owner[m]` is the image of window m. Every number is per image, so a
+batch equals its single runs. CoPaint (Zhang et al. 2023) is where descending on x_t comes from.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from guided_diffusion.gaussian_diffusion import Prediction
+
+log = logging.getLogger(__name__)
+
+# Weights of the energy (Luo et al. 2025): defect and background inside the window, and everything outside it.
+DEFECT_WEIGHT, BACKGROUND_WEIGHT, OUTSIDE_WEIGHT = 1e5, 1e4, 5e4
+# Without attention the terms are sums instead of means.
+PLAIN_WINDOW_WEIGHT, PLAIN_OUTSIDE_WEIGHT = 10.0, 0.06
+SHRINK = 0.8  # factor on an image's rates after a rejected trial
+MAX_REJECTIONS = 100  # per gradient step
+
+
+class NonFiniteEnergy(RuntimeError):
+    """The energy is not a number at the beginning of a step."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where the M defect windows of N images are: corners (left, top) in px, side, and whose they are."""
+
+    corners: Sequence[tuple[int, int]]
+    size: int
+    owner: Tensor  # (M,) int64, ascending
+
+    def cut(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (M, C, size, size)."""
+        parts = zip(self.owner.tolist(), self.corners, strict=True)
+        s = self.size
+        return torch.stack([x[i, :, top : top + s, left : left + s] for i, (left, top) in parts])
+
+    def outside(self, x: Tensor) -> Tensor:
+        """1 off every window of an image, 0 inside one: (N, 1, H, W) for x (N, C, H, W)."""
+        mask, s = torch.ones_like(x[:, :1]), self.size
+        for i, (left, top) in zip(self.owner.tolist(), self.corners, strict=True):
+            mask[i, :, top : top + s, left : left + s] = 0
+        return mask
+
+    def of(self, images: Sequence[int]) -> tuple["Windows", list[int]]:
+        """The windows of some images only, renumbered in that order, and their indices among all."""
+        owner = self.owner.tolist()
+        index = [m for i in images for m, o in enumerate(owner) if o == i]
+        place = {i: n for n, i in enumerate(images)}
+        renumbered = torch.tensor([place[owner[m]] for m in index], device=self.owner.device)
+        return Windows([self.corners[m] for m in index], self.size, renumbered), index
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the clean estimates are pulled towards.
+
+    `clean` (N, 3, H, W) in [-1, 1]; `outside` (N, 1, H, W); `clean_windows` (M, 3, h, w); `defect` and
+    `background` (M, 1, h, w) in [0, 1], both None without attention.
+    """
+
+    clean: Tensor
+    windows: Windows
+    clean_windows: Tensor
+    outside: Tensor
+    defect: Tensor | None = None
+    background: Tensor | None = None
+
+    @classmethod
+    def of_clean(cls, clean: Tensor, windows: Windows) -> "Target":
+        """A target without attention masks."""
+        return cls(clean, windows, windows.cut(clean), windows.outside(clean))
+
+    def of(self, images: Sequence[int]) -> "Target":
+        """The target of some images only, in that order."""
+        windows, index = self.windows.of(images)
+
+        def pick(values: Tensor | None, which: Sequence[int]) -> Tensor | None:
+            return None if values is None else values[list(which)]
+
+        return Target(
+            pick(self.clean, images),
+            windows,
+            pick(self.clean_windows, index),
+            pick(self.outside, images),
+            pick(self.defect, index),
+            pick(self.background, index),
+        )
+
+
+def energy(end: Tensor, crop_x0: Tensor, target: Target) -> Tensor:
+    """Disagreement of the two models and of the clean image, per image (Luo et al. 2025).
+
+    `end` (N, 3, H, W), the contextual model's clean estimate, and `crop_x0` (M, 3, h, w), the prior's; -> (N,).
+    Inside the defect mask a window should equal the prior's estimate, in the background the clean window, and
+    outside every window the image should equal the clean image.
+    """
+    window = target.windows.cut(end)
+    off = (target.outside * (end - target.clean) ** 2).flatten(1)
+    if target.defect is None:
+        inside = PLAIN_WINDOW_WEIGHT * ((window - crop_x0) ** 2).flatten(1).sum(1)
+        total = PLAIN_OUTSIDE_WEIGHT * off.sum(1)
+    else:
+        inside = DEFECT_WEIGHT * (target.defect * (window - crop_x0) ** 2).flatten(1).mean(1)
+        inside = inside + BACKGROUND_WEIGHT * (
+            target.background * (window - target.clean_windows) ** 2
+        ).flatten(1).mean(1)
+        total = OUTSIDE_WEIGHT * off.mean(1)
+    return total.index_add(0, target.windows.owner, inside)
+
+
+@dataclass(frozen=True)
+class ImageEstimate:
+    """The contextual model at (x, t): its one-step prediction, and the estimate the energy looks at."""
+
+    prediction: Prediction
+    end: Tensor  # (N, 3, H, W)
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Both models at one t. `image`(x) takes any rows; `crop`(c, index) is told which windows c holds."""
+
+    image: Callable[[Tensor], ImageEstimate]
+    crop: Callable[[Tensor, Sequence[int]], Prediction]
+
+
+@dataclass(frozen=True)
+class Descent:
+    """How to descend at one t: gradient steps, rates, and the pull towards the step's beginning."""
+
+    steps: int
+    rate: float
+    crop_rate: float
+    coef_reg: float
+    adaptive: bool
+
+
+@dataclass(frozen=True)
+class Point:
+    """The state at one t, what the models say there, and the energy with regulariser. All detached."""
+
+    x: Tensor  # (N, 3, H, W)
+    crop: Tensor  # (M, 3, h, w)
+    image: ImageEstimate
+    prior: Prediction
+    value: Tensor  # (N,)
+    grad: Tensor | None = None  # d value / d x
+    crop_grad: Tensor | None = None  # d value / d crop, None while the crop is not optimised
+
+
+def refine(
+    x: Tensor, crop: Tensor, prior: Prediction, target: Target, networks: Networks, how: Descent, t: int
+) -> Point:
+    """Gradient steps on x (N, 3, H, W), and on the crop if it has a rate; returns where they end.
+
+    `prior` is the prior's prediction at `crop`. An accepted trial is the next step's evaluation, the last
+    one needs no graph, and while the crop is fixed its network is not called again. With `adaptive`, an
+    image's trial is accepted when its value is a number and not larger than before; otherwise its rates
+    shrink by 0.8 and it alone is tried again, from the same gradient, at most 100 times.
+    Raises NonFiniteEnergy, naming t, when the energy is not a number at the beginning.
+    """
+    everything = list(range(len(x)))
+    start = _Start(x, crop)
+    live = _evaluate(x, crop, prior, target, networks, how, start, everything, graph=how.steps > 0)
+    if not torch.isfinite(live.value).all():
+        raise NonFiniteEnergy(
+            f"the refinement's loss is {live.value.tolist()} at t={t}; expected numbers: check the weights "
+            "and images, or use a higher precision"
+        )
+    point = _settle(live, graph=how.steps > 0)
+    rates = [how.rate] * len(x)
+    for left in range(how.steps, 0, -1):
+        pending, best = everything, point
+        for _ in range(MAX_REJECTIONS):
+            live = _trial(point, pending, rates, target, networks, how, start, graph=left > 1)
+            accepted = _accepted(live, point, pending, how.adaptive)
+            if accepted:
+                settled = _settle(live, graph=left > 1)
+                best = _merge(best, settled, pending, accepted, target.windows)
+            pending = [i for n, i in enumerate(pending) if n not in set(accepted)]
+            if not pending:
+                break
+            for i in pending:
+                rates[i] *= SHRINK
+        else:
+            log.warning("no smaller loss found after %d trials at t=%d; x stays as it is", MAX_REJECTIONS, t)
+        point = best
+    return point
+
+
+@dataclass(frozen=True)
+class _Start:
+    """Values at the beginning of the step, which the regulariser pulls towards."""
+
+    x: Tensor
+    crop: Tensor
+
+
+def _evaluate(
+    x: Tensor,
+    crop: Tensor,
+    prior: Prediction | None,
+    target: Target,
+    networks: Networks,
+    how: Descent,
+    start: _Start,
+    images: list[int],
+    graph: bool,
+) -> Point:
+    """The point at (x, crop) of some images; with `graph` its value can still be differentiated."""
+    moving = how.crop_rate != 0
+    with torch.set_grad_enabled(graph):
+        if graph:
+            x = x.detach().requires_grad_()
+            crop = crop.detach().requires_grad_(moving)
+        index = target.windows.of(images)[1]
+        target = target if len(images) == len(target.clean) else target.of(images)
+        if prior is None or moving:
+            prior = networks.crop(crop, index)
+        image = networks.image(x)
+        value = energy(image.end, prior.x0, target)
+        pull = ((x - start.x[images]) ** 2).flatten(1).sum(1)
+        if moving:
+            change = ((crop - start.crop[index]) ** 2).flatten(1).sum(1)
+            pull = pull.index_add(0, target.windows.owner, change)
+        return Point(x, crop, image, prior, value + how.coef_reg * pull)
+
+
+def _trial(
+    point: Point,
+    images: list[int],
+    rates: list[float],
+    target: Target,
+    networks: Networks,
+    how: Descent,
+    start: _Start,
+    graph: bool,
+) -> Point:
+    """One gradient step of some images, from `point`, each at its own rate."""
+    windows, index = target.windows.of(images)
+    step = torch.tensor([rates[i] for i in images], device=point.x.device)
+    x = point.x[images] - step.view(-1, 1, 1, 1) * point.grad[images]
+    crop, prior = point.crop[index], None
+    if point.crop_grad is None:
+        prior = Prediction(point.prior.x0[index], point.prior.eps[index])
+    else:
+        crop_step = step[windows.owner] * (how.crop_rate / how.rate)
+        crop = crop - crop_step.view(-1, 1, 1, 1) * point.crop_grad[index]
+    return _evaluate(x, crop, prior, target, networks, how, start, images, graph)
+
+
+def _accepted(trial: Point, point: Point, images: list[int], adaptive: bool) -> list[int]:
+    """Those of `images` whose trial is accepted: the one decision the device is waited for."""
+    if not adaptive:
+        return images
+    good = (trial.value <= point.value[images]).tolist()  # a NaN compares false
+    return [i for i, ok in zip(images, good, strict=True) if ok]
+
+
+def _settle(live: Point, graph: bool) -> Point:
+    """Detach a point; with `graph`, with the gradient of its values."""
+    grad = crop_grad = None
+    if graph:
+        moving = live.crop.requires_grad
+        inputs = [live.x, live.crop] if moving else [live.x]
+        # Images do not interact, so the gradient of the values' sum holds each image's own.
+        grad, *rest = torch.autograd.grad(live.value, inputs, torch.ones_like(live.value))
+        crop_grad = rest[0] if moving else None
+    image = ImageEstimate(_detached(live.image.prediction), live.image.end.detach())
+    return Point(
+        live.x.detach(),
+        live.crop.detach(),
+        image,
+        _detached(live.prior),
+        live.value.detach(),
+        grad,
+        crop_grad,
+    )
+
+
+def _detached(prediction: Prediction) -> Prediction:
+    return Prediction(prediction.x0.detach(), prediction.eps.detach())
+
+
+def _merge(point: Point, trial: Point, images: list[int], accepted: list[int], windows: Windows) -> Point:
+    """`point` with the accepted images (and their windows) replaced by their rows of the trial."""
+    if len(accepted) == len(point.x):
+        return trial
+    places = {i: n for n, i in enumerate(images)}
+    trial_windows = windows.of(images)[1]
+    index = windows.of(accepted)[1]
+
+    def rows(old: Tensor | None, new: Tensor | None, at: list[int], source: list[int]) -> Tensor | None:
+        if old is None or new is None:
+            return old if new is None else new
+        merged = old.clone()
+        merged[at] = new[source]
+        return merged
+
+    def of_image(old: Tensor | None, new: Tensor | None) -> Tensor | None:
+        return rows(old, new, accepted, [places[i] for i in accepted])
+
+    def of_crop(old: Tensor | None, new: Tensor | None) -> Tensor | None:
+        return rows(old, new, index, [trial_windows.index(m) for m in index])
+
+    old, new = point.image.prediction, trial.image.prediction
+    prediction = Prediction(of_image(old.x0, new.x0), of_image(old.eps, new.eps))
+    prior = Prediction(of_crop(point.prior.x0, trial.prior.x0), of_crop(point.prior.eps, trial.prior.eps))
+    return Point(
+        of_image(point.x, trial.x),
+        of_crop(point.crop, trial.crop),
+        ImageEstimate(prediction, of_image(point.image.end, trial.image.end)),
+        prior,
+        of_image(point.value, trial.value),
+        of_image(point.grad, trial.grad),
+        of_crop(point.crop_grad, trial.crop_grad),
+    )
