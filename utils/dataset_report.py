@@ -1,0 +1,188 @@
+"""What `prepare_data` made: a table of contents (CSV), a report in words, and a sheet of pictures."""
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from utils.dataset_survey import Survey, shorten
+from utils.images import grid, load_rgb, resize_squash
+
+SHEET_COLUMNS = 12
+LABEL_WIDTH = 150
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of index.csv: an output file, where it came from and what it shows.
+
+    The box (of the defect; of the tile, where class_name is empty) is in native pixels of the source, right
+    and bottom exclusive; `scale` is s, the native pixels per pixel of a patch. A test picture has a line for
+    each of its boxes.
+    """
+
+    file: str
+    source: str
+    class_name: str
+    left: float
+    top: float
+    right: float
+    bottom: float
+    scale: float
+    group: str
+    split: str
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was written: the lines of the index and counts that the report mentions."""
+
+    rows: list[Row]
+    patch_side: int
+    padded: int
+    crowded: int
+    tiles_from_defective: bool
+    small_pictures: int
+
+
+def write_index(path: Path, rows: Sequence[Row]) -> None:
+    """Write index.csv: the columns of Row, with `class` for class_name."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([{"class_name": "class"}.get(field.name, field.name) for field in fields(Row)])
+        for row in rows:
+            writer.writerow([f"{value:.6g}" if isinstance(value, float) else value for value in astuple(row)])
+
+
+# The report
+
+
+def report_text(survey: Survey, held: set[str], made: Made, options: str) -> str:
+    """All that a user should know about the data, as plain text with a newline at the end."""
+    defects = sum(len(picture.boxes) for picture in survey.defective)
+    lines = [
+        f"source     {survey.tree.root} (format {survey.format})",
+        f"options    {options}",
+        f"found      {len(survey.defective)} pictures with {defects} defects, {len(survey.clean)} clean ones",
+        *_split_lines(survey, held),
+        "",
+        *_class_lines(survey, held),
+        "",
+        *_made_lines(survey, made),
+    ]
+    warnings = [*survey.warnings, *_class_warnings(survey, held)]
+    for title, sentences in (("warnings", warnings), ("notes", survey.notes)):
+        if sentences:
+            lines += ["", title, *(f"  - {sentence}" for sentence in sentences)]
+    return "\n".join(lines) + "\n"
+
+
+def _split_lines(survey: Survey, held: set[str]) -> list[str]:
+    lines = []
+    pattern = f"pattern {survey.group_pattern}" if survey.group_pattern else "by file or folder"
+    for split, inside in (("train", False), ("test", True)):
+        pictures = [picture for picture in survey.pictures if (picture.group in held) == inside]
+        groups = sorted({picture.group for picture in pictures})
+        clean = sum(picture.is_clean for picture in pictures)
+        text = f"{sum(bool(picture.boxes) for picture in pictures)} pictures with defects, {clean} clean ones"
+        lines.append(f"{split:10} {text}; {len(groups)} groups ({pattern}): {shorten(groups)}")
+    return lines
+
+
+def _sizes(survey: Survey, name: str) -> list[float]:
+    """The larger sides of a class's boxes, in px; points have none."""
+    boxes = [box for picture in survey.defective for box in picture.boxes if box.class_name == name]
+    return [max(box.size) for box in boxes if not box.is_point]
+
+
+def _counts(survey: Survey, held: set[str], inside: bool) -> Counter[str]:
+    pictures = [picture for picture in survey.defective if (picture.group in held) == inside]
+    return Counter(box.class_name for picture in pictures for box in picture.boxes)
+
+
+def _class_lines(survey: Survey, held: set[str]) -> list[str]:
+    width = max(len("class"), *(len(name) for name in survey.classes))
+    train, test = _counts(survey, held, False), _counts(survey, held, True)
+    lines = [f"{'id':>3}  {'class':{width}}  train   test   larger side in px: min / median / max"]
+    for name, class_id in survey.classes.items():
+        sizes = _sizes(survey, name)
+        text = (
+            " / ".join(f"{value:.0f}" for value in (min(sizes), median(sizes), max(sizes))) if sizes else "-"
+        )
+        lines.append(f"{class_id:3}  {name:{width}}  {train[name]:5}  {test[name]:5}   {text}")
+    lines.append(f"{'':3}  {'all':{width}}  {train.total():5}  {test.total():5}")
+    return lines
+
+
+def _made_lines(survey: Survey, made: Made) -> list[str]:
+    folders = Counter(str(Path(row.file).parent) for row in {row.file: row for row in made.rows}.values())
+    patches = [row for row in made.rows if row.file.startswith("train/defect/")]
+    scaled = [row.scale for row in patches if row.scale > 1]
+    largest = f", the largest by {max(scaled):.2f}" if scaled else ""
+    size = f"{made.patch_side}x{made.patch_side} px"
+    lines = [
+        f"train/defect       {len(patches)} patches of {size}; {len(scaled)} shrunk (s > 1){largest}",
+        f"{'':18} {made.padded} reach over the picture's edge and were padded by reflection",
+        f"{'':18} {made.crowded} show part of a defect of another class in their window",
+        f"train/defect_free  {folders['train/defect_free']} tiles",
+    ]
+    if made.tiles_from_defective:
+        lines.append(
+            f"{'':18} cut from pictures with defects, away from every box: no clean pictures in train"
+        )
+    if made.small_pictures:
+        lines.append(f"{'':18} {made.small_pictures} pictures have no place for a tile")
+    lines.append(f"test               {folders['test']} pictures with YOLO labels")
+    lines.append(f"test_clean         {folders['test_clean']} clean counterparts with the same labels")
+    return lines
+
+
+def _class_warnings(survey: Survey, held: set[str]) -> list[str]:
+    train, test = _counts(survey, held, False), _counts(survey, held, True)
+    empty = [name for name in survey.classes if not train[name] and not test[name]]
+    warnings = [f"class {name} has no defects at all" for name in empty]
+    warnings += [
+        f"class {name} is missing in train" for name in survey.classes if test[name] and not train[name]
+    ]
+    if held:
+        warnings += [
+            f"class {name} is missing in test" for name in survey.classes if train[name] and not test[name]
+        ]
+    else:
+        warnings.append("nothing is held out, so that what is learnt cannot be tested on unseen pictures")
+    return warnings
+
+
+# The sheet
+
+
+def contact_sheet(
+    folder: Path, rows: Sequence[Row], classes: Sequence[str], side: int, seed: int
+) -> np.ndarray:
+    """(H, W, 3) uint8: a row of up to 12 patches of each class, drawn by `seed`, and one of tiles, shrunk.
+
+    `folder` is where the files of `rows` are; all pictures are shown as `side` x `side` px.
+    """
+    rng = np.random.default_rng([seed, 2])
+    patches = [row for row in rows if row.file.startswith("train/defect/")]
+    kinds = {name: [row for row in patches if row.class_name == name] for name in classes}
+    kinds["(tiles)"] = [row for row in rows if row.file.startswith("train/defect_free/")]
+    bands = []
+    for name, members in kinds.items():
+        chosen = [members[i] for i in sorted(rng.permutation(len(members))[:SHEET_COLUMNS])]
+        cells = [resize_squash(load_rgb(folder / row.file), side) for row in chosen]
+        cells += [np.full((side, side, 3), 235, np.uint8)] * (SHEET_COLUMNS - len(cells))
+        band = grid(cells, columns=SHEET_COLUMNS)
+        bands.append(np.hstack([_label(f"{name}\n{len(members)}", band.shape[0]), band]))
+    return np.vstack(bands)
+
+
+def _label(text: str, height: int) -> np.ndarray:
+    image = Image.new("RGB", (LABEL_WIDTH, height), "white")
+    ImageDraw.Draw(image).multiline_text((6, 6), text, fill="black", font=ImageFont.load_default(14))
+    return np.array(image)
