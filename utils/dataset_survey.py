@@ -4,7 +4,7 @@ import hashlib
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -95,7 +95,7 @@ def survey_source(
         )
     _match_counterparts(survey)
     _join_groups(survey)
-    _set_names(survey.pictures)
+    _set_names(survey)
     return survey
 
 
@@ -241,55 +241,60 @@ def _match_counterparts(survey: Survey) -> None:
     survey.warnings += tally.sentences()
 
 
+class _Union:
+    """Names that belong together; the first in order stands for its set."""
+
+    def __init__(self) -> None:
+        self.links: dict[str, str] = {}
+
+    def root(self, name: str) -> str:
+        while name in self.links:
+            name = self.links[name]
+        return name
+
+    def join(self, first: str, second: str) -> None:
+        low, high = sorted((self.root(first), self.root(second)))
+        if low != high:
+            self.links[high] = low
+
+
 def _join_groups(survey: Survey) -> None:
     """Join groups that share a picture, and keep one of equal pictures: nothing leaks over a split."""
-    links: dict[str, str] = {}
-
-    def root(group: str) -> str:
-        while links.get(group, group) != group:
-            group = links[group]
-        return group
-
-    def join(first: str, second: str) -> None:
-        a, b = sorted((root(first), root(second)))
-        links[b] = a
-
+    union = _Union()
     first_of: dict[str, Picture] = {}
     kept, tally = [], _Tally()
     for picture in sorted(survey.pictures, key=lambda picture: picture.is_clean):  # defective ones first
         if picture.counterpart is not None:
-            join(picture.group, picture.counterpart.group)
+            union.join(picture.group, picture.counterpart.group)
         first = first_of.setdefault(picture.digest, picture)
         if first is picture:
             kept.append(picture)
             continue
-        join(first.group, picture.group)
+        union.join(first.group, picture.group)
         tally.add("pictures equal another one and were merged with it", f"{picture.path} and {first.path}")
         if first.is_clean != picture.is_clean:
             tally.add("pictures count as clean, but an equal one has defects", str(picture.path))
-        merged = [*first.boxes, *picture.boxes]
-        first.boxes = _sound_boxes(merged, *first.size, _Tally())
-    names = {picture.group for picture in survey.pictures}
-    joined = sorted(name for name in names if root(name) != name)
+        first.boxes = _sound_boxes([*first.boxes, *picture.boxes], *first.size, _Tally())
+        first.counterpart = first.counterpart or picture.counterpart
+    survey.joined = {name: union.root(name) for name in union.links}
     for picture in survey.pictures:
-        picture.group = root(picture.group)
-    if joined:
-        survey.notes.append(
-            f"{len(joined)} groups share a picture with another and stay with it: {shorten(joined)}"
-        )
+        picture.group = union.root(picture.group)
+    if survey.joined:
+        pairs = [f"{name} with {first}" for name, first in sorted(survey.joined.items())]
+        survey.notes.append(f"groups that share a picture stay together: {shorten(pairs, separator=', ')}")
     survey.pictures = kept
     survey.warnings += tally.sentences()
 
 
-def _set_names(pictures: Iterable[Picture]) -> None:
+def _set_names(survey: Survey) -> None:
     """Names for output files, all different in lower case: the file's own, or its path where that repeats."""
-    pictures = list(pictures)
+    pictures = survey.pictures
     counts = Counter((picture.is_clean, picture.path.stem.lower()) for picture in pictures)
     used: set[str] = set()
     for picture in pictures:
         name = picture.path.stem
         if counts[picture.is_clean, name.lower()] > 1 or name.lower() in used:
-            name = "_".join([*picture.path.parent.parts[-2:], name])
+            name = "_".join([*Path(survey.tree.relative(picture.path)).parent.parts[-2:], name])
         name = file_name(name)
         base, number = name, 2
         while name.lower() in used:

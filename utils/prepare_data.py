@@ -116,7 +116,7 @@ def clean_places(
     """(left, top) of tiles of a clean picture of `size` (width, height); none where a side is too small.
 
     Without `limit` they cover the whole picture, overlapping as little as they can; with it, so many of them
-    are drawn, and more at random places if they do not suffice.
+    are drawn, and more at random places if they do not suffice, as long as there are different ones.
     """
     width, height = size
     if min(width, height) < tile:
@@ -124,10 +124,11 @@ def clean_places(
     places = [(left, top) for top in _spread(height, tile) for left in _spread(width, tile)]
     if limit is None:
         return places
-    places = [places[i] for i in rng.permutation(len(places))[:limit]]
-    while len(places) < limit:
-        places.append((int(rng.integers(width - tile + 1)), int(rng.integers(height - tile + 1))))
-    return list(dict.fromkeys(places))
+    drawn = dict.fromkeys(places[i] for i in rng.permutation(len(places))[:limit])  # a set in order
+    possible = (width - tile + 1) * (height - tile + 1)
+    while len(drawn) < min(limit, possible):
+        drawn[int(rng.integers(width - tile + 1)), int(rng.integers(height - tile + 1))] = None
+    return list(drawn)
 
 
 def _spread(length: int, tile: int) -> list[int]:
@@ -243,13 +244,13 @@ def write_test_set(folder: Path, survey: Survey, held: set[str], window: int) ->
     """
     rows: list[Row] = []
     pictures = [picture for picture in survey.pictures if picture.group in held]
-    counterparts = {picture.counterpart.path for picture in pictures if picture.counterpart}
+    counterparts = {picture.counterpart.digest for picture in pictures if picture.counterpart}
     for picture in tqdm(pictures, desc="copying test pictures", disable=None):
         if picture.boxes:
             rows += _copy_with_labels(folder, "test", survey, picture, picture, window)
             if picture.counterpart:
                 rows += _copy_with_labels(folder, "test_clean", survey, picture, picture.counterpart, window)
-        elif picture.is_clean and picture.path not in counterparts:
+        elif picture.is_clean and picture.digest not in counterparts:
             rows += _copy_with_labels(folder, "test", survey, picture, picture, window)
     return rows
 
