@@ -14,16 +14,19 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+from guided_diffusion.create import create_diffusion, create_unet
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion
 from guided_diffusion.image_datasets import Augmentation, PatchDataset, StepSampler, batches
 from guided_diffusion.resample import create_sampler
-from guided_diffusion.train_util import Hooks, NonFiniteLoss, TrainLoop, TrainOptions, write_metadata
+from guided_diffusion.train_util import Hooks, NonFiniteLoss, TrainLoop, TrainOptions
 from utils import images, labels, logger
 from utils.checkpoint import load_strict, load_training_state, save_atomic, save_safetensors
 from utils.config import TrainingConfig, load_training_config, resolved_yaml
 from utils.device import resolve_device, start_process_group
 from utils.errors import UserError, run_main
-from utils.models import build_diffusion, build_unet
+
+# What decides the shape of the weights
+NETWORK_KEYS = ["num_channels", "num_res_blocks", "channel_mult", "attention_resolutions", "learn_sigma"]
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -47,10 +50,10 @@ def main(argv: list[str]) -> None:
     paths, classes = find_images(config, names)
     dataset = load_dataset(config, paths, classes)
     torch.manual_seed(config.seed)
-    model = build_unet(config.network, num_classes=config.num_classes or len(names))
+    model = create_unet(**config.network.plain(), num_classes=config.num_classes or len(names))
     if config.init_from:
-        load_strict(model, config.init_from, ["num_channels", "channel_mult", "image_size"], "init_from")
-    diffusion = build_diffusion(config.diffusion, config.network.learn_sigma)
+        load_strict(model, config.init_from, NETWORK_KEYS, "init_from")
+    diffusion = create_diffusion(**config.diffusion.plain(), learn_sigma=config.network.learn_sigma)
     log.info(
         "%d images, %.2f M parameters, %s, %s",
         len(dataset), sum(p.numel() for p in model.parameters()) / 1e6, device, config.precision,
@@ -120,11 +123,18 @@ def make_loop(
     def data(first_step: int):
         balanced = classes if config.class_balanced else None
         sampler = StepSampler(
-            len(dataset), config.batch_size, config.seed, first_step, balanced, rank, world_size, config.shuffle
+            len(dataset),
+            config.batch_size,
+            config.seed,
+            first_step,
+            balanced,
+            rank,
+            world_size,
+            config.shuffle,
         )
         return batches(dataset, sampler, 0 if config.cache else config.num_workers)
 
-    metadata = write_metadata({"network": config.network.model_dump(), "classes": names})
+    metadata = {"network": config.network.plain(), "classes": names}
 
     def export(path: Path, weights: dict[str, Tensor]) -> None:
         save_safetensors(path, weights, metadata, getattr(torch, config.export_dtype))

@@ -192,6 +192,8 @@ def refine(
         else:
             log.warning("no smaller loss found after %d trials at t=%d; x stays as it is", MAX_REJECTIONS, t)
         point = best
+    if log.isEnabledFor(logging.DEBUG):
+        log.debug("t=%d: loss %s, rates %s", t, point.value.tolist(), rates)
     return point
 
 

@@ -5,7 +5,6 @@ that was stopped and resumed takes the same steps as one that was not.
 """
 
 import csv
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -326,8 +325,3 @@ class TrainLoop:
 def state_files(folder: Path) -> list[Path]:
     """Training states of a folder, oldest first."""
     return sorted(folder.glob("state_*.pt"))
-
-
-def write_metadata(values: dict) -> dict[str, str]:
-    """Strings for a safetensors header: every value as JSON."""
-    return {key: json.dumps(value) for key, value in values.items()}

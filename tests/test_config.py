@@ -165,7 +165,7 @@ def test_ignored_keys_are_listed(tmp_path: Path):
         ("n_samples: true", "n_samples: got true, expected whole number >= 1"),
         ("n_samples: 2.5", "n_samples: got 2.5, expected whole number >= 1"),
         ("n_samples:", "n_samples: got null, expected whole number >= 1"),
-        ("batch_size: 0", "batch_size: got 0, expected whole number >= 1 or auto"),
+        ("batch_size: 0", "batch_size: got 0, expected whole number >= 1"),
         ("noise_schedule: sqrt", "noise_schedule: got 'sqrt', expected linear or cosine"),
         ("device: tpu", "device: got 'tpu', expected auto, cpu, cuda or cuda:N or null"),
         (

@@ -152,6 +152,11 @@ class NetworkConfig(Section):
         """Downsampling factors with self-attention: image_size // r for each attention resolution r."""
         return tuple(self.image_size // r for r in self.attention_resolutions)
 
+    def plain(self) -> dict[str, Any]:
+        """The values that decide the network, by key, `channel_mult` resolved; arithmetic is not among them."""
+        values = self.model_dump(exclude={"use_fp16"})
+        return values | {"channel_mult": self.resolved_channel_mult()}
+
     @model_validator(mode="after")
     def _can_be_built(self) -> "NetworkConfig":
         multipliers = self.resolved_channel_mult()
@@ -220,6 +225,10 @@ class DiffusionConfig(Section):
     rescale_timesteps: bool = Field(False, description="the network sees t * 1000 / diffusion_steps")
     rescale_learned_sigmas: bool = Field(False, description="weight of the bound: diffusion_steps / 1000")
     clip_denoised: bool = Field(True, description="clip clean estimates to [-1, 1]")
+
+    def plain(self) -> dict[str, Any]:
+        """The values that decide the chain and the losses, by key; clipping is the sampler's affair."""
+        return self.model_dump(exclude={"clip_denoised"})
 
 
 # Groups of generation alone
@@ -358,9 +367,7 @@ class GenerationConfig(Section):
     n_samples: Int = Field(4, ge=1, description="samples per annotation and round")
     n_iter: Int = Field(1, ge=1, description="rounds")
     seed: Int | None = Field(None, ge=0, description="seed of all noise; null = another one each run")
-    batch_size: Annotated[Int, Field(ge=1)] | Literal["auto"] = Field(
-        1, description="samples painted together; auto = as many as memory allows"
-    )
+    batch_size: Int = Field(1, ge=1, description="samples painted together")
     cuda: Int = Field(0, ge=0, description="number of the GPU to use when there is one and `device` is null")
     device: Device | None = Field(None, description="null or auto = the GPU if there is one, else the CPU")
     precision: Literal["fp32", "bf16", "fp16"] = Field(
@@ -379,9 +386,6 @@ class GenerationConfig(Section):
         "generated", description="what surrounds the window: the model's picture or the untouched photograph"
     )
     feather: Int = Field(8, ge=0, description="soft edge of the pasted window, px (original background)")
-    paint: Literal["each", "all"] = Field(
-        "each", description="each = one picture per annotation; all = every annotation on one picture"
-    )
     prior_guidance: Float = Field(
         0.0, ge=0, description="push of the prior away from the defect-free model; 0 = none"
     )
@@ -393,7 +397,7 @@ class GenerationConfig(Section):
     dry_run: bool = Field(False, description="list what would be painted, then stop")
     debug: bool = Field(False, description="log every step")
     visualize: bool = Field(False, description="save the attention masks and estimates of every step")
-    generate_gif: bool = Field(False, description="save an animation of each sample")
+    generate_gif: bool = Field(False, description="with visualize: save an animation of each sample too")
     show_progress: bool = Field(True, description="show a progress bar")
 
     attention_features: AttentionConfig = Field(default_factory=AttentionConfig)

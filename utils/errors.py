@@ -19,10 +19,16 @@ class UserError(Exception):
 
 
 def run_main(main: Callable[[list[str]], None], argv: list[str] | None = None) -> int:
-    """Run `main(argv)`; returns the exit code: 0, or 2 with one message on stderr after a UserError."""
+    """Run `main(argv)`; returns the exit code.
+
+    0; 2 with one message on stderr after a UserError; 130 after Ctrl-C, as shells expect.
+    """
     try:
         main(sys.argv[1:] if argv is None else argv)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from what is finished", file=sys.stderr)
+        return 130
     return 0

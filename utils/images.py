@@ -106,6 +106,25 @@ def resize_squash(array: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
     return np.array(Image.fromarray(array).resize((width, height), Image.Resampling.BICUBIC))
 
 
+def resize_float(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W, C) float -> (height, width, C) float32, bilinear with antialiasing, values not rounded."""
+    planes = [
+        Image.fromarray(np.ascontiguousarray(array[..., c], dtype=np.float32)).resize(  # mode F
+            (size[1], size[0]), Image.Resampling.BILINEAR
+        )
+        for c in range(array.shape[2])
+    ]
+    return np.stack([np.asarray(plane) for plane in planes], axis=2)
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Width and height as `load_rgb` gives them (EXIF orientation applied), without decoding the pixels."""
+    with Image.open(path) as image:
+        width, height = image.size
+        turned = image.getexif().get(0x0112, 1) >= 5  # orientations that swap the sides
+    return (height, width) if turned else (width, height)
+
+
 def grid(arrays: Sequence[np.ndarray], columns: int, pad: int = 2) -> np.ndarray:
     """Equal (H, W, 3) uint8 pictures -> one, row by row, on white, with `pad` px between and around."""
     assert arrays and columns >= 1 and len({array.shape for array in arrays}) == 1

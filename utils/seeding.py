@@ -1,0 +1,37 @@
+"""One random stream per sample: its noise depends on the seed and on what is painted, not on its company."""
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def sample_seed(seed: int, *identity: object) -> int:
+    """A 63-bit seed from the run's seed and whatever identifies a sample (image name, annotation, index)."""
+    text = "\x1f".join(str(part) for part in (seed, *identity))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+class SampleNoise:
+    """Standard normal noise for N images and their M windows, each image from its own CPU stream.
+
+    `seeds` holds N seeds, `owner` the image of each window. The same on every device.
+    """
+
+    def __init__(self, seeds: Sequence[int], owner: Sequence[int]):
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.owner = list(owner)
+
+    def image(self, like: Tensor) -> Tensor:
+        """(N, C, H, W), a draw for every image."""
+        return self._draw(like, range(len(self.generators)))
+
+    def crop(self, like: Tensor) -> Tensor:
+        """(M, C, h, w), a draw for every window from its image's stream."""
+        return self._draw(like, self.owner)
+
+    def _draw(self, like: Tensor, streams: Sequence[int]) -> Tensor:
+        assert len(like) == len(streams), f"{len(like)} rows, {len(streams)} streams"
+        rows = [torch.randn(like.shape[1:], generator=self.generators[i]) for i in streams]
+        return torch.stack(rows).to(like)
