@@ -184,7 +184,7 @@ def refine(
             if accepted:
                 settled = _settle(live, graph=left > 1)
                 best = _merge(best, settled, pending, accepted, target.windows)
-            pending = [i for n, i in enumerate(pending) if n not in set(accepted)]
+            pending = [i for i in pending if i not in accepted]
             if not pending:
                 break
             for i in pending:
