@@ -14,7 +14,7 @@ from utils.dataset_pictures import Box, FileTree, Picture
 from utils.dataset_survey import choose_groups, survey_source
 from utils.errors import UserError, run_main
 from utils.images import load_rgb
-from utils.labels import load_class_names, read_annotations
+from utils.labels import class_from_filename, load_class_names, match_class, read_annotations
 from utils.prepare_data import clean_places, cut_patch, is_crowded, main, places_between
 
 WIDTH, HEIGHT = 160, 120
@@ -335,6 +335,13 @@ def test_unknown_classes_and_broken_json_are_problems(tmp_path):
     assert "got category_id 9, expected one of 1 (spur)" in message and "b.json: broken JSON" in message
 
 
+def test_json_of_a_wrong_layout_is_told_by_its_place(tmp_path):
+    picture(tmp_path / "a.png", 1)
+    text(tmp_path / "a.json", json.dumps({"shapes": [{"label": "spur", "points": [[1, "x"]]}, 5]}))
+    message = error_of(survey_source, tmp_path)
+    assert "a.json: shapes.0.points.0.1: got 'x'" in message and "a.json: shapes.1: got '5'" in message
+
+
 def test_deeppcb_bad_lines_and_missing_partners(tmp_path):
     for number in range(3):
         picture(tmp_path / f"g/1/{number}_test.png", number)
@@ -452,6 +459,7 @@ def test_output_of_a_run(tmp_path, capsys):
     row = next(row for row in rows if row["file"] == "train/defect/spur_0000.png")
     assert [float(row[side]) for side in ("left", "top", "right", "bottom", "scale")] == [40, 50, 52, 60, 1]
     source = load_rgb(root / row["source"])
+    assert match_class(class_from_filename(row["file"].rsplit("/")[-1]), classes) == classes["spur"]
     assert np.array_equal(load_rgb(out / row["file"]), source[55 - 24 : 55 + 24, 46 - 24 : 46 + 24])
     tile = next(row for row in rows if row["file"].startswith("train/defect_free/"))
     left, top = int(tile["left"]), int(tile["top"])

@@ -5,10 +5,9 @@ PCB Defect Dataset"), LabelMe (JSON) and folders with masks as MVTec AD has them
 reader takes a FileTree and, where the user gave one, a class table {name: id}, and returns what it Found.
 """
 
-import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -17,7 +16,8 @@ import yaml
 from PIL import Image
 from scipy import ndimage
 
-from utils.dataset_pictures import Box, FileTree, Found, Picture, picture_size
+from utils.annotation_json import is_coco, is_labelme, load_json, read_coco, read_labelme
+from utils.dataset_pictures import Box, FileTree, Found, Picture, picture_size, read_lines
 from utils.errors import UserError
 from utils.images import READ_ERRORS
 from utils.labels import Annotation, read_annotations_and_problems
@@ -56,7 +56,7 @@ def read_voc(tree: FileTree, classes: Classes = None) -> Found:
         size = (_number(root.findtext("size/width")), _number(root.findtext("size/height")))
         declared = None if math.isnan(sum(size)) or 0 in size else (round(size[0]), round(size[1]))
         found.pictures.append(Picture(image, boxes, not boxes, declared))
-    found.classes = _sorted_classes(found.pictures)
+    found.set_sorted_classes()
     if found.pictures and all(HRIPCB_NAME.fullmatch(picture.path.stem) for picture in found.pictures):
         found.group_pattern = LEADING_DIGITS
     return found
@@ -80,10 +80,6 @@ def _number(text: object) -> float:
     except (TypeError, ValueError):
         return math.nan
     return value if math.isfinite(value) else math.nan
-
-
-def _sorted_classes(pictures: Sequence[Picture]) -> list[str]:
-    return sorted({box.class_name for picture in pictures for box in picture.boxes})
 
 
 # YOLO
@@ -162,7 +158,9 @@ def _yolo_names(tree: FileTree, data: dict, data_path: Path | None) -> dict[str,
     """{class name: id}; UserError when the folder holds none."""
     if data:
         names = data["names"]
-        pairs = names.items() if isinstance(names, dict) else enumerate(names or [])
+        pairs = (
+            names.items() if isinstance(names, dict) else enumerate(names if isinstance(names, list) else [])
+        )
         try:
             table = {str(name): int(class_id) for class_id, name in pairs}
         except (TypeError, ValueError):
@@ -175,10 +173,10 @@ def _yolo_names(tree: FileTree, data: dict, data_path: Path | None) -> dict[str,
     for name in ("classes.txt", "obj.names"):
         for path in tree.files:
             if path.name.lower() == name:
-                lines = path.read_text(encoding="utf-8-sig").split("\n")
+                lines = read_lines(path)
                 return {line.strip(): index for index, line in enumerate(lines) if line.strip()}
     for path in sorted(tree.root.glob("*.json")):
-        data = _load_json(path)
+        data = load_json(path)
         if isinstance(data, dict) and data and all(type(value) is int for value in data.values()):
             return data
     raise UserError(
@@ -189,12 +187,12 @@ def _yolo_names(tree: FileTree, data: dict, data_path: Path | None) -> dict[str,
 
 def _add_yolo_background(tree: FileTree, data: dict, path: Path, labelled: set[Path], found: Found) -> None:
     """Pictures without a text file in the folders that data.yaml lists have no defects, by convention."""
-    base = Path(path.parent, str(data.get("path") or "."))
+    base = Path(path.parent, str(data.get("path") or "."))  # an absolute one stands alone
     folders = []
     for part in ("train", "val", "test"):
         entries = data.get(part) or []
-        for entry in [entries] if isinstance(entries, str) else entries:
-            choices = (base / entry, path.parent / entry, path.parent / re.sub(r"^(\.\./)+", "", str(entry)))
+        for entry in map(str, entries if isinstance(entries, list) else [entries]):
+            choices = (base / entry, path.parent / entry, path.parent / re.sub(r"^(\.\./)+", "", entry))
             folders += [choice.resolve() for choice in choices if choice.is_dir()][:1]
     background = [
         image
@@ -207,160 +205,6 @@ def _add_yolo_background(tree: FileTree, data: dict, path: Path, labelled: set[P
             f"{len(background)} pictures listed by {path.name} have no label file: taken as free of defects, "
             f"e.g. {tree.relative(background[0])}"
         )
-
-
-# JSON formats
-
-
-def _load_json(path: Path) -> object:
-    """The content of a JSON file; None when it is broken."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError):
-        return None
-
-
-def _json_files(tree: FileTree, found: Found) -> list[tuple[Path, dict]]:
-    """All JSON files that hold an object; broken ones become problems."""
-    files = []
-    for path in tree.with_suffix(".json"):
-        data = _load_json(path)
-        if data is None:
-            found.problems.append(f"{path}: broken JSON")
-        elif isinstance(data, dict):
-            files.append((path, data))
-    return files
-
-
-def _is_coco(data: object) -> bool:
-    return isinstance(data, dict) and all(
-        isinstance(data.get(key), list) for key in ("images", "annotations")
-    )
-
-
-def _is_labelme(data: object) -> bool:
-    return isinstance(data, dict) and isinstance(data.get("shapes"), list)
-
-
-def _bounds(points: Sequence) -> list[float]:
-    """[[x, y], ...] -> [left, top, right, bottom]; NaN when they are no points."""
-    try:
-        array = np.asarray(points, dtype=float)
-    except (TypeError, ValueError):
-        return [math.nan] * 4
-    if array.ndim != 2 or array.shape[1] != 2 or not len(array) or not np.isfinite(array).all():
-        return [math.nan] * 4
-    return [*array.min(axis=0).tolist(), *array.max(axis=0).tolist()]
-
-
-def read_coco(tree: FileTree, classes: Classes = None) -> Found:
-    """Files with images, annotations and categories; boxes `x y w h`, or the bounds of polygons.
-
-    Categories keep the order of their ids. A listed picture without annotations is free of defects.
-    """
-    found = Found()
-    by_path: dict[Path, Picture] = {}
-    for path, data in _json_files(tree, found):
-        if not _is_coco(data):
-            continue
-        names = {entry.get("id"): str(entry.get("name")) for entry in data.get("categories") or []}
-        found.classes += [name for _, name in sorted(names.items()) if name not in found.classes]
-        by_id, skipped = {}, set()
-        for entry in data["images"]:
-            try:
-                image = _coco_image(tree, path, str(entry.get("file_name")))
-            except UserError as error:
-                found.problems.append(str(error))
-                skipped.add(entry.get("id"))
-                continue
-            size = (entry.get("width"), entry.get("height"))
-            declared = size if all(isinstance(side, int) and side > 0 for side in size) else None
-            by_id[entry.get("id")] = by_path.setdefault(image, Picture(image, declared_size=declared))
-        for entry in data["annotations"]:
-            if entry.get("image_id") not in skipped:
-                _add_coco_box(path, entry, names, by_id, found)
-    found.pictures = list(by_path.values())
-    for picture in found.pictures:
-        picture.is_clean = not picture.boxes
-    return found
-
-
-def _coco_image(tree: FileTree, path: Path, name: str) -> Path:
-    known = set(tree.images)
-    for folder in (path.parent, path.parent / "images", tree.root, tree.root / "images"):
-        if folder / name in known:
-            return folder / name
-    candidates = tree.images_named(Path(name).stem)
-    if len(candidates) != 1:
-        raise UserError(f"{path}: its picture {name}: got {len(candidates)} of that name under {tree.root}")
-    return candidates[0]
-
-
-def _add_coco_box(path: Path, entry: dict, names: dict, by_id: dict[object, Picture], found: Found) -> None:
-    where = f"{path}, annotation {entry.get('id')}"
-    if entry.get("category_id") not in names:
-        ids = ", ".join(f"{class_id} ({name})" for class_id, name in names.items())
-        found.problems.append(f"{where}: got category_id {entry.get('category_id')}, expected one of {ids}")
-        return
-    if entry.get("image_id") not in by_id:
-        found.problems.append(f"{where}: got image_id {entry.get('image_id')}, which no image has")
-        return
-    box = entry.get("bbox")
-    if isinstance(box, list) and len(box) == 4:
-        left, top, width, height = (_number(value) for value in box)
-        sides = [left, top, left + width, top + height]
-    else:
-        polygons = entry.get("segmentation")
-        polygons = polygons if isinstance(polygons, list) else []
-        sides = _bounds(
-            [pair for polygon in polygons for pair in zip(polygon[::2], polygon[1::2], strict=False)]
-        )
-    if math.isnan(sum(sides)):
-        found.problems.append(f"{where}: expected bbox [x, y, width, height], or polygons in segmentation")
-        return
-    by_id[entry["image_id"]].boxes.append(Box(names[entry["category_id"]], *sides, where=where))
-
-
-def read_labelme(tree: FileTree, classes: Classes = None) -> Found:
-    """One JSON file per picture; points stay points, all other shapes become their bounding boxes."""
-    found = Found()
-    for path, data in _json_files(tree, found):
-        if not _is_labelme(data):
-            continue
-        try:
-            image = _labelme_image(tree, path, data)
-            boxes = [
-                _labelme_box(path, number, shape) for number, shape in enumerate(data["shapes"], start=1)
-            ]
-        except UserError as error:
-            found.problems.append(str(error))
-            continue
-        size = (data.get("imageWidth"), data.get("imageHeight"))
-        declared = size if all(isinstance(side, int) and side > 0 for side in size) else None
-        found.pictures.append(Picture(image, boxes, not boxes, declared))
-    found.classes = _sorted_classes(found.pictures)
-    return found
-
-
-def _labelme_image(tree: FileTree, path: Path, data: dict) -> Path:
-    name = str(data.get("imagePath") or "")
-    beside = Path(path.parent, name.replace("\\", "/"))
-    if name and beside.is_file():
-        return beside
-    return tree.image_of(path, name or None)
-
-
-def _labelme_box(path: Path, number: int, shape: dict) -> Box:
-    where = f"{path}, shape {number}"
-    name, kind, points = shape.get("label"), shape.get("shape_type") or "polygon", shape.get("points") or []
-    sides = _bounds(points)
-    if not isinstance(name, str) or not name.strip() or math.isnan(sum(sides)):
-        raise UserError(f"{where}: got label {name!r}, points {points}; expected a label and [[x, y], ...]")
-    if kind == "circle" and len(points) == 2:
-        (x, y), edge = points
-        radius = math.dist((x, y), edge)
-        sides = [x - radius, y - radius, x + radius, y + radius]
-    return Box(name.strip(), *sides, is_point=kind == "point", where=where)
 
 
 # DeepPCB
@@ -393,7 +237,12 @@ def read_deeppcb(tree: FileTree, classes: Classes = None) -> Found:
 
 def _deeppcb_boxes(path: Path, problems: list[str]) -> list[Box]:
     boxes = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    try:
+        lines = read_lines(path)
+    except UserError as error:
+        problems.append(str(error))
+        return boxes
+    for number, line in enumerate(lines, start=1):
         columns = re.split(r"[,\s]+", line.strip().rstrip(","))
         if columns == [""]:
             continue
@@ -446,7 +295,7 @@ def read_mvtec(tree: FileTree, classes: Classes = None) -> Found:
         found.pictures.append(Picture(image, boxes, False, size, group=f"{kind}/{image.stem}"))
     if specks:
         found.notes.append(f"{specks} components of masks are smaller than {SPECK} px and are left out")
-    found.classes = _sorted_classes(found.pictures)
+    found.set_sorted_classes()
     return found
 
 
@@ -510,9 +359,9 @@ def _evidence(tree: FileTree) -> dict[str, str]:
     pairs = sum(path.stem.endswith("_test") and bool(_partner(tree, path)) for path in tree.images)
     mvtec = all((tree.root / folder).is_dir() for folder in ("test", "ground_truth", "train/good"))
     voc = [path for path in tree.with_suffix(".xml")[:SNIFFED_FILES] if _starts_like_voc(path)]
-    contents = [(path, _load_json(path)) for path in tree.with_suffix(".json")[:SNIFFED_FILES]]
-    coco = [path for path, data in contents if _is_coco(data)]
-    labelme = [path for path, data in contents if _is_labelme(data)]
+    contents = [(path, load_json(path)) for path in tree.with_suffix(".json")[:SNIFFED_FILES]]
+    coco = [path for path, data in contents if is_coco(data)]
+    labelme = [path for path, data in contents if is_labelme(data)]
     return {
         "deeppcb": f"{pairs} pairs _temp and _test" if pairs else "",
         "mvtec": "folders train/good, test and ground_truth" if mvtec else "",

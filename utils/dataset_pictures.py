@@ -86,6 +86,10 @@ class Found:
     notes: list[str] = field(default_factory=list)
     group_pattern: str | None = None
 
+    def set_sorted_classes(self) -> None:
+        """Take the names of all boxes, sorted, for formats that have no list of classes."""
+        self.classes = sorted({box.class_name for picture in self.pictures for box in picture.boxes})
+
 
 class FileTree:
     """All files under `root`, sorted, hidden ones left out; pictures can be looked up by file name."""
@@ -159,3 +163,11 @@ def picture_size(path: Path) -> tuple[int, int]:
             return image.size[::-1] if turned else image.size
     except READ_ERRORS as error:
         raise UserError(f"{path}: not a readable picture: {error}") from error
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file in UTF-8; UserError when it is none."""
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as text: {error}") from error

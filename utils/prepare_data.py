@@ -12,6 +12,7 @@ import json
 import math
 import os
 import re
+import shlex
 import shutil
 import tempfile
 from collections import Counter
@@ -392,12 +393,14 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _options_text(args: argparse.Namespace) -> str:
-    holdout = (
-        f"--holdout {' '.join(args.holdout)}" if args.holdout else f"--holdout-share {args.holdout_share}"
-    )
-    tiles = f" --tiles-per-image {args.tiles_per_image}" if args.tiles_per_image else ""
-    sizes = f"--tile {args.tile} --window {args.window} --margin {args.margin}"
-    return f"{sizes}{tiles} {holdout} --seed {args.seed}"
+    """All options that decide what is written, with their values."""
+    words = []
+    for name, value in vars(args).items():
+        unused = name == "holdout_share" and args.holdout
+        if name not in ("source", "out", "overwrite") and value is not None and not unused:
+            values = value if isinstance(value, list) else [value]
+            words.append(f"--{name.replace('_', '-')} {shlex.join(map(str, values))}")
+    return " ".join(words)
 
 
 def main(argv: list[str]) -> None:
