@@ -57,7 +57,7 @@ class Hooks:
 
 
 class NonFiniteLoss(RuntimeError):
-    """The loss is not a number any more; the run stops with the last checkpoint intact."""
+    """The loss or its gradient is not a number any more; the run stops with the last checkpoint intact."""
 
 
 def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
@@ -130,7 +130,9 @@ class TrainLoop:
             total=None if last == math.inf else last,
             initial=self.step,
             unit="step",
-            disable=not self.options.show_progress or self.rank > 0,
+            disable=None
+            if self.options.show_progress and self.rank == 0
+            else True,  # None: off without a terminal
         )
         data = self.data(self.step)
         try:
@@ -211,6 +213,11 @@ class TrainLoop:
         loss = float(losses.mean())
         if not math.isfinite(loss):
             raise NonFiniteLoss(f"the loss is {loss} at step {self.step} (learning rate {rate:.2g})")
+        # In float16 the scaler leaves out such a step by itself and scales less from then on.
+        if not self.scaler.is_enabled() and not math.isfinite(norm):
+            raise NonFiniteLoss(
+                f"the gradient's norm is {float(norm)} at step {self.step} (learning rate {rate:.2g})"
+            )
         self.scaler.step(self.optimizer)
         self.scaler.update()
         for decay, averages in self.ema.items():
@@ -278,13 +285,17 @@ class TrainLoop:
             self.hooks.save(self.folder / f"state_{self.step:07d}.pt", self.state())
             for rate, averages in self.ema.items():
                 self.hooks.export(self.folder / f"ema_{rate:g}_{self.step:07d}.safetensors", averages)
-            for old in state_files(self.folder)[: -self.options.keep_checkpoints]:
-                step = old.stem.removeprefix("state_")
-                for path in [old, *self.folder.glob(f"ema_*_{step}.safetensors")]:
-                    path.unlink()
+            self._prune()
             self._preview()
         if self.world_size > 1:
             dist.barrier()
+
+    def _prune(self) -> None:
+        """Drop the oldest states up to this step; later ones belong to a run that this one does not follow."""
+        own = [path for path in state_files(self.folder) if _step_of(path) <= self.step]
+        for old in own[: -self.options.keep_checkpoints]:
+            for path in [old, *self.folder.glob(f"ema_*_{old.stem.removeprefix('state_')}.safetensors")]:
+                path.unlink()
 
     def _preview(self) -> None:
         """Show samples of the first average, then put the training weights back."""
@@ -317,11 +328,18 @@ class TrainLoop:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.time_sampler.load_state_dict(state["time_sampler"])
-        for rate, averages in state["ema"].items():
-            if rate in self.ema:
-                self.ema[rate] = {k: v.to(self.device) for k, v in averages.items()}
+        for rate in self.ema:
+            # A rate that the state does not know begins its average at the restored weights.
+            averages = state["ema"].get(rate, state["model"])
+            self.ema[rate] = {k: v.float().to(self.device, copy=True) for k, v in averages.items()}
 
 
 def state_files(folder: Path) -> list[Path]:
     """Training states of a folder, oldest first."""
-    return sorted(folder.glob("state_*.pt"))
+    return sorted((path for path in folder.glob("state_*.pt") if _step_of(path) >= 0), key=_step_of)
+
+
+def _step_of(path: Path) -> int:
+    """The step in a state's file name; -1 for a name that is none of ours."""
+    number = path.stem.removeprefix("state_")
+    return int(number) if number.isdecimal() else -1
