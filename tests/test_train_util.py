@@ -1,0 +1,320 @@
+"""The training loop on a toy network: closed forms, and runs that were stopped."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from guided_diffusion.create import create_diffusion
+from guided_diffusion.resample import create_sampler
+from guided_diffusion.train_util import (
+    Hooks,
+    NonFiniteLoss,
+    TrainLoop,
+    TrainOptions,
+    learning_rate,
+    state_files,
+    update_ema,
+)
+from utils.checkpoint import load_state_dict, load_training_state, save_atomic, save_safetensors
+
+T = 3  # steps of the chain: the loss-aware sampler is soon warmed up
+
+
+class Toy(nn.Module):
+    """Two convolutions with a step and a class embedding, and dropout between."""
+
+    def __init__(self, dropout: float = 0.0):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 3, padding=1)
+        self.times, self.classes, self.dropout = nn.Embedding(T, 8), nn.Embedding(4, 8), nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        emb = (self.times(t) + self.classes(y))[:, :, None, None]
+        return self.last(self.dropout(torch.relu(self.first(x) + emb)))
+
+
+def data(first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of 12 that depend on the step alone."""
+    while True:
+        generator = torch.Generator().manual_seed(first_step)
+        yield torch.rand((12, 3, 6, 6), generator=generator) * 2 - 1, torch.arange(12) % 4
+        first_step += 1
+
+
+def loop(folder: Path, make: Callable[[], nn.Module] = Toy, sampler: str = "uniform", source=data, **options):
+    """A loop on the toy, with the real files; `messages` on it are what it said."""
+    torch.manual_seed(1)
+    messages: list[str] = []
+    values = {"lr": 1e-2, "ema_rates": (0.9, 0.5), "show_progress": False, "save_interval": 3} | options
+    run = TrainLoop(
+        model=make(),
+        diffusion=create_diffusion(diffusion_steps=T, noise_schedule="cosine"),
+        time_sampler=create_sampler(sampler, T),
+        data=source,
+        folder=folder,
+        options=TrainOptions(**values),
+        hooks=Hooks(save_atomic, load_training_state, save_safetensors, message=messages.append),
+        class_cond=True,
+        device=torch.device("cpu"),
+    )
+    run.messages = messages
+    return run
+
+
+def same(a, b) -> bool:
+    """Bit for bit, through dictionaries and lists."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return torch.equal(a, b) if isinstance(a, Tensor) else a == b
+
+
+# Closed forms
+
+
+def test_learning_rate_in_closed_form():
+    constant = TrainOptions(lr=2.0)
+    assert [learning_rate(s, constant) for s in (0, 10**6)] == [2, 2]
+    warm = TrainOptions(lr=2.0, warmup_steps=4)
+    assert [learning_rate(s, warm) for s in range(6)] == [0.5, 1, 1.5, 2, 2, 2]
+    falling = TrainOptions(lr=2.0, lr_anneal_steps=4)
+    assert [learning_rate(s, falling) for s in range(6)] == [2, 1.5, 1, 0.5, 0, 0]
+    both = TrainOptions(lr=2.0, warmup_steps=2, lr_anneal_steps=4)
+    assert [learning_rate(s, both) for s in range(4)] == [1, 1.5, 1, 0.5]
+
+
+def test_average_in_closed_form():
+    model = nn.Linear(2, 1)
+    averages = {k: torch.zeros_like(v) for k, v in model.state_dict().items()}
+    for _ in range(5):
+        update_ema(averages, model, 0.75)
+    for name, value in model.state_dict().items():
+        assert torch.allclose(averages[name], (1 - 0.75**5) * value)
+
+
+def test_averages_follow_the_steps(tmp_path):
+    run = loop(tmp_path)
+    expected = {k: v.clone() for k, v in run.model.state_dict().items()}
+    for _, (x, y) in zip(range(3), data(0), strict=False):
+        run.train_step(x, y)
+        expected = {k: 0.9 * v + 0.1 * run.model.state_dict()[k] for k, v in expected.items()}
+    for name, value in expected.items():
+        assert torch.allclose(run.ema[0.9][name], value, atol=1e-6)
+    assert not same(run.ema[0.9], run.ema[0.5])
+
+
+def test_first_step_is_adam_s(tmp_path):
+    # The first step of Adam moves every weight by lr, against its gradient's sign.
+    run = loop(tmp_path, lr=1e-3, grad_clip=0.0)
+    before = {k: v.clone() for k, v in run.model.named_parameters()}
+    x, y = next(data(0))
+    record = run.train_step(x, y)
+    gradients = {k: p.grad for k, p in run.model.named_parameters()}
+    norm = sum(g.double().square().sum().item() for g in gradients.values()) ** 0.5
+    assert record["grad_norm"] == pytest.approx(norm, rel=1e-5)
+    for name, p in run.model.named_parameters():
+        moved = gradients[name].abs() > 1e-4
+        step = (p.detach() - before[name])[moved]
+        assert torch.allclose(step, -1e-3 * gradients[name][moved].sign(), atol=2e-6)
+
+
+def test_gradient_is_clipped(tmp_path):
+    run = loop(tmp_path, grad_clip=0.01)
+    record = run.train_step(*next(data(0)))
+    norm = sum(p.grad.square().sum().item() for p in run.model.parameters()) ** 0.5
+    assert record["grad_norm"] > 0.1  # before clipping
+    assert norm == pytest.approx(0.01, rel=1e-3)
+
+
+@pytest.mark.parametrize("microbatch", [1, 5, 12, 50])
+def test_microbatches_add_up_to_the_batch(tmp_path, microbatch):
+    whole, parts = loop(tmp_path, grad_clip=0.0), loop(tmp_path, microbatch=microbatch, grad_clip=0.0)
+    x, y = next(data(0))
+    records = [run.train_step(x, y) for run in (whole, parts)]
+    assert records[0]["loss"] == pytest.approx(records[1]["loss"], rel=1e-6)
+    for a, b in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+        assert torch.allclose(a.grad, b.grad, atol=1e-6)
+        assert torch.allclose(a, b, atol=1e-6)
+
+
+def test_training_learns(tmp_path):
+    run = loop(tmp_path, total_steps=60, log_interval=20, save_interval=1000)
+    run.run()
+    lines = (tmp_path / "train_log.csv").read_text().splitlines()
+    assert lines[0].startswith("step,images_per_s,loss,") and len(lines) == 4
+    losses = [float(line.split(",")[2]) for line in lines[1:]]
+    assert losses[2] < 0.9 * losses[0]
+
+
+# Stopped runs
+
+
+@pytest.mark.parametrize("sampler, dropout", [("uniform", 0.0), ("loss-second-moment", 0.5)])
+def test_a_resumed_run_equals_one_that_was_not_stopped(tmp_path, sampler, dropout):
+    whole = loop(tmp_path / "whole", lambda: Toy(dropout), sampler, total_steps=8, save_interval=100)
+    whole.run()
+    first = loop(tmp_path / "parts", lambda: Toy(dropout), sampler, total_steps=5)
+    first.run()
+    torch.manual_seed(99)
+    second = loop(tmp_path / "parts", lambda: Toy(dropout), sampler, total_steps=8)
+    second.resume()
+    assert second.step == 5 and "step 5" in second.messages[0]
+    second.run()
+    if sampler != "uniform":
+        assert (whole.time_sampler.counts >= 10).all()  # the draws do follow the losses by now
+    assert same(whole.state(), second.state())
+    for file in sorted((tmp_path / "whole").glob("ema_*_0000008.safetensors")):
+        assert same(load_state_dict(file)[0], load_state_dict(tmp_path / "parts" / file.name)[0])
+
+
+def test_dropout_differs_between_steps(tmp_path):
+    run = loop(tmp_path, lambda: Toy(0.5), lr=1e-12, seed=4)
+    x, y = next(data(0))
+    draws = []
+    run.model.dropout.register_forward_hook(lambda module, args, out: draws.append(out == 0))
+    run.train_step(x, y)
+    run.train_step(x, y)
+    assert not torch.equal(draws[0], draws[1])
+
+
+def test_a_preview_leaves_training_alone(tmp_path):
+    seen = []
+
+    def preview(model: nn.Module, step: int) -> None:
+        assert not model.training and not torch.is_grad_enabled()
+        seen.append((step, {k: v.clone() for k, v in model.state_dict().items()}))
+        torch.rand(7)  # draws of its own
+
+    runs = [loop(tmp_path / name, lambda: Toy(0.5), total_steps=4, save_interval=2) for name in "ab"]
+    runs[0].hooks.preview = preview
+    for run in runs:
+        run.run()
+    assert [step for step, _ in seen] == [2, 4]
+    assert same(seen[-1][1], runs[0].ema[0.9])
+    assert runs[0].model.training
+    assert same(runs[0].state(), runs[1].state())
+
+
+def test_a_new_average_starts_from_the_resumed_weights(tmp_path):
+    run = loop(tmp_path, total_steps=3)
+    run.run()
+    later = loop(tmp_path, ema_rates=(0.9, 0.99))
+    later.resume()
+    assert same(later.ema[0.9], run.ema[0.9])
+    assert same(later.ema[0.99], run.model.state_dict())
+    later.train_step(*next(data(3)))
+    assert not same(later.ema[0.99], later.model.state_dict())  # a copy, not a view
+
+
+def test_a_state_that_cannot_be_read_is_skipped(tmp_path):
+    run = loop(tmp_path, total_steps=6)
+    run.run()
+    newest = tmp_path / "state_0000006.pt"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    again = loop(tmp_path)
+    again.resume()
+    assert again.step == 3
+    assert again.messages[0].startswith("skipping state_0000006.pt, which cannot be read")
+    assert again.messages[1].endswith("state_0000003.pt at step 3")
+    with pytest.raises(ValueError, match="state_0000006"):
+        loop(tmp_path).resume(newest)  # asked for by name: not skipped
+
+
+def test_an_empty_folder_is_a_fresh_start(tmp_path):
+    run = loop(tmp_path / "none")
+    run.resume()
+    assert run.step == 0 and run.messages == []
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path):
+    loop(tmp_path, total_steps=5, save_interval=1, keep_checkpoints=2).run()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *(f"ema_{rate}_000000{step}.safetensors" for rate in ("0.5", "0.9") for step in (4, 5)),
+        "state_0000004.pt",
+        "state_0000005.pt",
+    ]
+
+
+def test_a_later_state_never_pushes_out_the_one_just_written(tmp_path):
+    loop(tmp_path, total_steps=6).run()
+    (tmp_path / "state_0000006.pt").write_bytes(b"cut short")
+    again = loop(tmp_path, total_steps=4, keep_checkpoints=1)
+    again.resume()
+    again.run()
+    assert [path.name for path in state_files(tmp_path)] == ["state_0000004.pt", "state_0000006.pt"]
+    last = loop(tmp_path)
+    last.resume()
+    assert last.step == 4
+
+
+def test_states_are_ordered_by_number(tmp_path):
+    for name in ("state_10000000.pt", "state_9999999.pt", "state_best.pt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in state_files(tmp_path)] == ["state_9999999.pt", "state_10000000.pt"]
+
+
+# The end of a run
+
+
+def test_total_steps_and_anneal_steps_stop_a_run(tmp_path):
+    run = loop(tmp_path, total_steps=4)
+    run.run()
+    assert run.step == 4
+    assert [path.name for path in state_files(tmp_path)] == ["state_0000003.pt", "state_0000004.pt"]
+    run.run()
+    assert run.step == 4  # nothing left to do
+    other = loop(tmp_path / "other", lr_anneal_steps=2)
+    other.run()
+    assert other.step == 2
+
+
+def test_a_time_limit_stops_and_saves(tmp_path):
+    run = loop(tmp_path, max_minutes=1e-9, save_interval=1000)
+    run.run()
+    assert run.step == 1 and len(state_files(tmp_path)) == 1
+
+
+def test_an_interrupt_saves(tmp_path):
+    def interrupted(step: int):
+        yield next(data(step))
+        raise KeyboardInterrupt
+
+    run = loop(tmp_path, source=interrupted)
+    run.run()
+    assert [path.name for path in state_files(tmp_path)] == ["state_0000001.pt"]
+    assert "interrupted after step 1" in run.messages[0]
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
+    def broken(step: int):
+        for k, (x, y) in enumerate(data(step)):
+            yield (x * torch.nan if k == 4 else x), y
+
+    run = loop(tmp_path, source=broken, total_steps=10)
+    with pytest.raises(NonFiniteLoss, match="loss is nan at step 4"):
+        run.run()
+    assert [path.name for path in state_files(tmp_path)] == ["state_0000003.pt"]
+    assert all(torch.isfinite(p).all() for p in run.model.parameters())
+
+
+class Cliff(Toy):
+    """A finite value with an infinite slope."""
+
+    def __init__(self):
+        super().__init__()
+        self.edge = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        return super().forward(x, t, y) + self.edge.sqrt()
+
+
+def test_a_gradient_that_is_no_number_never_reaches_the_weights(tmp_path):
+    run = loop(tmp_path, Cliff, total_steps=2)
+    with pytest.raises(NonFiniteLoss, match="norm is (inf|nan) at step 0"):
+        run.run()
+    assert all(torch.isfinite(p).all() for p in run.model.parameters())
+    assert state_files(tmp_path) == []
