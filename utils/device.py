@@ -9,15 +9,16 @@ from utils.errors import UserError
 
 
 def resolve_device(name: str | None, cuda: int = 0, rank_on_host: int = 0) -> torch.device:
-    """`name` is auto (or None), cpu, cuda or cuda:N; auto takes GPU `cuda`, or this rank's, if there is one.
+    """`name` is auto (or None), cpu, cuda or cuda:N; auto takes GPU `cuda` if there is one, else the CPU.
 
+    Under torchrun the processes of a host share its GPUs out, from `cuda` on, by their `rank_on_host`.
     Raises UserError for a GPU that is not there.
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name in (None, "auto", "cuda"):
         if count == 0 and name == "cuda":
             raise UserError("device: got cuda, but this machine has no usable GPU; use device=cpu or auto")
-        index = (cuda + rank_on_host) % count if dist.is_initialized() and count else cuda
+        index = (cuda + rank_on_host) % count if rank_on_host and count else cuda
         name = f"cuda:{index}" if count else "cpu"
     device = torch.device(name)
     if device.type == "cuda" and device.index >= count:

@@ -10,7 +10,9 @@ from torch import Tensor
 def sample_seed(seed: int, *identity: object) -> int:
     """A 63-bit seed from the run's seed and whatever identifies a sample (image name, annotation, index)."""
     text = "\x1f".join(str(part) for part in (seed, *identity))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+    # File names may hold bytes that are no UTF-8, which Python keeps as surrogates
+    digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
 class SampleNoise:
