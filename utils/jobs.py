@@ -111,27 +111,33 @@ def plan_jobs(
 ) -> list[Job]:
     """One job per annotation and sample, in the order images, rounds, annotations, samples.
 
-    Reads a folder of pictures with same-named YOLO .txt files. Every problem of the folder is collected into
-    one UserError: unreadable pictures, bad lines, no annotations at all, two pictures with one stem.
+    Reads a folder of pictures with same-named YOLO .txt files (suffixes in any case; hidden files are left
+    alone). Pictures with annotations are decoded whole, so that a file cut short is found now and not hours
+    later. Every problem of the folder is collected into one UserError: unreadable pictures, bad lines, no
+    annotations at all, two pictures with one stem.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(
             f"defect_free_dir {folder}: no such folder; expected one with pictures and YOLO .txt files"
         )
-    paths = images.list_images(folder)
+    paths = [path for path in images.list_images(folder) if not path.name.startswith(".")]
     if not paths:
         raise UserError(f"defect_free_dir {folder}: no pictures in it; expected PNG, JPEG, BMP or TIFF files")
+    texts = _label_files(folder)
     jobs, problems = [], _same_stems(paths)
     for path in paths:
-        problem = images.verify_image(path)
+        text = texts.get(path.stem)
+        problem = _unreadable(path, whole=text is not None)
         if problem:
             problems.append(problem)
+        if text is None:
             continue
-        found, bad = _annotations(path, classes)
+        found, bad = labels.read_annotations_and_problems(text, classes)
         problems += bad
-        jobs += _jobs_of(path, found, geometry, n_samples, n_iter, problems)
-    problems += _lonely_labels(folder, paths)
+        if not problem:
+            jobs += _jobs_of(path, text, found, geometry, n_samples, n_iter, problems)
+    problems += _lonely_labels(texts, paths)
     if not problems and not jobs:
         problems.append(
             f"defect_free_dir {folder}: no annotations; expected, beside a picture, a .txt file of the same "
@@ -142,16 +148,27 @@ def plan_jobs(
     return jobs
 
 
-def _annotations(path: Path, classes: Mapping[str, int]) -> tuple[list[labels.Annotation], list[str]]:
-    """A picture's annotations; a picture without a .txt file has none."""
-    text = path.with_suffix(".txt")
-    if not text.exists():
-        return [], []
-    return labels.read_annotations_and_problems(text, classes)
+def _label_files(folder: Path) -> dict[str, Path]:
+    """Stem -> annotation file, suffix .txt in any case, the lower-case one first choice."""
+    texts = (path for path in sorted(folder.iterdir()) if path.suffix.lower() == ".txt" and path.is_file())
+    return {path.stem: path for path in texts if not path.name.startswith(".")}
+
+
+def _unreadable(path: Path, whole: bool) -> str | None:
+    """What is wrong with a picture file, from its header or, with `whole`, from decoding it."""
+    problem = images.verify_image(path)
+    if problem or not whole:
+        return problem
+    try:
+        images.load_rgb(path)
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def _jobs_of(
     path: Path,
+    text: Path,
     annotations: Sequence[labels.Annotation],
     geometry: Geometry,
     n_samples: int,
@@ -165,7 +182,7 @@ def _jobs_of(
         try:
             context = place(annotation, size, geometry)
         except UserError as error:
-            problems.append(f"{path.with_suffix('.txt')}: {error}")
+            problems.append(f"{text}: {error}")
             continue
         x, y = pixel_centre(annotation, size)
         base = f"{path.stem}_{safe_name(annotation.class_name)}_cx{x}_cy{y}"
@@ -199,13 +216,13 @@ def _same_stems(paths: Sequence[Path]) -> list[str]:
     ]
 
 
-def _lonely_labels(folder: Path, paths: Sequence[Path]) -> list[str]:
+def _lonely_labels(texts: Mapping[str, Path], paths: Sequence[Path]) -> list[str]:
     """Annotation files without a picture; classes.txt, which labelling tools write, is none."""
     stems = {path.stem for path in paths} | {"classes"}
     return [
         f"{text}: annotations without a picture of the same name"
-        for text in sorted(folder.glob("*.txt"))
-        if text.stem not in stems
+        for stem, text in texts.items()
+        if stem not in stems
     ]
 
 
