@@ -47,8 +47,7 @@ def main(argv: list[str]) -> None:
         log.info("ignored keys: %s", ", ".join(config.ignored_keys))
 
     names = labels.load_class_names(config.class_json_path) if config.network.class_cond else {}
-    paths, classes = find_images(config, names)
-    dataset = load_dataset(config, paths, classes)
+    dataset, classes = load_dataset(config, names)
     torch.manual_seed(config.seed)
     model = create_unet(**config.network.plain(), num_classes=config.num_classes or len(names))
     if config.init_from:
@@ -58,12 +57,11 @@ def main(argv: list[str]) -> None:
         "%d images, %.2f M parameters, %s, %s",
         len(dataset), sum(p.numel() for p in model.parameters()) / 1e6, device, config.precision,
     )  # fmt: skip
-    if rank == 0:
-        (folder / "config.yml").write_text(resolved_yaml(config))
-
     loop = make_loop(config, model, diffusion, dataset, classes, names, device, rank, world_size)
     loop.hooks.message = log.info
-    loop.resume(Path(config.resume_checkpoint) if config.resume_checkpoint else None)
+    resume(loop, config)
+    if rank == 0:
+        (folder / "config.yml").write_text(resolved_yaml(config))
     try:
         loop.run()
     except NonFiniteLoss as error:
@@ -74,16 +72,25 @@ def main(argv: list[str]) -> None:
     log.info("finished at step %d; weights are in %s", loop.step, folder)
 
 
-def find_images(config: TrainingConfig, names: dict[str, int]) -> tuple[list[Path], list[int] | None]:
-    """Training images and, with class_cond, their class ids; every problem of the folder in one error."""
+def load_dataset(config: TrainingConfig, names: dict[str, int]) -> tuple[PatchDataset, list[int] | None]:
+    """The training images and, with class_cond, their class ids; every problem of the folder in one error.
+
+    The images stay in memory with `cache`, otherwise they are read at every visit. All are decoded here
+    in either case: a file cut short must not end a run of hours.
+    """
     paths = images.list_images(Path(config.data_dir))
     if not paths:
         raise UserError(f"data_dir {config.data_dir}: no images in it; expected PNG, JPEG, BMP or TIFF files")
-    problems, classes = [], []
+    size, pictures, classes, problems = config.network.image_size, [], [], []
     for path in paths:
-        problem = images.verify_image(path, min_size=config.network.image_size)
-        if problem:
-            problems.append(problem)
+        try:
+            picture = images.load_rgb(path)
+            if min(picture.shape[:2]) < size:
+                height, width = picture.shape[:2]
+                problems.append(f"{path}: got {width}x{height} px, expected at least {size}x{size}")
+            pictures.append(picture if config.cache else path)
+        except UserError as error:
+            problems.append(str(error))
         if config.network.class_cond:
             try:
                 classes.append(labels.match_class(labels.class_from_filename(path.name), names))
@@ -91,16 +98,27 @@ def find_images(config: TrainingConfig, names: dict[str, int]) -> tuple[list[Pat
                 problems.append(f"{path}: {error}")
     if problems:
         raise UserError.from_problems(f"data_dir {config.data_dir}", problems)
-    return paths, classes if config.network.class_cond else None
+    own = {f.name for f in fields(Augmentation)}
+    how = Augmentation(**{k: v for k, v in config.augment.model_dump().items() if k in own})
+    ids = classes if config.network.class_cond else None
+    return PatchDataset(pictures, ids, size, how, read=None if config.cache else images.load_rgb), ids
 
 
-def load_dataset(config: TrainingConfig, paths: list[Path], classes: list[int] | None) -> PatchDataset:
-    """The images in memory (`cache`), or to be read at every visit."""
-    names = {f.name for f in fields(Augmentation)}
-    how = Augmentation(**{k: v for k, v in config.augment.model_dump().items() if k in names})
-    if config.cache:
-        return PatchDataset([images.load_rgb(p) for p in paths], classes, config.network.image_size, how)
-    return PatchDataset(paths, classes, config.network.image_size, how, read=images.load_rgb)
+def resume(loop: TrainLoop, config: TrainingConfig) -> None:
+    """Go on from `resume_checkpoint`, or where the last run in `checkpoint_dir` ended, if there was one."""
+    try:
+        loop.resume(Path(config.resume_checkpoint) if config.resume_checkpoint else None)
+    except UserError:
+        raise
+    except (RuntimeError, ValueError, LookupError) as error:
+        reason = str(error).strip().replace("\n\t", " ")[:300]
+        where = (
+            config.resume_checkpoint or f"the last training state in checkpoint_dir {config.checkpoint_dir}"
+        )
+        raise UserError(
+            f"{where} does not fit this configuration: {reason}; use the settings that it was trained with "
+            "(config.yml beside it), or another checkpoint_dir"
+        ) from error
 
 
 def make_loop(
