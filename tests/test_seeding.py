@@ -41,7 +41,10 @@ def test_noise_is_standard_normal_and_takes_the_tensor_s_type():
 def test_seed_changes_with_everything_that_identifies_a_sample():
     base = (0, "a.png", "a_spur_cx1_cy2", 0)
     others = [(1, *base[1:]), (0, "b.png", *base[2:]), (0, "a.png", "a_spur_cx1_cy3", 0), (*base[:3], 1)]
-    others += [(0, "a.pn", "ga_spur_cx1_cy2", 0), (0, "a.png", "a_spur_cx1_cy", 20)]  # parts do not run together
+    others += [
+        (0, "a.pn", "ga_spur_cx1_cy2", 0),
+        (0, "a.png", "a_spur_cx1_cy", 20),
+    ]  # parts do not run together
     seeds = {sample_seed(*identity) for identity in (base, *others)}
     assert len(seeds) == 7 and all(0 <= seed < 2**63 for seed in seeds)
 
