@@ -40,8 +40,8 @@ def load_state_dict(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
     is missing, damaged or holds no weights.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(_missing(path))
+    if problem := missing_checkpoint(path):
+        raise UserError(problem)
     if path.suffix == ".safetensors":
         return _load_safetensors(path)
     content = _load_pickle(path)
@@ -75,7 +75,11 @@ def _load_pickle(path: Path) -> Any:
         ) from error
 
 
-def _missing(path: Path) -> str:
+def missing_checkpoint(path: str | Path) -> str | None:
+    """None when there is a file at `path`, else a sentence saying where to get it."""
+    path = Path(path)
+    if path.is_file():
+        return None
     message = f"{path}: no such checkpoint"
     if path.name in PUBLISHED:
         message += (

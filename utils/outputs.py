@@ -1,6 +1,8 @@
 """The output folder: names, what is done already, and whether new results fit beside the old ones."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -29,29 +31,68 @@ class Outputs:
         self.config_file = self.root / "config.yml"
 
     def check(self, config: GenerationConfig) -> None:
-        """Raises UserError when the folder holds results of other settings, unless they may be overwritten."""
+        """Raises UserError when the folder cannot be written, or holds results of other settings that may
+        not be overwritten. Changes nothing."""
+        for folder in (self.root, *(self.root / name for name in FOLDERS)):
+            self._check_writable(folder)
         if self.overwrite or not self.config_file.exists() or not any(self.root.glob("sample/*.png")):
             return
-        before = settings_fingerprint(load_generation_config(self.config_file))
+        way_out = "set another outdir, or overwrite=true to replace them"
+        try:
+            before = settings_fingerprint(load_generation_config(self.config_file))
+        except UserError as error:
+            raise UserError(
+                f"outdir {self.root} holds samples, but the settings they were made with cannot be read; "
+                f"{way_out} ({error})"
+            ) from error
         changes = differences(before, settings_fingerprint(config))
         if changes:
             raise UserError(
                 f"outdir {self.root} holds samples made with other settings ({'; '.join(changes)}: then against "
-                "now); set another outdir, or overwrite=true to replace them"
+                f"now); {way_out}"
             )
 
-    def prepare(self, config: GenerationConfig) -> None:
-        """Create the folders and write the resolved configuration; raises UserError when that fails."""
+    def _check_writable(self, folder: Path) -> None:
+        """Looks at the nearest path that exists: everything below it is still to be made."""
+        folder = folder.absolute()
+        nearest = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+        if not nearest.is_dir():
+            raise UserError(self._unwritable(f"{nearest} is not a folder"))
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise UserError(self._unwritable(f"no permission to write in {nearest}"))
+
+    def _unwritable(self, why: str) -> str:
+        return f"outdir {self.root} cannot be written ({why}); mend that or set another outdir"
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turns the system's refusal (permission, full disk) into a UserError."""
         try:
+            yield
+        except OSError as error:
+            place = f": {error.filename}" if error.filename else ""
+            raise UserError(self._unwritable(f"{error.strerror or error}{place}")) from error
+
+    def prepare(self, config: GenerationConfig, replaced: Sequence[Job] = ()) -> None:
+        """Create the folders, the log and the resolved configuration; raises UserError when that fails.
+
+        What is there of the jobs to be `replaced` goes first: so a stopped repainting goes on where it was,
+        and no sample of the old settings is ever taken for one of the new.
+        """
+        with self._writing():
             for name in FOLDERS:
                 (self.root / name).mkdir(parents=True, exist_ok=True)
+            self.log_file.touch()
+            for job in replaced:
+                for path in (self.sample_path(job), self.crop_path(job), self.grid_path(job)):
+                    path.unlink(missing_ok=True)
             with replacing(self.config_file) as temporary:
                 temporary.write_text(resolved_yaml(config), encoding="utf-8")
-        except OSError as error:
-            raise UserError(
-                f"outdir {self.root} cannot be written ({error.strerror}: {error.filename}); set outdir to a "
-                "folder of yours"
-            ) from error
+
+    def strangers(self, jobs: Sequence[Job]) -> list[str]:
+        """Names of samples in the folder that belong to none of `jobs`, sorted."""
+        names = {f"{job.name}.png" for job in jobs}
+        return sorted(path.name for path in self.root.glob("sample/*.png") if path.name not in names)
 
     def sample_path(self, job: Job) -> Path:
         return self.root / "sample" / f"{job.name}.png"
@@ -60,19 +101,33 @@ class Outputs:
         """Whether the job's sample is still to be made."""
         return not self.sample_path(job).exists()
 
+    def crop_path(self, job: Job) -> Path:
+        return self.root / "crop" / f"{job.name}.png"
+
+    def grid_path(self, job: Job) -> Path:
+        """The grid of the job's annotation, which all its samples share."""
+        return self.root / "grid" / f"{job.base}_grid.png"
+
     def save(self, job: Job, sample: np.ndarray, crop: np.ndarray) -> None:
-        """Write a job's crop and then its sample, both (H, W, 3) uint8; a sample there stays as it is."""
-        if self.missing(job) or self.overwrite:
-            images.save_png(self.root / "crop" / f"{job.name}.png", crop)
-            images.save_png(self.sample_path(job), sample)
+        """Write a job's crop and then its sample, both (H, W, 3) uint8; a sample there stays as it is.
+
+        Raises UserError when they cannot be written.
+        """
+        if self.missing(job):
+            with self._writing():
+                images.save_png(self.crop_path(job), crop)
+                images.save_png(self.sample_path(job), sample)
 
     def save_grid(self, job: Job, tiles: Sequence[np.ndarray]) -> None:
         """Write the clean picture, the noised one and the samples of the job's annotation side by side."""
-        images.save_png(self.root / "grid" / f"{job.base}_grid.png", images.grid(tiles, columns=len(tiles)))
+        with self._writing():
+            images.save_png(self.grid_path(job), images.grid(tiles, columns=len(tiles)))
 
     def figure_path(self, job: Job, suffix: str) -> Path:
+        """Where the attention's evolution goes; its folder is made when first asked for."""
         folder = self.root / "attention"
-        folder.mkdir(exist_ok=True)
+        with self._writing():
+            folder.mkdir(exist_ok=True)
         return folder / f"{job.name}{suffix}"
 
 
