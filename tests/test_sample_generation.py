@@ -1,0 +1,614 @@
+"""The painting command line, end to end with tiny random networks: files, resuming, and clear refusals."""
+
+import _thread
+import hashlib
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from guided_diffusion.create import create_unet
+from guided_diffusion.ddim import SamplerOptions
+from guided_diffusion.timesteps import sampling_timesteps
+from sample_generation import duration, guided_steps, main
+from utils.checkpoint import load_state_dict, save_safetensors
+from utils.config import NetworkConfig
+from utils.errors import run_main
+
+NETWORK = {
+    "num_channels": 32,
+    "num_res_blocks": 1,
+    "channel_mult": "1, 2",
+    "attention_resolutions": "",
+    "num_head_channels": 32,
+    "learn_sigma": False,
+    "resblock_updown": False,
+}
+SCHEDULE = {"num_inference_steps": 20, "ddpm_num_steps": 20, "start_step": 2}
+SCHEDULE |= {"jump_length": 1, "jump_n_sample": 2}
+CLASSES = {"spur": 0, "mouse bite": 1, "a/b:c": 2}
+STEPS = 3  # 1 0, up to 1, 0: two descents, and one refinement before the climb
+
+Paint = Callable[..., int]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder with pictures, classes and a configuration; weights lie elsewhere."""
+
+    root: Path
+
+    @property
+    def conf(self) -> Path:
+        return self.root / "conf.yml"
+
+    @property
+    def out(self) -> Path:
+        return self.root / "out"
+
+    def run(self, *overrides: str) -> int:
+        """The exit code of the command line."""
+        return run_main(main, ["--conf_path", str(self.conf), *overrides])
+
+    def board(self, name: str, text: str = "0 0.5 0.5", size: tuple[int, int] = (64, 64)) -> Path:
+        """A picture of `size` (width, height) and its annotations."""
+        path = self.root / "boards" / name
+        Image.fromarray(pixels(*size)).save(path)
+        path.with_suffix(".txt").write_text(text, encoding="utf-8")
+        return path
+
+    def configure(self, **values: object) -> None:
+        raw = yaml.safe_load(self.conf.read_text())
+        self.conf.write_text(yaml.safe_dump({**raw, **values}))
+
+    def files(self) -> list[str]:
+        found = (path for path in self.out.rglob("*") if path.is_file())
+        return sorted(str(path.relative_to(self.out)) for path in found)
+
+    def samples(self) -> list[str]:
+        return sorted(path.stem for path in self.out.glob("sample/*.png"))
+
+    def sample(self, stem: str) -> np.ndarray:
+        return np.array(Image.open(self.out / "sample" / f"{stem}.png"))
+
+    def digests(self) -> dict[str, str]:
+        """Of every picture in the output folder."""
+        return {path: hashlib.sha256((self.out / path).read_bytes()).hexdigest() for path in self.pictures()}
+
+    def pictures(self) -> list[str]:
+        return [name for name in self.files() if name.endswith(".png")]
+
+    def log(self) -> str:
+        return (self.out / "log/generation.log").read_text(encoding="utf-8")
+
+
+def pixels(width: int, height: int) -> np.ndarray:
+    """Green with stripes, (height, width, 3) uint8."""
+    picture = np.full((height, width, 3), (20, 110, 60), np.uint8)
+    picture[::8] = picture[:, ::16] = (190, 170, 90)
+    return picture
+
+
+def save_weights(folder: Path) -> None:
+    """Random weights of the two networks; the zero-initialised layers are filled as well."""
+    torch.manual_seed(0)
+    for name, values in (("full", {"image_size": 32}), ("prior", {"image_size": 16, "class_cond": True})):
+        model = create_unet(**NetworkConfig(**NETWORK, **values).plain(), num_classes=len(CLASSES))
+        weights = {key: value + 0.03 * torch.randn_like(value) for key, value in model.state_dict().items()}
+        save_safetensors(folder / f"{name}.safetensors", weights)
+
+
+def build(root: Path, weights: Path) -> Place:
+    """An empty folder of boards and the smallest configuration."""
+    place = Place(root)
+    (root / "boards").mkdir(parents=True)
+    (root / "classes.json").write_text(json.dumps(CLASSES))
+    values = {
+        "model_path": str(weights / "full.safetensors"),
+        "crop_model_path": str(weights / "prior.safetensors"),
+        "defect_free_dir": str(root / "boards"),
+        "crop_class_json_path": str(root / "classes.json"),
+        "outdir": str(root / "out"),
+        **{"n_samples": 1, "seed": 0, "device": "cpu", "show_progress": False},
+        **{"image_size": 32, **NETWORK, "crop": {"image_size": 16, "class_cond": True, **NETWORK}},
+        **{"timestep_respacing": "20", "ddim": {"schedule_params": SCHEDULE}},
+        "g_scha": {"start": 1, "end": 1, "stop": 0},
+        "optimize_xt": {"lr_xt": 0.001},  # random networks reject the larger steps of trained ones
+    }
+    place.conf.write_text(yaml.safe_dump(values))
+    return place
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    save_weights(folder)
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path: Path, weights: Path) -> Place:
+    return build(tmp_path / "place", weights)
+
+
+@pytest.fixture(scope="module")
+def painted(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Place:
+    """Three annotations of one board, two samples each in batches of two; not to be changed by tests."""
+    place = build(tmp_path_factory.mktemp("painted") / "place", weights)
+    place.board("board 1.JPG", "0 0.5 0.5\n1 0.9 0.1 0.2 0.2\n2 0.5 0.5", size=(90, 70))
+    assert place.run("n_samples=2", "batch_size=2") == 0
+    return place
+
+
+@pytest.fixture(autouse=True)
+def quiet_logging() -> Iterator[None]:
+    """Removes the handlers that a run puts up: they hold a stderr that pytest takes away."""
+    root = logging.getLogger()
+    before = list(root.handlers)
+    yield
+    logging.captureWarnings(False)
+    for handler in [handler for handler in root.handlers if handler not in before]:
+        root.removeHandler(handler)
+        handler.close()
+
+
+BASES = ["board 1_a-b-c_cx16_cy16", "board 1_mouse-bite_cx28_cy3", "board 1_spur_cx16_cy16"]
+
+
+# What a run leaves
+
+
+def test_files_are_where_the_documentation_says(painted: Place):
+    expected = ["config.yml", "log/generation.log"]
+    expected += [f"{kind}/{base}_{i}.png" for kind in ("crop", "sample") for base in BASES for i in (0, 1)]
+    expected += [f"grid/{base}_grid.png" for base in BASES]
+    assert painted.files() == sorted(expected)
+    assert Image.open(painted.out / f"sample/{BASES[0]}_0.png").size == (32, 32)
+    assert Image.open(painted.out / f"crop/{BASES[0]}_0.png").size == (16, 16)
+    assert Image.open(painted.out / f"grid/{BASES[0]}_grid.png").size == (4 * 34 + 2, 36)
+
+
+def test_samples_differ_from_each_other_and_from_the_clean_board(painted: Place):
+    assert len(set(painted.digests().values())) == len(painted.pictures())
+
+
+def test_grid_shows_clean_noised_and_samples_in_order(painted: Place):
+    sheet = np.array(Image.open(painted.out / f"grid/{BASES[2]}_grid.png"))
+    tiles = [sheet[2:34, 2 + 34 * n : 34 * (n + 1)] for n in range(4)]
+    clean = Image.open(painted.root / "boards/board 1.JPG").convert("RGB")
+    assert np.array_equal(tiles[0], np.array(clean.resize((32, 32), Image.Resampling.BICUBIC)))
+    assert 0 < np.abs(tiles[1].astype(int) - tiles[0]).mean() < 60
+    for n in (0, 1):
+        assert np.array_equal(tiles[2 + n], painted.sample(f"{BASES[2]}_{n}"))
+
+
+def test_log_and_resolved_configuration(painted: Place):
+    assert "6 of 6 samples to paint, seed 0, cpu, fp32" in painted.log()
+    resolved = yaml.safe_load((painted.out / "config.yml").read_text())
+    assert (resolved["n_samples"], resolved["seed"], resolved["optimize_xt"]["lr_xt"]) == (2, 0, 0.001)
+
+
+# Running again
+
+
+def copy_of(painted: Place, root: Path) -> Place:
+    """The painted folder's output and configuration at another outdir."""
+    copy = Place(root)
+    for path in painted.out.rglob("*"):
+        if path.is_file():
+            target = copy.out / path.relative_to(painted.out)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+    copy.conf.write_text(painted.conf.read_text())
+    copy.configure(outdir=str(copy.out), n_samples=2, batch_size=2)
+    return copy
+
+
+def test_running_again_paints_nothing_and_needs_no_weights(painted: Place, tmp_path: Path):
+    copy = copy_of(painted, tmp_path)
+    stamps = {name: (copy.out / name).stat().st_mtime_ns for name in copy.pictures()}
+    assert copy.run() == 0
+    assert {name: (copy.out / name).stat().st_mtime_ns for name in copy.pictures()} == stamps
+    assert "nothing to paint: the samples are all there; overwrite=true" in copy.log()
+
+
+def test_deleted_sample_and_grid_come_back_byte_for_byte(painted: Place, tmp_path: Path):
+    copy = copy_of(painted, tmp_path)
+    (copy.out / f"sample/{BASES[1]}_1.png").unlink()
+    (copy.out / f"grid/{BASES[0]}_grid.png").unlink()
+    kept = copy.out / f"sample/{BASES[1]}_0.png"  # of the same batch, which is computed whole
+    stamp = kept.stat().st_mtime_ns
+    assert copy.run() == 0
+    assert copy.digests() == painted.digests() and kept.stat().st_mtime_ns == stamp
+
+
+def test_overwriting_with_other_settings_replaces_all(painted: Place, tmp_path: Path):
+    copy = copy_of(painted, tmp_path)
+    assert copy.run("seed=1", "overwrite=true", "n_samples=1") == 0
+    old, new = painted.digests(), copy.digests()
+    assert old.keys() == new.keys()
+    assert {name for name in new if new[name] == old[name]} == {
+        f"{kind}/{base}_1.png" for kind in ("crop", "sample") for base in BASES
+    }
+    assert "3 samples in" in copy.log() and "are not of this run" in copy.log()
+
+
+def test_interrupted_overwriting_goes_on_where_it_was(painted: Place, tmp_path: Path):
+    copy = copy_of(painted, tmp_path)
+    with PressingCtrlC(lambda: "seed 1," in copy.log() and copy.samples()):
+        assert copy.run("seed=1", "overwrite=true") == 130
+    assert 0 < len(copy.samples()) < 6
+    assert not [name for name in copy.files() if name.endswith(".tmp")]
+    assert copy.run("seed=1") == 0
+    new, old = copy.digests(), painted.digests()
+    assert new.keys() == old.keys() and all(new[name] != old[name] for name in new)
+
+
+class PressingCtrlC:
+    """Interrupts the main thread as soon as `when()` holds."""
+
+    def __init__(self, when: Callable[[], object]):
+        self.when, self.over = when, threading.Event()
+        self.watcher = threading.Thread(target=self.watch)
+
+    def watch(self) -> None:
+        while not self.over.is_set():
+            if self.when():
+                _thread.interrupt_main()
+                return
+            time.sleep(0.005)
+
+    def __enter__(self) -> None:
+        self.watcher.start()
+
+    def __exit__(self, *error: object) -> None:
+        self.over.set()
+        self.watcher.join()
+
+
+def test_ctrl_c_is_said_in_one_line(place: Place, capsys: pytest.CaptureFixture):
+    place.board("a.png", "0 0.1 0.1\n0 0.5 0.5\n0 0.9 0.9")
+    with PressingCtrlC(place.samples):
+        assert place.run() == 130
+    message = capsys.readouterr().err
+    assert "interrupted; the same command goes on from what is finished" in message
+    assert "Traceback" not in message
+
+
+# Counts, batches and seeds
+
+
+def test_rounds_samples_and_batches(place: Place, painted: Place):
+    place.board("a.png", "0 0.5 0.5\n1 0.25 0.25")
+    assert place.run("n_iter=2", "n_samples=2", "batch_size=3") == 0
+    expected = [f"a_{name}_{i}" for name in ("mouse-bite_cx8_cy8", "spur_cx16_cy16") for i in range(4)]
+    assert place.samples() == expected
+    assert Image.open(place.out / "grid/a_spur_cx16_cy16_grid.png").size == (6 * 34 + 2, 36)
+
+
+def test_batch_size_moves_a_picture_by_rounding_alone(painted: Place, tmp_path: Path):
+    single = Place(tmp_path)
+    single.conf.write_text(painted.conf.read_text())
+    single.configure(outdir=str(single.out), n_samples=2)
+    assert single.run("batch_size=1") == 0
+    for name in painted.samples():
+        difference = np.abs(single.sample(name).astype(int) - painted.sample(name))
+        assert difference.mean() < 0.5, name
+
+
+def test_processes_share_the_batches_even_if_one_starts_late(
+    painted: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    shared = Place(tmp_path)
+    shared.conf.write_text(painted.conf.read_text())
+    shared.configure(outdir=str(shared.out), n_samples=2, batch_size=2)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, done in (("0", 4), ("1", 6)):
+        monkeypatch.setenv("RANK", rank)
+        assert shared.run() == 0
+        assert len(shared.samples()) == done
+    assert shared.digests() == painted.digests()
+
+
+def test_class_changes_the_picture_from_equal_noise(place: Place):
+    crops = []
+    for number in (0, 1):
+        (place.root / "classes.json").write_text(json.dumps({"spur": number, "short": 1 - number}))
+        place.board("a.png", f"{number} 0.5 0.5")
+        assert place.run(f"outdir={place.root}/{number}", "num_classes=3") == 0
+        crops.append(np.array(Image.open(place.root / f"{number}/crop/a_spur_cx16_cy16_0.png")).astype(int))
+    assert np.abs(crops[0] - crops[1]).max() > 3
+
+
+def test_no_seed_means_another_one_each_run(place: Place):
+    place.board("a.png")
+    pictures = set()
+    for _ in range(2):
+        assert place.run("seed=null", "overwrite=true") == 0
+        pictures.add(place.sample("a_spur_cx16_cy16_0").tobytes())
+    seeds = [line.split("seed ")[1].split(",")[0] for line in place.log().splitlines() if "seed " in line]
+    assert len(pictures) == 2 and len(set(seeds)) == 2
+    assert place.run(f"seed={seeds[1]}", "overwrite=true") == 0  # the log says how to have it again
+    assert place.sample("a_spur_cx16_cy16_0").tobytes() in pictures
+
+
+def test_prior_without_classes(place: Place, tmp_path: Path):
+    torch.manual_seed(1)
+    model = create_unet(**NetworkConfig(**NETWORK, image_size=16).plain())
+    save_safetensors(tmp_path / "plain.safetensors", model.state_dict())
+    place.board("a.png", "2 0.5 0.5")
+    overrides = ["crop.class_cond=false", f"crop_model_path={tmp_path}/plain.safetensors", "num_classes=1"]
+    assert place.run(*overrides) == 0
+    assert place.samples() == ["a_a-b-c_cx16_cy16_0"]
+
+
+# Inputs
+
+
+def test_inputs_of_many_kinds(place: Place):
+    colour = Image.fromarray(pixels(70, 66))
+    grey = np.asarray(colour.convert("L"))
+    for name, picture in {
+        "a.jpg": colour, "b.JPEG": colour, "c.BMP": colour, "d.tiff": colour, "e.png": colour.convert("L"),
+        "f.png": colour.convert("RGBA"), "g.png": Image.fromarray(grey.astype(np.uint16) * 257),
+        "h.tif": Image.fromarray(grey.astype(np.uint16) * 257), "плата (1).png": colour,
+    }.items():  # fmt: skip
+        picture.save(place.root / "boards" / name)
+        (place.root / "boards" / name).with_suffix(".txt").write_text("0 0.5 0.5")
+    assert place.run("batch_size=9") == 0
+    stems = [*"abcdefgh", "плата (1)"]
+    assert place.samples() == [f"{stem}_spur_cx16_cy16_0" for stem in stems]
+    grids = [np.array(Image.open(place.out / f"grid/{stem}_spur_cx16_cy16_grid.png")) for stem in stems]
+    clean = [sheet[2:34, 2:34] for sheet in grids]
+    assert all(np.array_equal(tile, clean[2]) for tile in (clean[3], clean[5], clean[8]))  # lossless colour
+    assert np.array_equal(clean[4], clean[6]) and np.array_equal(clean[6], clean[7])  # 8 and 16 bits
+
+
+@pytest.mark.parametrize("background", ["generated", "original"])
+def test_native_pictures_keep_their_size_and_the_pixels_around(place: Place, background: str):
+    board = place.board("large.png", "0 0.5 0.5\n1 1 0", size=(150, 100))
+    assert place.run("resize=native", f"background={background}", "visualize=true") == 0
+    clean = np.array(Image.open(board))
+    context = {"large_spur_cx75_cy50_0": (59, 34), "large_mouse-bite_cx149_cy0_0": (118, 0)}
+    window = {"large_spur_cx75_cy50_0": (67, 42), "large_mouse-bite_cx149_cy0_0": (134, 0)}
+    corners, side = (context, 32) if background == "generated" else (window, 16)
+    assert place.samples() == sorted(corners)
+    for name, (left, top) in corners.items():
+        sample, inside = place.sample(name), np.zeros((100, 150), bool)
+        inside[top : top + side, left : left + side] = True
+        assert np.array_equal(sample[~inside], clean[~inside])
+        assert not np.array_equal(sample[inside], clean[inside])
+
+
+def test_native_scale_from_the_box(place: Place):
+    board = place.board("large.png", "0 0.5 0.5 0.12 0.1", size=(200, 150))  # 24 px: scale 2, context 64
+    assert place.run("resize=native", "scale=auto") == 0
+    clean, sample = np.array(Image.open(board)), place.sample("large_spur_cx100_cy75_0")
+    inside = np.zeros((150, 200), bool)
+    inside[43:107, 68:132] = True
+    assert np.array_equal(sample[~inside], clean[~inside]) and (sample != clean).any()
+
+
+def test_checkpoint_in_torch_s_format_with_prefixes(painted: Place, place: Place, weights: Path):
+    state = load_state_dict(weights / "full.safetensors")[0]
+    torch.save({f"module.{key}": value for key, value in state.items()}, place.root / "full.pt")
+    board = "boards/board 1"
+    for suffix in (".JPG", ".txt"):
+        (place.root / f"{board}{suffix}").write_bytes((painted.root / f"{board}{suffix}").read_bytes())
+    assert place.run(f"model_path={place.root}/full.pt", "n_samples=2", "batch_size=2") == 0
+    assert place.digests() == painted.digests()
+
+
+# Pictures of the attention, plans, settings
+
+
+def test_attention_files(place: Place):
+    place.board("a.png", "0 0.5 0.5\n0 0.1 0.1")
+    assert place.run("visualize=true", "generate_gif=true", "batch_size=2") == 0
+    files = [name for name in place.files() if name.startswith("attention/")]
+    stems = ["a_spur_cx16_cy16_0", "a_spur_cx3_cy3_0"]
+    assert files == [f"attention/{stem}{suffix}" for stem in stems for suffix in (".gif", ".png")]
+    assert 1 < Image.open(place.out / f"attention/{stems[0]}.gif").n_frames <= STEPS
+    figures = [np.array(Image.open(place.out / f"attention/{stem}.png")) for stem in stems]
+    assert figures[0].shape == figures[1].shape and not np.array_equal(*figures)
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(place: Place, capsys: pytest.CaptureFixture):
+    place.board("a.png", "0 0.5 0.5\n1 0.1 0.1")
+    assert place.run("dry_run=true", "n_samples=2", "crop_model_path=checkpoint-64-defect.pt") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines[:4]] == [
+        f"a_{name}_{i}" for name in ("spur_cx16_cy16", "mouse-bite_cx3_cy3") for i in (0, 1)
+    ]
+    assert lines[4].startswith(f"4 of 4 samples to paint in 4 batches, {STEPS} steps each: about ")
+    assert "checkpoint-64-defect.pt: no such checkpoint" in lines[5] and "Google Drive" in lines[5]
+    assert not place.out.exists()
+
+
+def test_dry_run_counts_what_is_left(painted: Place, tmp_path: Path, capsys: pytest.CaptureFixture):
+    copy = copy_of(painted, tmp_path)
+    assert copy.run("dry_run=true") == 0
+    assert capsys.readouterr().out.startswith("0 of 6 samples to paint in 0 batches")
+
+
+def test_overrides_may_stand_on_both_sides_of_the_file(place: Place):
+    place.board("a.png")
+    argv = [
+        "seed=5",
+        "--conf_path",
+        str(place.conf),
+        "ddim.start_step=3",
+        "attention_features.temperature=0.2",
+    ]
+    assert run_main(main, [*argv, f"outdir={place.root}/deep/er"]) == 0
+    resolved = yaml.safe_load((place.root / "deep/er/config.yml").read_text())
+    assert (resolved["seed"], resolved["ddim"]["schedule_params"]["start_step"]) == (5, 3)
+    assert resolved["attention_features"]["temperature"] == 0.2
+
+
+def test_log_tells_about_ignored_keys_and_steps(place: Place):
+    place.board("a.png")
+    place.configure(algorithm="o", classifier_scale=4.0)
+    assert place.run("debug=true", "generate_gif=true") == 0
+    assert "ignored keys: algorithm, classifier_scale" in place.log()
+    assert "generate_gif: true does nothing without visualize: true" in place.log()
+    assert place.log().count("t = ") == STEPS
+
+
+def test_other_precision_and_plain_ddim(place: Place):
+    place.board("a.png")
+    assert place.run("precision=bf16", "optimize_xt.optimize_xt=false", "prior_guidance=1") == 0
+    assert place.samples() == ["a_spur_cx16_cy16_0"]
+
+
+def test_progress_is_counted_in_refinements():
+    walk = sampling_timesteps(**SCHEDULE | {"start_step": 4, "jump_length": 2})
+    assert guided_steps(SamplerOptions(walk, 4, [2] * 20)) == [3, 2, 1, 0, 2, 1]
+    without = SamplerOptions(walk, 4, [2] * 20, optimize_before_time_travel=False)
+    assert guided_steps(without) == [3, 2, 1, 2, 1]
+
+
+@pytest.mark.parametrize("seconds, text", [(0.4, "0 s"), (119, "119 s"), (720, "12 min"), (12600, "3.5 h")])
+def test_duration_in_the_unit_people_use(seconds: float, text: str):
+    assert duration(seconds) == text
+
+
+# Refusals: exit code 2, one message, before any weights are read
+
+
+def refused(capsys: pytest.CaptureFixture, place: Place, *overrides: str) -> str:
+    """The message of a run that must be refused and leave nothing behind."""
+    before = place.files()
+    assert place.run(*overrides) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "Traceback" not in error and place.files() == before
+    return error.removeprefix("error: ").strip()
+
+
+@pytest.mark.parametrize(
+    "overrides, expected",
+    [
+        (["seeed=1"], ["command line: seeed: unknown key; did you mean seed?"]),
+        (["n_samples=three"], ["n_samples: got 'three', expected whole number >= 1"]),
+        (["n_samples"], ["got 'n_samples', expected key=value"]),
+        (["precision=fp16"], ["precision: got fp16", "CPU", "bf16 or fp32"]),
+        (["timestep_respacing=25"], ["ddpm_num_steps: got 20", "has 25"]),
+        (["timestep_respacing=0"], ["timestep respacing: got '0'"]),
+        (["ddim.start_step=1"], ["ddim.start_step: got 1", "no step"]),
+        (["ddim.start_step=0"], ["start_step: got 0"]),
+        (["prior_start_step=20"], ["prior_start_step: got 20, expected less than ddpm_num_steps (20)"]),
+        (["num_classes=2"], ["num_classes: got 2", "class 2 (a/b:c)", "at least 3"]),
+        (["crop_class_json_path=nowhere.json"], ["nowhere.json: no such class file"]),
+        (["defect_free_dir=nowhere"], ["defect_free_dir nowhere: no such folder"]),
+        (["resize=native", "image_size=128"], ["128x128 px", "the picture is 64x64 px"]),
+    ],
+)
+def test_settings_that_cannot_work(
+    place: Place, capsys: pytest.CaptureFixture, overrides: list[str], expected: list[str]
+):
+    place.board("a.png", "2 0.5 0.5")
+    # The weights are not there either: what is refused is refused before they are looked for
+    message = refused(capsys, place, "model_path=nowhere.pt", *overrides)
+    assert all(part in message for part in expected) and "\n" not in message, message
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+@pytest.mark.parametrize("device", ["cuda", "cuda:3"])
+def test_gpu_that_is_not_there(place: Place, capsys: pytest.CaptureFixture, device: str):
+    place.board("a.png")
+    assert "device=cpu" in refused(capsys, place, f"device={device}")
+
+
+@pytest.mark.parametrize("text, expected", [(None, "no such configuration file"), ("", "the file is empty")])
+def test_configuration_file_missing_or_empty(
+    tmp_path: Path, capsys: pytest.CaptureFixture, text: str | None, expected: str
+):
+    place = Place(tmp_path)
+    if text is not None:
+        place.conf.write_text(text)
+    assert expected in refused(capsys, place)
+
+
+def test_missing_checkpoints_are_named_together(place: Place, capsys: pytest.CaptureFixture):
+    place.board("a.png")
+    names = "checkpoint-256-defect-free.pt", "mine.safetensors"
+    message = refused(capsys, place, f"model_path=nowhere/{names[0]}", f"crop_model_path={names[1]}")
+    assert "(2 problems)" in message and all(f"{name}: no such checkpoint" in message for name in names)
+    assert message.count("confs/demo.yml") == 2 and message.count("Google Drive") == 1
+
+
+def test_checkpoint_of_another_shape(place: Place, weights: Path, capsys: pytest.CaptureFixture):
+    place.board("a.png")
+    message = refused(capsys, place, f"crop_model_path={weights}/full.safetensors")
+    assert "does not fit the defect prior" in message
+    assert "crop.num_channels" in message and "num_classes" in message and "label_emb.weight" in message
+    message = refused(capsys, place, "channel_mult=1, 1")
+    assert "does not fit the contextual model" in message and " channel_mult" in message
+
+
+def test_damaged_checkpoint(place: Place, capsys: pytest.CaptureFixture):
+    place.board("a.png")
+    (place.root / "cut.pt").write_bytes(b"PK\x03\x04 and then nothing")
+    assert "cut.pt: not a readable checkpoint" in refused(capsys, place, f"model_path={place.root}/cut.pt")
+
+
+def test_problems_of_the_folder_come_before_those_of_the_weights(place: Place, capsys: pytest.CaptureFixture):
+    place.board("a.png", "spur 0.5 0.5\n0 1.5 0.5\n7 0.5 0.5")
+    (place.root / "boards/b.png").write_bytes(b"no picture")
+    message = refused(capsys, place, "model_path=nowhere.pt")
+    lines = message.splitlines()
+    assert len(lines) == 5 and "(4 problems)" in lines[0] and "nowhere.pt" not in message
+    for expected in (
+        "a.txt:1: got 'spur",
+        "a.txt:2: got 1.5",
+        "a.txt:3: got class 7",
+        "b.png: not a readable",
+    ):
+        assert expected in message
+
+
+def test_no_annotations(place: Place, capsys: pytest.CaptureFixture):
+    place.board("a.png", "")
+    assert "no annotations" in refused(capsys, place)
+
+
+def test_folder_that_cannot_be_written(place: Place, capsys: pytest.CaptureFixture):
+    place.board("a.png")
+    outdir = place.conf / "results"  # a file is no folder, not even to root
+    message = refused(capsys, place, f"outdir={outdir}", "model_path=nowhere.pt")
+    assert message.startswith(f"outdir {outdir} cannot be written ({place.conf} is not a folder)")
+
+
+def test_results_of_other_settings(painted: Place, capsys: pytest.CaptureFixture):
+    message = refused(capsys, painted, "seed=1", "optimize_xt.lr_xt=0.2", "model_path=nowhere.pt")
+    assert "optimize_xt.lr_xt: 0.001 against 0.2" in message and "seed: 0 against 1" in message
+    assert "overwrite=true" in message
+
+
+def test_settings_beside_the_results_that_cannot_be_read(
+    painted: Place, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    copy = copy_of(painted, tmp_path)
+    (copy.out / "config.yml").write_text("seed: [1")
+    assert "config.yml: not valid YAML" in refused(capsys, copy)
+
+
+def test_weights_that_are_not_numbers(place: Place, weights: Path, capsys: pytest.CaptureFixture):
+    place.board("a.png")
+    state = load_state_dict(weights / "full.safetensors")[0]
+    save_safetensors(place.root / "nan.safetensors", {key: value * torch.nan for key, value in state.items()})
+    for refine in ("true", "false"):
+        overrides = [f"model_path={place.root}/nan.safetensors", f"optimize_xt.optimize_xt={refine}"]
+        assert place.run(*overrides, "overwrite=true") == 2
+        error = capsys.readouterr().err
+        assert "error: a_spur_cx16_cy16_0: " in error and "check the weights" in error
+    assert place.samples() == []
