@@ -1,5 +1,6 @@
 """Folders of images -> training tensors, in an order that depends on the seed and the step alone."""
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -126,9 +127,18 @@ def _by_class(labels: Sequence[int]) -> list[np.ndarray]:
     return [np.flatnonzero(array == c) for c in np.unique(array)]
 
 
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl-C reaches the workers too; the training process decides when they stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def batches(dataset: PatchDataset, sampler: StepSampler, num_workers: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless batches x (N, 3, S, S) in [-1, 1] and y (N,) int64, one per training step."""
     loader = DataLoader(
-        dataset, batch_sampler=sampler, num_workers=num_workers, persistent_workers=num_workers > 0
+        dataset,
+        batch_sampler=sampler,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        worker_init_fn=_ignore_interrupts,
     )
     yield from loader

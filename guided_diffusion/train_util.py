@@ -6,9 +6,11 @@ that was stopped and resumed takes the same steps as one that was not.
 
 import csv
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,10 +39,12 @@ class TrainOptions:
     max_minutes: float = 0.0
     precision: str = "fp32"
     channels_last: bool = True
+    compile: bool = False
     seed: int = 0
     log_interval: int = 100
     save_interval: int = 10000
     keep_checkpoints: int = 3
+    sample_interval: int = 0
     show_progress: bool = True
 
 
@@ -53,6 +57,7 @@ class Hooks:
     export: Callable[[Path, dict[str, Tensor]], None]  # averaged weights
     preview: Callable[[nn.Module, int], None] = lambda model, step: None
     scalars: Callable[[dict[str, float], int], None] = lambda values, step: None
+    report: Callable[[int], None] = lambda step: None  # after every checkpoint, with the step
     message: Callable[[str], None] = print
 
 
@@ -63,6 +68,11 @@ class NonFiniteLoss(RuntimeError):
 def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
     """A CPU generator whose draws depend on (seed, step, stream) alone."""
     return torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + step * 1_000_003 + stream) % 2**63)
+
+
+def dropout_seed(seed: int, step: int, rank: int) -> int:
+    """Seed of the global generators, which dropout draws from; stream 0 is that of t and noise."""
+    return int(torch.randint(2**62, (1,), generator=step_generator(seed, step, 1 + rank)))
 
 
 def learning_rate(step: int, options: TrainOptions) -> float:
@@ -78,6 +88,32 @@ def update_ema(averages: dict[str, Tensor], model: nn.Module, rate: float) -> No
     with torch.no_grad():
         for name, value in model.state_dict().items():
             averages[name].lerp_(value.float(), 1.0 - rate)
+
+
+@contextmanager
+def stop_requests() -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether Ctrl-C or SIGTERM came, so that a step is never cut in two.
+
+    The first signal is only noted; a second one acts as if this function were not there.
+    """
+    asked: list[int] = []
+    usual: dict[int, object] = {}
+
+    def restore() -> None:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+
+    def note(number: int, frame: object) -> None:
+        asked.append(number)
+        restore()
+
+    # Python hands signals to the main thread alone.
+    if threading.current_thread() is threading.main_thread():
+        usual |= {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        restore()
 
 
 @dataclass
@@ -100,6 +136,7 @@ class TrainLoop:
     rank: int = 0
     world_size: int = 1
     step: int = 0
+    interrupted: bool = False
     history: list[dict[str, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -114,51 +151,60 @@ class TrainLoop:
             rate: {k: v.detach().float().clone() for k, v in self.model.state_dict().items()}
             for rate in self.options.ema_rates
         }
-        self.network = self.model
+        # Both wrappers share the model's weights; files and previews use the model itself.
+        self.network = torch.compile(self.model) if self.options.compile else self.model
         if self.world_size > 1:
             ids = [self.device.index] if self.device.type == "cuda" else None
-            self.network = nn.parallel.DistributedDataParallel(self.model, device_ids=ids)
+            self.network = nn.parallel.DistributedDataParallel(self.network, device_ids=ids)
 
     # One step
 
     def run(self) -> None:
-        """Train until `total_steps`, `max_minutes`, or an interrupt; saves at the end of each."""
+        """Train until `total_steps`, `max_minutes`, Ctrl-C or SIGTERM; saves at the end of each."""
         last = self.options.total_steps or self.options.lr_anneal_steps or math.inf
         started = self._segment_start = time.monotonic()
         self._segment_step, saved = self.step, self.step
-        bar = tqdm(
+        data, bar = self.data(self.step), self._bar(last)
+        with stop_requests() as asked:
+            try:
+                while self.step < last and not self.interrupted:
+                    x, y = next(data)
+                    self.train_step(x, y)
+                    bar.update()
+                    if self.step % self.options.log_interval == 0:
+                        self._log(bar, len(x) * self.world_size)
+                    if self.step % self.options.save_interval == 0:
+                        self.save()
+                        saved = self.step
+                    if self.options.sample_interval and self.step % self.options.sample_interval == 0:
+                        self._preview()
+                    self.interrupted = self._any_rank(asked())
+                    over = time.monotonic() - started > 60 * self.options.max_minutes
+                    if self.options.max_minutes and self._any_rank(over):
+                        break
+            finally:
+                bar.close()
+            if saved != self.step:
+                self.save()
+        if self.interrupted:
+            self.hooks.message(f"interrupted after step {self.step}; the same command goes on from here")
+
+    def _bar(self, last: float) -> tqdm:
+        shown = self.options.show_progress and self.rank == 0
+        return tqdm(
             total=None if last == math.inf else last,
             initial=self.step,
             unit="step",
-            disable=None
-            if self.options.show_progress and self.rank == 0
-            else True,  # None: off without a terminal
+            disable=None if shown else True,  # None: off without a terminal
         )
-        data = self.data(self.step)
-        try:
-            while self.step < last:
-                x, y = next(data)
-                self.train_step(x, y)
-                bar.update()
-                if self.step % self.options.log_interval == 0:
-                    self._log(bar, len(x) * self.world_size)
-                if self.step % self.options.save_interval == 0:
-                    self.save()
-                    saved = self.step
-                if self.options.max_minutes and time.monotonic() - started > 60 * self.options.max_minutes:
-                    break
-        except KeyboardInterrupt:
-            self.hooks.message(f"interrupted after step {self.step}; the same command goes on from here")
-        finally:
-            bar.close()
-        if saved != self.step:
-            self.save()
+
+    def _any_rank(self, flag: bool) -> bool:
+        """Whether any rank says so: all have to leave the loop at the same step."""
+        return bool(self._gather(torch.tensor([int(flag)], device=self.device)).any())
 
     def train_step(self, x: Tensor, y: Tensor) -> dict[str, float]:
         """One optimiser step on this rank's share of the batch; returns its record of scalars."""
-        torch.manual_seed(
-            int(torch.randint(2**62, (1,), generator=step_generator(self.options.seed, self.step, 1)))
-        )
+        torch.manual_seed(dropout_seed(self.options.seed, self.step, self.rank))
         n = len(x)
         x, y, t, weights, noise = self._draw(x, y)
         rate = learning_rate(self.step, self.options)
@@ -260,7 +306,10 @@ class TrainLoop:
             return
         path = self.folder / "train_log.csv"
         fresh = not path.exists()
+        cut_short = not fresh and not path.read_bytes().endswith(b"\n")
         with path.open("a", newline="") as file:
+            if cut_short:  # by a kill in the middle of a line
+                file.write("\n")
             writer = csv.DictWriter(file, fieldnames=list(row))
             if fresh:
                 writer.writeheader()
@@ -279,14 +328,16 @@ class TrainLoop:
         }
 
     def save(self) -> None:
-        """Write the training state, the averaged weights and a preview; drop the oldest states."""
+        """Write the training state, the averaged weights and, as a rule, a preview; drop the oldest states."""
         if self.rank == 0:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.hooks.save(self.folder / f"state_{self.step:07d}.pt", self.state())
             for rate, averages in self.ema.items():
                 self.hooks.export(self.folder / f"ema_{rate:g}_{self.step:07d}.safetensors", averages)
             self._prune()
-            self._preview()
+            if not self.options.sample_interval:
+                self._preview()
+            self.hooks.report(self.step)
         if self.world_size > 1:
             dist.barrier()
 
@@ -299,6 +350,8 @@ class TrainLoop:
 
     def _preview(self) -> None:
         """Show samples of the first average, then put the training weights back."""
+        if self.rank > 0:
+            return
         kept = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.model.load_state_dict(next(iter(self.ema.values())))
         self.model.eval()
@@ -308,7 +361,10 @@ class TrainLoop:
         self.model.train()
 
     def resume(self, path: Path | None = None) -> None:
-        """Go on from `path`, or from the newest readable state in the folder; says what it did."""
+        """Go on from `path`, or from the newest readable state in the folder; says what it did.
+
+        Raises ValueError when the ranks found different states.
+        """
         candidates = [path] if path is not None else state_files(self.folder)[::-1]
         for candidate in candidates:
             try:
@@ -320,13 +376,19 @@ class TrainLoop:
                 continue
             self._restore(state)
             self.hooks.message(f"resuming from {candidate} at step {self.step}")
-            return
+            break
+        steps = self._gather(torch.tensor([self.step], device=self.device)).tolist()
+        if len(set(steps)) > 1:
+            raise ValueError(f"the processes are at steps {steps}; all of them have to see the same folder")
 
     def _restore(self, state: dict) -> None:
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        for group in self.optimizer.param_groups:
+            group["weight_decay"] = self.options.weight_decay  # the state brings the value of its own run
+        if state["scaler"]:  # empty unless that run was in float16
+            self.scaler.load_state_dict(state["scaler"])
         self.time_sampler.load_state_dict(state["time_sampler"])
         for rate in self.ema:
             # A rate that the state does not know begins its average at the restored weights.

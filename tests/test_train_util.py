@@ -1,5 +1,8 @@
 """The training loop on a toy network: closed forms, and runs that were stopped."""
 
+import os
+import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,11 +17,14 @@ from guided_diffusion.train_util import (
     NonFiniteLoss,
     TrainLoop,
     TrainOptions,
+    dropout_seed,
     learning_rate,
     state_files,
+    step_generator,
     update_ema,
 )
 from utils.checkpoint import load_state_dict, load_training_state, save_atomic, save_safetensors
+from utils.training_report import read_log
 
 T = 3  # steps of the chain: the loss-aware sampler is soon warmed up
 
@@ -150,6 +156,41 @@ def test_training_learns(tmp_path):
     assert losses[2] < 0.9 * losses[0]
 
 
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_memory_layout(tmp_path, channels_last):
+    run = loop(tmp_path, channels_last=channels_last)
+    seen = []
+    run.model.first.register_forward_hook(lambda module, args, out: seen.extend([args[0], out]))
+    run.train_step(*next(data(0)))
+    for x in (*seen, run.model.first.weight, run.model.first.weight.grad):
+        assert x.is_contiguous(memory_format=torch.channels_last) == channels_last
+
+
+def test_dropout_seeds(tmp_path):
+    alone = [int(torch.randint(2**62, (1,), generator=step_generator(7, step, 1))) for step in range(5)]
+    assert [dropout_seed(7, step, 0) for step in range(5)] == alone  # as ever
+    assert len({dropout_seed(7, step, rank) for step in range(50) for rank in range(8)}) == 400
+
+
+@pytest.mark.parametrize("interval, previews", [(0, [3, 5]), (2, [2, 4])])
+def test_when_previews_and_reports_are_made(tmp_path, interval, previews):
+    run, seen, reported = loop(tmp_path, total_steps=5, sample_interval=interval), [], []
+    run.hooks.preview = lambda model, step: seen.append(step)
+    run.hooks.report = reported.append
+    run.run()
+    assert seen == previews and reported == [3, 5]
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++ on the CPU")
+def test_a_compiled_network_trains_alike(tmp_path):
+    plain, compiled = loop(tmp_path), loop(tmp_path, compile=True)
+    assert compiled.network is not compiled.model and plain.network is plain.model
+    for step in range(2):
+        records = [run.train_step(*next(data(step))) for run in (plain, compiled)]
+        assert records[0] == pytest.approx(records[1], rel=1e-4)
+    assert compiled.state()["model"].keys() == plain.state()["model"].keys()
+
+
 # Stopped runs
 
 
@@ -208,6 +249,48 @@ def test_a_new_average_starts_from_the_resumed_weights(tmp_path):
     assert same(later.ema[0.99], run.model.state_dict())
     later.train_step(*next(data(3)))
     assert not same(later.ema[0.99], later.model.state_dict())  # a copy, not a view
+
+
+def test_another_weight_decay_counts_after_a_resume(tmp_path):
+    # Decoupled decay takes lr * decay * w from every weight w, whatever Adam does (Loshchilov & Hutter 2019).
+    loop(tmp_path, total_steps=3).run()
+    plain, decayed = loop(tmp_path), loop(tmp_path, weight_decay=0.5)
+    for run in (plain, decayed):
+        run.resume()
+    before = {k: v.detach().clone() for k, v in plain.model.named_parameters()}
+    for run in (plain, decayed):
+        run.train_step(*next(data(3)))
+    for (name, a), b in zip(plain.model.named_parameters(), decayed.model.parameters(), strict=True):
+        assert torch.allclose(a - b, 1e-2 * 0.5 * before[name], atol=1e-6)
+    assert before["first.weight"].abs().max() > 0.1
+
+
+def test_the_loss_scale_is_resumed(tmp_path):
+    run = loop(tmp_path, precision="fp16", total_steps=3)
+    run.run()
+    again = loop(tmp_path, precision="fp16")
+    again.resume()
+    state = again.state()["scaler"]
+    assert state["_growth_tracker"] == 3 and state["scale"] == 65536
+    assert same(again.state(), run.state())
+
+
+def test_a_run_goes_on_in_another_precision(tmp_path):
+    loop(tmp_path, total_steps=3).run()
+    again = loop(tmp_path, precision="fp16")
+    again.resume()
+    assert again.step == 3 and again.scaler.is_enabled()
+    assert again.train_step(*next(data(3)))["step"] == 4
+
+
+def test_a_line_of_the_log_that_was_cut_short(tmp_path):
+    loop(tmp_path, total_steps=3, log_interval=1).run()
+    path = tmp_path / "train_log.csv"
+    path.write_bytes(path.read_bytes()[:-30])
+    again = loop(tmp_path, total_steps=5, log_interval=1)
+    again.resume()
+    again.run()
+    assert read_log(path)["step"].tolist() == [1, 2, 4, 5]
 
 
 def test_a_state_that_cannot_be_read_is_skipped(tmp_path):
@@ -278,15 +361,25 @@ def test_a_time_limit_stops_and_saves(tmp_path):
     assert run.step == 1 and len(state_files(tmp_path)) == 1
 
 
-def test_an_interrupt_saves(tmp_path):
-    def interrupted(step: int):
-        yield next(data(step))
-        raise KeyboardInterrupt
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_the_step_and_saves(tmp_path, number):
+    # The signal comes in the middle of step 1, between the network and the optimiser.
+    run, whole = loop(tmp_path, total_steps=9), loop(tmp_path / "whole", total_steps=2)
+    usual = signal.getsignal(number)
+    calls = []
 
-    run = loop(tmp_path, source=interrupted)
+    def interrupt(*args) -> None:
+        calls.append(args)
+        if len(calls) == 2:
+            os.kill(os.getpid(), number)
+
+    run.model.register_forward_hook(interrupt)
     run.run()
-    assert [path.name for path in state_files(tmp_path)] == ["state_0000001.pt"]
-    assert "interrupted after step 1" in run.messages[0]
+    whole.run()
+    assert [path.name for path in state_files(tmp_path)] == ["state_0000002.pt"]
+    assert run.interrupted and "interrupted after step 2; the same command goes on" in run.messages[0]
+    assert same(run.state(), whole.state())
+    assert signal.getsignal(number) is usual and not whole.interrupted
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
