@@ -5,8 +5,13 @@ several devices.
 """
 
 import argparse
+import logging
+import os
+import shutil
 import sys
-from dataclasses import fields
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -18,15 +23,32 @@ from guided_diffusion.create import create_diffusion, create_unet
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion
 from guided_diffusion.image_datasets import Augmentation, PatchDataset, StepSampler, batches
 from guided_diffusion.resample import create_sampler
+from guided_diffusion.respace import kept_timesteps
 from guided_diffusion.train_util import Hooks, NonFiniteLoss, TrainLoop, TrainOptions
 from utils import images, labels, logger
-from utils.checkpoint import load_strict, load_training_state, save_atomic, save_safetensors
+from utils.checkpoint import (
+    load_state_dict,
+    load_strict,
+    load_training_state,
+    save_atomic,
+    save_safetensors,
+)
 from utils.config import TrainingConfig, load_training_config, resolved_yaml
 from utils.device import resolve_device, start_process_group
 from utils.errors import UserError, run_main
+from utils.training_report import draw_curves, loss_warning, preview_warning, read_log
 
 # What decides the shape of the weights
 NETWORK_KEYS = ["num_channels", "num_res_blocks", "channel_mult", "attention_resolutions", "learn_sigma"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this process computes, and which of how many it is."""
+
+    device: torch.device
+    rank: int = 0
+    world_size: int = 1
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -39,40 +61,137 @@ def parse(argv: list[str]) -> argparse.Namespace:
 def main(argv: list[str]) -> None:
     args = parse(argv)
     config = load_training_config(args.conf_path, args.overrides)
-    rank, world_size = start_process_group()
-    device = resolve_device(config.device, rank_on_host=rank)
-    folder = Path(config.checkpoint_dir)
-    log = logger.setup_logging(folder / "train.log" if rank == 0 else None, debug=False)
-    if config.ignored_keys:
-        log.info("ignored keys: %s", ", ".join(config.ignored_keys))
+    place = join_processes(config)
+    try:
+        train(config, place)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
+
+def train(config: TrainingConfig, place: Place) -> None:
+    """One run, from the configuration to the last checkpoint."""
+    folder, log = Path(config.checkpoint_dir), start_log(config, place)
     names = labels.load_class_names(config.class_json_path) if config.network.class_cond else {}
-    dataset, classes = load_dataset(config, names)
+    dataset = load_dataset(config, names)
+    diffusion, span = make_diffusion(config)
     torch.manual_seed(config.seed)
-    model = create_unet(**config.network.plain(), num_classes=config.num_classes or len(names))
+    model = create_unet(**config.network.plain(), num_classes=count_classes(config, names))
     if config.init_from:
-        load_strict(model, config.init_from, NETWORK_KEYS, "init_from")
-    diffusion = create_diffusion(**config.diffusion.plain(), learn_sigma=config.network.learn_sigma)
+        start_from(model, config.init_from, names, log)
     log.info(
         "%d images, %.2f M parameters, %s, %s",
-        len(dataset), sum(p.numel() for p in model.parameters()) / 1e6, device, config.precision,
+        len(dataset), sum(p.numel() for p in model.parameters()) / 1e6, place.device, config.precision,
     )  # fmt: skip
-    loop = make_loop(config, model, diffusion, dataset, classes, names, device, rank, world_size)
-    loop.hooks.message = log.info
+    if unseen := [name for name, i in names.items() if i not in dataset.labels]:
+        log.warning(
+            "no images of %s in %s: such defects cannot be learnt", ", ".join(unseen), config.data_dir
+        )
+    hooks = make_hooks(config, diffusion, span, dataset, names, place, log)
+    loop = make_loop(config, model, diffusion, span, dataset, hooks, place)
     resume(loop, config)
-    if rank == 0:
+    if place.rank == 0:
         (folder / "config.yml").write_text(resolved_yaml(config))
     try:
         loop.run()
     except NonFiniteLoss as error:
         raise UserError(f"training stopped: {error}; lower lr, or use precision fp32 or bf16") from error
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
-    log.info("finished at step %d; weights are in %s", loop.step, folder)
+    log.info(
+        "%s at step %d; weights are in %s", "stopped" if loop.interrupted else "finished", loop.step, folder
+    )
 
 
-def load_dataset(config: TrainingConfig, names: dict[str, int]) -> tuple[PatchDataset, list[int] | None]:
+def join_processes(config: TrainingConfig) -> Place:
+    """The device of this process, and torchrun's process group, if there is one.
+
+    Raises UserError for a device that is not there, and for `compile` where nothing can compile.
+    """
+    device = resolve_device(config.device, rank_on_host=int(os.environ.get("LOCAL_RANK", "0")))
+    compiler = os.environ.get("CXX", "g++")
+    if config.compile and device.type == "cpu" and not (shutil.which(compiler) or shutil.which("clang++")):
+        raise UserError(
+            "compile: torch.compile needs a C++ compiler on the CPU; install g++, or set compile=false"
+        )
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    elif int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        dist.init_process_group("gloo")  # also on a machine that has GPUs, when the CPU is asked for
+    return Place(device, *start_process_group())
+
+
+def start_log(config: TrainingConfig, place: Place) -> logging.Logger:
+    """The log of the first process goes to the console and into the folder; the others say errors alone."""
+    log = logger.setup_logging(Path(config.checkpoint_dir) / "train.log" if place.rank == 0 else None)
+    if place.rank > 0:
+        logging.disable(logging.WARNING)
+    if config.ignored_keys:
+        log.info("ignored keys: %s", ", ".join(config.ignored_keys))
+    return log
+
+
+def make_diffusion(config: TrainingConfig) -> tuple[GaussianDiffusion, tuple[int, int]]:
+    """The chain, and the indices first <= i < end of its steps with min_t <= t < max_t.
+
+    Raises UserError when `timestep_respacing` is impossible, or keeps no step of that range.
+    """
+    steps, respacing = config.diffusion.diffusion_steps, config.diffusion.timestep_respacing
+    try:
+        kept = kept_timesteps(steps, respacing)
+    except ValueError as error:
+        raise UserError(f"timestep_respacing: {error}") from error
+    end_t = steps if config.max_t is None else config.max_t
+    first, end = bisect_left(kept, config.min_t), bisect_left(kept, end_t)
+    if first == end:
+        below, above = kept[:first][-1:], kept[first:][:1]
+        nearest = " and ".join(str(t) for t in [*below, *above])
+        raise UserError(
+            f"min_t, max_t: timestep_respacing {respacing!r} keeps no step t with {config.min_t} <= t < {end_t}; "
+            f"the nearest ones it keeps are {nearest}; widen the range"
+        )
+    diffusion = create_diffusion(**config.diffusion.plain(), learn_sigma=config.network.learn_sigma)
+    if not (diffusion.abar > 0).all():
+        raise UserError(
+            f"diffusion_steps: got {steps}, expected more than 20 with the linear schedule, whose last step "
+            "else leaves nothing of the picture; or use noise_schedule: cosine"
+        )
+    return diffusion, (first, end)
+
+
+def count_classes(config: TrainingConfig, names: dict[str, int]) -> int:
+    """`num_classes`, or as many as the class file has; UserError when an id of the file is beyond it."""
+    count = config.num_classes or len(names)
+    if names and max(names.values()) >= count:
+        raise UserError(
+            f"{config.class_json_path}: got the class id {max(names.values())}, expected ids below {count}; "
+            "number the classes from 0, or set num_classes"
+        )
+    return count
+
+
+def start_from(model: nn.Module, path: str, names: dict[str, int], log: logging.Logger) -> None:
+    """Load the weights `init_from`; a class head of another size is left as it was drawn.
+
+    Raises UserError for any other weight that differs in name or shape.
+    """
+    head = "label_emb.weight"
+    weights, metadata = load_state_dict(path)
+    own, other = model.state_dict().get(head), weights.get(head)
+    fresh = model.label_emb if own is not None and other is not None and len(own) != len(other) else None
+    if fresh is not None:
+        model.label_emb = nn.Embedding(len(other), own.shape[1])  # takes the file's head, then goes
+    load_strict(model, path, NETWORK_KEYS, "init_from")
+    log.info("starting from the weights of %s", path)
+    if fresh is not None:
+        model.label_emb = fresh
+        log.warning(
+            "%s knows %d classes, this run has %d: the class head (%s) starts anew",
+            *(path, len(other), len(own), head),
+        )
+    elif names and metadata.get("classes") not in (None, names):
+        log.warning("%s was trained on other classes (%s)", path, ", ".join(metadata["classes"]))
+
+
+def load_dataset(config: TrainingConfig, names: dict[str, int]) -> PatchDataset:
     """The training images and, with class_cond, their class ids; every problem of the folder in one error.
 
     The images stay in memory with `cache`, otherwise they are read at every visit. All are decoded here
@@ -101,7 +220,7 @@ def load_dataset(config: TrainingConfig, names: dict[str, int]) -> tuple[PatchDa
     own = {f.name for f in fields(Augmentation)}
     how = Augmentation(**{k: v for k, v in config.augment.model_dump().items() if k in own})
     ids = classes if config.network.class_cond else None
-    return PatchDataset(pictures, ids, size, how, read=None if config.cache else images.load_rgb), ids
+    return PatchDataset(pictures, ids, size, how, read=None if config.cache else images.load_rgb)
 
 
 def resume(loop: TrainLoop, config: TrainingConfig) -> None:
@@ -121,87 +240,106 @@ def resume(loop: TrainLoop, config: TrainingConfig) -> None:
         ) from error
 
 
-def make_loop(
+def make_hooks(
     config: TrainingConfig,
-    model: nn.Module,
     diffusion: GaussianDiffusion,
+    span: tuple[int, int],
     dataset: PatchDataset,
-    classes: list[int] | None,
     names: dict[str, int],
-    device: torch.device,
-    rank: int,
-    world_size: int,
-) -> TrainLoop:
-    """Wire data, files and previews into the training loop."""
-    own = {f.name for f in fields(TrainOptions)}
-    values = {k: v for k, v in config.model_dump().items() if k in own}
-    options = TrainOptions(**values, ema_rates=tuple(config.ema_rate))
+    place: Place,
+    log: logging.Logger,
+) -> Hooks:
+    """Files, previews, curves and messages of a run."""
     folder = Path(config.checkpoint_dir)
-
-    def data(first_step: int):
-        balanced = classes if config.class_balanced else None
-        sampler = StepSampler(
-            len(dataset),
-            config.batch_size,
-            config.seed,
-            first_step,
-            balanced,
-            rank,
-            world_size,
-            config.shuffle,
-        )
-        return batches(dataset, sampler, 0 if config.cache else config.num_workers)
-
     metadata = {"network": config.network.plain(), "classes": names}
 
     def export(path: Path, weights: dict[str, Tensor]) -> None:
         save_safetensors(path, weights, metadata, getattr(torch, config.export_dtype))
 
-    board = SummaryWriter(folder / "tensorboard") if config.tensorboard and rank == 0 else None
+    board = SummaryWriter(folder / "tensorboard") if config.tensorboard and place.rank == 0 else None
 
     def scalars(values: dict[str, float], step: int) -> None:
         if board is not None:
             for name, value in values.items():
                 board.add_scalar(name, value, step)
 
+    def report(step: int) -> None:
+        if (folder / "train_log.csv").is_file():
+            rows = read_log(folder / "train_log.csv")
+            draw_curves(rows, folder / "train_curves.png")
+            if problem := loss_warning(rows, config.warmup_steps):
+                log.warning("step %d: %s", step, problem)
+
+    return Hooks(
+        save=save_atomic,
+        load=load_training_state,
+        export=export,
+        preview=Preview(config, diffusion, span[1], dataset, place.device, log),
+        scalars=scalars,
+        report=report,
+        message=log.info,
+    )
+
+
+def make_loop(
+    config: TrainingConfig,
+    model: nn.Module,
+    diffusion: GaussianDiffusion,
+    span: tuple[int, int],
+    dataset: PatchDataset,
+    hooks: Hooks,
+    place: Place,
+) -> TrainLoop:
+    """Wire data, network and files into the training loop."""
+    own = {f.name for f in fields(TrainOptions)}
+    values = {k: v for k, v in config.model_dump().items() if k in own}
+    balanced = dataset.labels if config.class_balanced else None
+
+    def data(first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
+        sampler = StepSampler(
+            *(len(dataset), config.batch_size, config.seed, first_step, balanced),
+            *(place.rank, place.world_size, config.shuffle),
+        )
+        return batches(dataset, sampler, 0 if config.cache else config.num_workers)
+
     return TrainLoop(
         model=model,
         diffusion=diffusion,
-        time_sampler=create_sampler(
-            config.schedule_sampler, diffusion.num_timesteps, config.min_t, config.max_t
-        ),
+        time_sampler=create_sampler(config.schedule_sampler, diffusion.num_timesteps, *span),
         data=data,
-        folder=folder,
-        options=options,
-        hooks=Hooks(
-            save=save_atomic,
-            load=load_training_state,
-            export=export,
-            preview=Preview(config, diffusion, dataset, classes, device),
-            scalars=scalars,
-        ),
+        folder=Path(config.checkpoint_dir),
+        options=TrainOptions(**values, ema_rates=tuple(config.ema_rate)),
+        hooks=hooks,
         class_cond=config.network.class_cond,
-        device=device,
-        rank=rank,
-        world_size=world_size,
+        device=place.device,
+        rank=place.rank,
+        world_size=place.world_size,
     )
 
 
 class Preview:
-    """Saves a sheet per checkpoint: training images, the same noised as far as training goes, and denoised.
+    """Saves a sheet: training images, the same noised as far as training goes, and denoised.
 
-    Called with the averaged network (eval mode) and the step.
+    `end` is the end of the trained indices of the chain. Called with the averaged network (eval mode) and the
+    step; warns when what was denoised is still noise.
     """
 
     STEPS = 25
 
-    def __init__(self, config: TrainingConfig, diffusion: GaussianDiffusion, dataset, classes, device):
-        self.config, self.diffusion, self.device = config, diffusion, device
+    def __init__(
+        self,
+        config: TrainingConfig,
+        diffusion: GaussianDiffusion,
+        end: int,
+        dataset: PatchDataset,
+        device: torch.device,
+        log: logging.Logger,
+    ):
+        self.diffusion, self.start, self.device, self.log = diffusion, end - 1, device, log
         self.folder = Path(config.checkpoint_dir) / "previews"
-        indices = self._choose(len(dataset), classes, config.sample_num)
-        items = [dataset[i, 0] for i in indices]
+        items = [dataset[i, 0] for i in self._choose(len(dataset), dataset.labels, config.sample_num)]
         self.clean = torch.stack([x for x, _ in items]) if items else None
-        self.labels = torch.tensor([y for _, y in items], device=device) if classes else None
+        self.labels = torch.tensor([y for _, y in items], device=device) if dataset.labels else None
 
     @staticmethod
     def _choose(count: int, classes: list[int] | None, number: int) -> list[int]:
@@ -215,19 +353,22 @@ class Preview:
     def __call__(self, model: nn.Module, step: int) -> None:
         if self.clean is None:
             return
-        start = (self.config.max_t or self.diffusion.num_timesteps) - 1
         noise = torch.randn(self.clean.shape, generator=torch.Generator().manual_seed(0))
-        noised = self.diffusion.q_sample(self.clean, start, noise)
+        noised = self.diffusion.q_sample(self.clean, self.start, noise)
         x = noised.to(self.device)
-        walk = torch.linspace(start, 0, self.STEPS).round().long().tolist()
+        count = min(self.STEPS, self.start + 1)
+        walk = torch.linspace(self.start, 0, count).round().long().tolist()
         for t, s in zip(walk, [*walk[1:], 0], strict=True):
             times = self.diffusion.network_times(t, self.device).expand(len(x))
             prediction = self.diffusion.predict(model(x, times, self.labels), x, t, clip=True)
             x = self.diffusion.ddim_step(prediction, s)
-        rows = torch.cat([self.clean, noised, prediction.x0.cpu()])
+        denoised = prediction.x0.cpu()
         self.folder.mkdir(parents=True, exist_ok=True)
+        rows = torch.cat([self.clean, noised, denoised])
         sheet = images.grid(list(images.to_uint8(rows)), columns=len(self.clean), pad=2)
         images.save_png(self.folder / f"preview_{step:07d}.png", sheet)
+        if problem := preview_warning(denoised, self.clean):
+            self.log.warning("step %d: %s", step, problem)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,25 @@
 """train.py from the command line: a run, its resumption, and a folder full of mistakes."""
 
+import csv
 import json
+import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torch.distributed as dist
 import yaml
 from PIL import Image
 
 import train
 from guided_diffusion.create import create_unet
-from utils.checkpoint import load_state_dict
-from utils.errors import run_main
+from utils.checkpoint import load_state_dict, save_atomic
+from utils.config import load_training_config
+from utils.errors import UserError, run_main
 from utils.synthetic_pcb import add_defects, defect_centre, draw_board, render
 
 CLASSES = ["missing_hole", "open_circuit", "short"]
@@ -82,7 +90,7 @@ def test_a_run_and_its_resumption(conf, capsys):
     assert "12 images" in capsys.readouterr().err
     assert sorted(path.name for path in folder.iterdir()) == [
         "config.yml", "ema_0.9999_0000004.safetensors", "previews", "state_0000004.pt", "train.log",
-        "train_log.csv",
+        "train_curves.png", "train_log.csv",
     ]  # fmt: skip
     weights, metadata = load_state_dict(folder / "ema_0.9999_0000004.safetensors")
     assert metadata["classes"] == {name: index for index, name in enumerate(CLASSES)}
@@ -150,3 +158,134 @@ def test_training_that_blows_up_says_what_to_do(conf, capsys):
 def test_a_missing_state_is_named(conf, capsys):
     assert run(conf, "resume_checkpoint=none.pt") == 2
     assert "none.pt" in capsys.readouterr().err
+
+
+# The range of t
+
+
+@pytest.mark.parametrize(
+    "respacing, min_t, max_t, span",
+    [
+        ("", 3, 40, (3, 40)),
+        ("", 0, None, (0, 50)),
+        (5, 0, None, (0, 5)),
+        (5, 10, 37, (1, 3)),
+        (5, 12, 38, (1, 4)),
+    ],
+)
+def test_the_range_of_t_counts_original_steps(conf, respacing, min_t, max_t, span):
+    overrides = [f"timestep_respacing={respacing}", f"min_t={min_t}", f"max_t={max_t or 'null'}"]
+    config = load_training_config(conf, overrides)
+    diffusion, got = train.make_diffusion(config)  # five of 50 steps: 0, 12, 24, 37, 49
+    assert got == span
+    assert diffusion.network_steps == (list(range(50)) if respacing == "" else [0, 12, 24, 37, 49])
+
+
+def test_a_range_without_a_kept_step(conf, capsys):
+    assert run(conf, "timestep_respacing=5", "min_t=13", "max_t=24") == 2
+    said = capsys.readouterr().err
+    assert "min_t, max_t" in said and "12 and 24" in said
+    assert run(conf, "timestep_respacing=60") == 2
+    assert "timestep_respacing" in capsys.readouterr().err
+    assert run(conf, "diffusion_steps=20") == 2
+    assert "diffusion_steps: got 20" in capsys.readouterr().err
+
+
+# Weights of others
+
+
+def test_starting_from_a_network_with_other_classes(conf, caplog):
+    config = load_training_config(conf)
+    torch.manual_seed(3)
+    plain = config.network.plain()
+    other, model = (create_unet(**plain, num_classes=n) for n in (5, 3))
+    drawn = model.label_emb.weight.detach().clone()
+    path = conf.parent / "other.pt"
+    save_atomic(path, other.state_dict())
+    names = {name: index for index, name in enumerate(CLASSES)}
+    with caplog.at_level(logging.INFO, "crg"):
+        train.start_from(model, path, names, logging.getLogger("crg"))
+    assert "knows 5 classes, this run has 3: the class head (label_emb.weight) starts anew" in caplog.text
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, drawn if name == "label_emb.weight" else other.state_dict()[name]), name
+    narrow = create_unet(**plain | {"channel_mult": (2,)}, num_classes=3)
+    with pytest.raises(UserError, match="other.pt does not fit init_from: .* weights differ"):
+        train.start_from(narrow, path, names, logging.getLogger("crg"))
+    # The same head is taken over, and a run begins at these weights.
+    assert run(conf, f"init_from={path}", "num_classes=5", "total_steps=1", "lr=1e-12", "sample_num=0") == 0
+    weights, _ = load_state_dict(conf.parent / "run" / "ema_0.9999_0000001.safetensors")
+    assert all(torch.allclose(weights[k], v, atol=1e-7) for k, v in other.state_dict().items())
+
+
+# Small and odd data
+
+
+@pytest.mark.parametrize("kept", [[f"{name}_0.png" for name in CLASSES], ["short_0.png"]])
+def test_one_image_per_class_and_one_class_only(conf, tmp_path, caplog, kept):
+    for path in (tmp_path / "data").iterdir():
+        if path.name not in kept:
+            path.unlink()
+    with caplog.at_level(logging.WARNING, "crg"):
+        assert run(conf, "total_steps=2", "log_interval=1", "save_interval=100") == 0
+    assert ("no images of missing_hole, open_circuit in" in caplog.text) == (len(kept) == 1)
+    assert "the previews are still noise" in caplog.text
+    sheet = Image.open(tmp_path / "run" / "previews" / "preview_0000002.png")
+    assert sheet.size == (len(kept) * 18 + 2, 3 * 18 + 2)
+    with (tmp_path / "run" / "train_log.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["1", "2"]
+
+
+def test_pictures_of_all_modes_are_read_alike(conf, tmp_path):
+    data = tmp_path / "data"
+    for path in data.iterdir():
+        path.unlink()
+    grey, opaque = np.full((20, 20), 100, np.uint8), np.full((20, 20, 4), 100, np.uint8)
+    opaque[:10, :, 3] = 0  # alpha is dropped
+    deep = Image.fromarray(np.full((20, 20), 100 * 257, np.uint16))
+    for n, picture in enumerate((Image.fromarray(grey), Image.fromarray(opaque), deep)):
+        picture.save(data / f"short_{n}.png")
+    Image.fromarray(grey).convert("RGB").convert("P").save(data / "short_3.png")
+    modes = [Image.open(path).mode for path in sorted(data.iterdir())]
+    assert modes[:2] == ["L", "RGBA"] and modes[2].startswith("I") and modes[3] == "P"
+    dataset = train.load_dataset(load_training_config(conf), dict.fromkeys(CLASSES, 0) | {"short": 2})
+    assert len(dataset) == 4 and dataset.labels == [2] * 4
+    for picture in dataset.images[:3]:
+        assert picture.shape == (20, 20, 3) and (picture == 100).all()
+    assert run(conf, "total_steps=1", "sample_num=0") == 0
+
+
+def test_every_augmentation_key_reaches_the_data(conf):
+    keys = ["augment.color=0.25", "augment.jitter=2", "augment.flip=false", "augment.rotate90=false"]
+    how = train.load_dataset(load_training_config(conf, keys), {name: 0 for name in CLASSES}).how
+    assert (how.color, how.jitter, how.flip, how.rotate90) == (0.25, 2, False, False)
+
+
+# Several processes
+
+
+@pytest.mark.skipif(not dist.is_gloo_available(), reason="this PyTorch has no gloo")
+def test_two_processes_train_as_one_with_twice_the_batch(conf, tmp_path):
+    common = ["log_interval=1", "total_steps=4", "save_interval=100", "sample_num=0", "lr=1e-2"]
+    assert run(conf, *common, "batch_size=4", f"checkpoint_dir={tmp_path / 'one'}") == 0
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "train.py"]
+    command += ["--conf_path", str(conf), *common, "batch_size=2", f"checkpoint_dir={tmp_path / 'two'}"]
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=Path(train.__file__).parent,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = {}
+    for name in ("one", "two"):
+        with (tmp_path / name / "train_log.csv").open() as file:
+            rows[name] = [
+                [float(row[k]) for k in ("step", "loss", "grad_norm")] for row in csv.DictReader(file)
+            ]
+    assert [row[0] for row in rows["two"]] == [1, 2, 3, 4]  # the second process writes nothing
+    assert np.allclose(rows["one"], rows["two"], rtol=0, atol=1e-4)
+    assert rows["one"][0][1] != rows["one"][3][1]
+    assert done.stderr.count("12 images") == 1 and done.stderr.count("finished at step 4") == 1
+    weights = [load_state_dict(tmp_path / n / "ema_0.9999_0000004.safetensors")[0] for n in ("one", "two")]
+    assert all(torch.allclose(weights[0][k], weights[1][k], atol=1e-5) for k in weights[0])
