@@ -27,6 +27,7 @@ from utils.device import resolve_device
 from utils.errors import UserError, run_main
 from utils.jobs import Job
 from utils.outputs import Outputs, plan_batches
+from utils.painted import painted_region
 from utils.seeding import SampleNoise, sample_seed
 from utils.visualize import AttentionRecorder, save_figure, save_gif
 
@@ -395,10 +396,15 @@ def step_callback(bar: tqdm, count: int, recorder: AttentionRecorder | None) -> 
 def save_results(run: Run, batch: list[Job], contexts: np.ndarray, result: Result) -> None:
     """Put each painted context back into its picture and write the files."""
     painted, crops = images.to_uint8(result.sample), images.to_uint8(result.crop)
-    for job, before, after, crop in zip(batch, contexts, painted, crops, strict=True):
+    for n, (job, before, after) in enumerate(zip(batch, contexts, painted, strict=True)):
         picture = before if job.context.side is None else images.load_rgb(job.image)
         whole = jobs.paste_context(picture, before, after, job.context, alpha_of(job, run.config))
-        run.outputs.save(job, whole, crop)
+        left, top, side = jobs.native_window(job.context, run.config.crop.image_size)
+        attention = None if result.attention is None else result.attention[n, 0].cpu().numpy()
+        region = painted_region(picture, whole, (left, top), side, attention)
+        if region.box is None:
+            logging.getLogger("crg").warning("%s: nothing was painted; its label file is empty", job.name)
+        run.outputs.save(job, whole, crops[n], region)
 
 
 def alpha_of(job: Job, config: GenerationConfig) -> np.ndarray:

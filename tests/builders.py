@@ -11,10 +11,21 @@ from guided_diffusion.unet import UNetModel
 from tests.golden import NoiseStream, fill_weights
 
 SIZE_MULT = {256: "1, 1, 2, 2, 4, 4", 64: "1, 2, 3, 4", 32: "1, 2, 3, 4"}
-NETWORK_KEYS = (
-    "image_size num_channels num_res_blocks num_heads num_head_channels num_heads_upsample class_cond "
-    "learn_sigma use_scale_shift_norm resblock_updown use_new_attention_order dropout use_checkpoint"
-).split()
+NETWORK_KEYS = [
+    "image_size",
+    "num_channels",
+    "num_res_blocks",
+    "num_heads",
+    "num_head_channels",
+    "num_heads_upsample",
+    "class_cond",
+    "learn_sigma",
+    "use_scale_shift_norm",
+    "resblock_updown",
+    "use_new_attention_order",
+    "dropout",
+    "use_checkpoint",
+]
 
 
 def unet(config: dict, num_classes: int = 6) -> UNetModel:
@@ -30,7 +41,7 @@ def unet(config: dict, num_classes: int = 6) -> UNetModel:
 
 def diffusion(config: dict, **other) -> GaussianDiffusion:
     """The chain of a golden configuration."""
-    keys = "diffusion_steps noise_schedule timestep_respacing".split()
+    keys = ["diffusion_steps", "noise_schedule", "timestep_respacing"]
     return create_diffusion(**{k: config[k] for k in keys}, **other)
 
 

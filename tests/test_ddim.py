@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from guided_diffusion.refinement import NonFiniteEnergy, Target, Windows, energy
+from guided_diffusion.refinement import Target, Windows
 from tests.builders import GoldenNoise, sampler
 from tests.golden import load_json, load_npz
 

@@ -11,9 +11,11 @@ from utils.errors import UserError
 from utils.jobs import Context, Job
 from utils.labels import Annotation
 from utils.outputs import Outputs, plan_batches
+from utils.painted import Region
 
 GREY = np.full((8, 8, 3), 90, np.uint8)
 WHITE = np.full((4, 4, 3), 255, np.uint8)
+REGION = Region(np.eye(8, dtype=bool), (0, 0, 8, 8), 10.0)
 
 
 def job(index: int, stem: str = "a") -> Job:
@@ -30,7 +32,7 @@ def filled(folder: Path, **values: object) -> Outputs:
     """A folder with one sample, made with these settings."""
     outputs = Outputs(folder, overwrite=False)
     outputs.prepare(config(**values))
-    outputs.save(job(0), GREY, WHITE)
+    outputs.save(job(0), GREY, WHITE, REGION)
     return outputs
 
 
@@ -62,29 +64,33 @@ def test_files_have_their_places(tmp_path: Path):
         "config.yml",
         "crop/a_spur_cx4_cy4_0.png",
         "grid/a_spur_cx4_cy4_grid.png",
+        "label/a_spur_cx4_cy4_0.txt",
         "log/generation.log",
+        "mask/a_spur_cx4_cy4_0.png",
         "sample/a_spur_cx4_cy4_0.png",
     ]
     assert np.array_equal(np.array(Image.open(outputs.sample_path(job(0)))), GREY)
     assert np.array_equal(np.array(Image.open(outputs.crop_path(job(0)))), WHITE)
+    assert np.array_equal(np.array(Image.open(outputs.mask_path(job(0)))), np.eye(8) * 255)
+    assert outputs.label_path(job(0)).read_text() == "0 0.500000 0.500000 1.000000 1.000000\n"
     assert Image.open(outputs.grid_path(job(0))).size == (3 * 10 + 2, 12)
     assert load_generation_config(outputs.config_file) == config()
 
 
 def test_a_sample_that_is_there_stays(tmp_path: Path):
     outputs = filled(tmp_path)
-    outputs.save(job(0), 255 - GREY, 255 - WHITE)
+    outputs.save(job(0), 255 - GREY, 255 - WHITE, REGION)
     assert np.array_equal(np.array(Image.open(outputs.sample_path(job(0)))), GREY)
     assert np.array_equal(np.array(Image.open(outputs.crop_path(job(0)))), WHITE)
 
 
 def test_replaced_jobs_are_missing_again(tmp_path: Path):
     outputs = filled(tmp_path)
-    outputs.save(job(0, "b"), GREY, WHITE)
+    outputs.save(job(0, "b"), GREY, WHITE, REGION)
     outputs.save_grid(job(0), [GREY])
     outputs.prepare(config(seed=1), replaced=[job(0), job(1)])
     left = sorted(path.name for path in tmp_path.rglob("*.png"))
-    assert outputs.missing(job(0)) and left == ["b_spur_cx4_cy4_0.png"] * 2
+    assert outputs.missing(job(0)) and left == ["b_spur_cx4_cy4_0.png"] * 3
     assert outputs.strangers([job(0)]) == ["b_spur_cx4_cy4_0.png"]
     assert outputs.strangers([job(0, "b")]) == []
 
@@ -93,7 +99,7 @@ def test_failed_saving_leaves_neither_sample_nor_temporary_file(tmp_path: Path):
     outputs = filled(tmp_path)
     outputs.crop_path(job(1)).mkdir()  # in the way
     with pytest.raises(UserError, match="cannot be written"):
-        outputs.save(job(1), GREY, WHITE)
+        outputs.save(job(1), GREY, WHITE, REGION)
     assert outputs.missing(job(1))
     assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".tmp")]
 

@@ -169,7 +169,10 @@ BASES = ["board 1_a-b-c_cx16_cy16", "board 1_mouse-bite_cx28_cy3", "board 1_spur
 
 def test_files_are_where_the_documentation_says(painted: Place):
     expected = ["config.yml", "log/generation.log"]
-    expected += [f"{kind}/{base}_{i}.png" for kind in ("crop", "sample") for base in BASES for i in (0, 1)]
+    expected += [
+        f"{kind}/{base}_{i}.png" for kind in ("crop", "mask", "sample") for base in BASES for i in (0, 1)
+    ]
+    expected += [f"label/{base}_{i}.txt" for base in BASES for i in (0, 1)]
     expected += [f"grid/{base}_grid.png" for base in BASES]
     assert painted.files() == sorted(expected)
     assert Image.open(painted.out / f"sample/{BASES[0]}_0.png").size == (32, 32)
@@ -179,6 +182,17 @@ def test_files_are_where_the_documentation_says(painted: Place):
 
 def test_samples_differ_from_each_other_and_from_the_clean_board(painted: Place):
     assert len(set(painted.digests().values())) == len(painted.pictures())
+
+
+def test_mask_and_label_say_where_the_picture_changed(painted: Place):
+    for name in painted.samples():
+        mask = np.array(Image.open(painted.out / f"mask/{name}.png")) == 255
+        class_id, *box = map(float, (painted.out / f"label/{name}.txt").read_text().split())
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        left, right, top, bottom = columns[0], columns[-1] + 1, rows[0], rows[-1] + 1
+        expected = [(left + right) / 64, (top + bottom) / 64, (right - left) / 32, (bottom - top) / 32]
+        assert box == pytest.approx(expected, abs=1e-5)
+        assert int(class_id) in CLASSES.values()
 
 
 def test_grid_shows_clean_noised_and_samples_in_order(painted: Place):

@@ -264,6 +264,17 @@ def _blend(old: np.ndarray, new: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return np.where(weight > 0, np.clip(np.rint(mixed), 0, 255), old).astype(np.uint8)
 
 
+def native_window(context: Context, crop_size: int) -> tuple[int, int, int]:
+    """The defect window in px of the output picture: left, top and side."""
+    left, top = context.window
+    if context.side is None:
+        return left, top, crop_size
+    s = context.scale
+    side = min(round(crop_size * s), context.side)
+    shift = context.side - side  # rounding must not push the window over the context's edge
+    return context.left + min(round(left * s), shift), context.top + min(round(top * s), shift), side
+
+
 def feathered_window(image_size: int, corner: tuple[int, int], size: int, feather: int) -> np.ndarray:
     """1 inside the window, falling to 0 at its edge over `feather` px, 0 outside: (S, S) float32."""
     distance = np.minimum(np.arange(1, size + 1), np.arange(size, 0, -1)).astype(np.float32)

@@ -197,3 +197,16 @@ def auto_scale(width_px: float, height_px: float, window: int = 64) -> float:
     if window <= 0:
         raise ValueError(f"got a window of {window} px, expected more than 0")
     return max(1.0, max(width_px, height_px) / (BOX_SHARE * window))
+
+
+def relative_box(
+    box: tuple[float, float, float, float], width: int, height: int
+) -> tuple[float, float, float, float]:
+    """(left, top, right, bottom) in px of a picture -> YOLO's cx, cy, w, h as shares of its sides."""
+    left, top, right, bottom = box
+    return (
+        (left + right) / 2 / width,
+        (top + bottom) / 2 / height,
+        (right - left) / width,
+        (bottom - top) / height,
+    )

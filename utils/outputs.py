@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils import images
+from utils import images, labels
 from utils.config import (
     GenerationConfig,
     differences,
@@ -18,12 +18,16 @@ from utils.config import (
 from utils.errors import UserError
 from utils.files import replacing
 from utils.jobs import Job
+from utils.painted import Region
 
-FOLDERS = ("sample", "grid", "crop", "log")
+FOLDERS = ("sample", "grid", "crop", "mask", "label", "log")
 
 
 class Outputs:
-    """`outdir` with `sample/`, `grid/`, `crop/`, `log/generation.log` and `config.yml`; files appear whole."""
+    """`outdir` with `sample/`, `mask/`, `label/`, `grid/`, `crop/`, `log/generation.log` and `config.yml`.
+
+    Files appear whole or not at all.
+    """
 
     def __init__(self, outdir: str | Path, overwrite: bool):
         self.root, self.overwrite = Path(outdir), overwrite
@@ -84,7 +88,7 @@ class Outputs:
                 (self.root / name).mkdir(parents=True, exist_ok=True)
             self.log_file.touch()
             for job in replaced:
-                for path in (self.sample_path(job), self.crop_path(job), self.grid_path(job)):
+                for path in self._files(job):
                     path.unlink(missing_ok=True)
             with replacing(self.config_file) as temporary:
                 temporary.write_text(resolved_yaml(config), encoding="utf-8")
@@ -108,15 +112,35 @@ class Outputs:
         """The grid of the job's annotation, which all its samples share."""
         return self.root / "grid" / f"{job.base}_grid.png"
 
-    def save(self, job: Job, sample: np.ndarray, crop: np.ndarray) -> None:
-        """Write a job's crop and then its sample, both (H, W, 3) uint8; a sample there stays as it is.
+    def mask_path(self, job: Job) -> Path:
+        return self.root / "mask" / f"{job.name}.png"
 
-        Raises UserError when they cannot be written.
+    def label_path(self, job: Job) -> Path:
+        return self.root / "label" / f"{job.name}.txt"
+
+    def _files(self, job: Job) -> tuple[Path, ...]:
+        """All files of a job, and its annotation's grid; the sample, which says that it is done, first."""
+        own = self.sample_path(job), self.crop_path(job), self.mask_path(job), self.label_path(job)
+        return *own, self.grid_path(job)
+
+    def save(self, job: Job, sample: np.ndarray, crop: np.ndarray, region: Region) -> None:
+        """Write a job's crop, mask and label, then its sample; a sample there stays as it is.
+
+        `sample` (H, W, 3) and `crop` (h, w, 3) uint8; the mask is 255 where `region` was painted, the label
+        one YOLO line with its box, or empty when nothing was. Raises UserError when they cannot be written.
         """
-        if self.missing(job):
-            with self._writing():
-                images.save_png(self.crop_path(job), crop)
-                images.save_png(self.sample_path(job), sample)
+        if not self.missing(job):
+            return
+        line = ""
+        if region.box is not None:
+            box = labels.relative_box(region.box, sample.shape[1], sample.shape[0])
+            line = labels.format_annotation(job.annotation.class_id, *box) + "\n"
+        with self._writing():
+            images.save_png(self.crop_path(job), crop)
+            images.save_png(self.mask_path(job), region.mask.astype(np.uint8) * 255)
+            with replacing(self.label_path(job)) as temporary:
+                temporary.write_text(line, encoding="utf-8")
+            images.save_png(self.sample_path(job), sample)
 
     def save_grid(self, job: Job, tiles: Sequence[np.ndarray]) -> None:
         """Write the clean picture, the noised one and the samples of the job's annotation side by side."""
