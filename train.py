@@ -274,7 +274,7 @@ def make_hooks(
         save=save_atomic,
         load=load_training_state,
         export=export,
-        preview=Preview(config, diffusion, span[1], dataset, place.device, log),
+        preview=Preview(config, diffusion, span[1], dataset, place.device, log, board),
         scalars=scalars,
         report=report,
         message=log.info,
@@ -318,7 +318,7 @@ def make_loop(
 
 
 class Preview:
-    """Saves a sheet: training images, the same noised as far as training goes, and denoised.
+    """Saves and shows a sheet: training images, the same noised as far as training goes, and denoised.
 
     `end` is the end of the trained indices of the chain. Called with the averaged network (eval mode) and the
     step; warns when what was denoised is still noise.
@@ -334,8 +334,10 @@ class Preview:
         dataset: PatchDataset,
         device: torch.device,
         log: logging.Logger,
+        board: SummaryWriter | None = None,
     ):
-        self.diffusion, self.start, self.device, self.log = diffusion, end - 1, device, log
+        self.diffusion, self.start, self.device = diffusion, end - 1, device
+        self.log, self.board = log, board
         self.folder = Path(config.checkpoint_dir) / "previews"
         items = [dataset[i, 0] for i in self._choose(len(dataset), dataset.labels, config.sample_num)]
         self.clean = torch.stack([x for x, _ in items]) if items else None
@@ -367,6 +369,8 @@ class Preview:
         rows = torch.cat([self.clean, noised, denoised])
         sheet = images.grid(list(images.to_uint8(rows)), columns=len(self.clean), pad=2)
         images.save_png(self.folder / f"preview_{step:07d}.png", sheet)
+        if self.board is not None:
+            self.board.add_image("previews", sheet, step, dataformats="HWC")
         if problem := preview_warning(denoised, self.clean):
             self.log.warning("step %d: %s", step, problem)
 

@@ -1,6 +1,7 @@
 """train.py from the command line: a run, its resumption, and a folder full of mistakes."""
 
 import csv
+import io
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ import torch
 import torch.distributed as dist
 import yaml
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import train
 from guided_diffusion.create import create_unet
@@ -258,6 +260,17 @@ def test_every_augmentation_key_reaches_the_data(conf):
     keys = ["augment.color=0.25", "augment.jitter=2", "augment.flip=false", "augment.rotate90=false"]
     how = train.load_dataset(load_training_config(conf, keys), {name: 0 for name in CLASSES}).how
     assert (how.color, how.jitter, how.flip, how.rotate90) == (0.25, 2, False, False)
+
+
+def test_tensorboard_gets_numbers_and_previews(conf, tmp_path):
+    assert run(conf, "tensorboard=true", "total_steps=2", "log_interval=1") == 0
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert {"loss", "grad_norm", "lr"} <= set(events.Tags()["scalars"])
+    assert [event.step for event in events.Scalars("loss")] == [1, 2]
+    (shown,) = events.Images("previews")
+    saved = Image.open(tmp_path / "run" / "previews" / "preview_0000002.png")
+    pixels = np.asarray(Image.open(io.BytesIO(shown.encoded_image_string)).convert("RGB"))
+    assert shown.step == 2 and (pixels == np.asarray(saved)).all()
 
 
 # Several processes

@@ -13,10 +13,10 @@ from utils.files import replacing
 
 QUARTERS = tuple(f"loss_q{q}" for q in range(4))
 PANELS = (
-    ("loss", ("loss",)),
-    ("loss by quarter of t (q0: least noise)", QUARTERS),
-    ("gradient norm, before clipping", ("grad_norm",)),
-    ("learning rate", ("lr",)),
+    ("loss", ("loss",), "log"),
+    ("loss by quarter of t (q0: least noise)", QUARTERS, "log"),
+    ("gradient norm, before clipping", ("grad_norm",), "log"),
+    ("learning rate", ("lr",), "linear"),
 )
 FEWEST_ROWS = 20  # of the log, before its trend is judged
 FALLING = 0.98  # a loss above this share of the earlier one does not fall
@@ -51,17 +51,17 @@ def read_log(path: str | Path) -> dict[str, np.ndarray]:
 def draw_curves(log: Mapping[str, np.ndarray], path: str | Path) -> None:
     """Write a PNG of loss, loss by quarter of t, gradient norm and learning rate over the steps of `read_log`.
 
-    Axes are logarithmic where all values are positive.
+    The first three are logarithmic where all values are positive.
     """
     figure = Figure(figsize=(11, 7))
     FigureCanvasAgg(figure)
     figure.subplots_adjust(left=0.07, right=0.98, bottom=0.08, top=0.95, wspace=0.16, hspace=0.32)
-    for axis, (title, names) in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
+    for axis, (title, names, scale) in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
         shown = {name: log[name] for name in names if np.isfinite(log[name]).any()}
         for name, values in shown.items():
             axis.plot(log["step"], values, label=name, linewidth=1.2, marker="." if len(values) < 3 else "")
         if shown and all((v[np.isfinite(v)] > 0).all() for v in shown.values()):
-            axis.set_yscale("log")
+            axis.set_yscale(scale)
         if len(names) > 1 and shown:
             axis.legend()
         axis.set_title(title)
