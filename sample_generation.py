@@ -1,27 +1,27 @@
 """Paint defects on defect-free pictures: `python sample_generation.py --conf_path confs/demo.yml [key=value ...]`."""
 
 import argparse
+import json
 import logging
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from guided_diffusion.attention_mask import AttentionConfig
+from guided_diffusion.attention_mask import AttentionConfig, defect_attention
 from guided_diffusion.create import create_diffusion, create_unet
-from guided_diffusion.ddim import Model, Result, Sampler, SamplerOptions, StepRecord
+from guided_diffusion.ddim import Model, Result, Sampler, SamplerOptions, StepRecord, guided_steps
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion
 from guided_diffusion.refinement import NonFiniteEnergy, Windows
 from guided_diffusion.timesteps import check_chain_length, gradient_steps, noising_index, sampling_timesteps
 from utils import images, jobs, labels, logger
-from utils.checkpoint import load_strict, missing_checkpoint
+from utils.checkpoint import SHAPE_KEYS, load_strict, missing_checkpoint
 from utils.config import GenerationConfig, NetworkConfig, load_generation_config
 from utils.device import resolve_device
 from utils.errors import UserError, run_main
@@ -32,9 +32,6 @@ from utils.seeding import SampleNoise, sample_seed
 from utils.visualize import AttentionRecorder, save_figure, save_gif
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# What decides the shape of the weights, for the message when they do not fit
-NETWORK_KEYS = ["image_size", "num_channels", "num_res_blocks", "channel_mult", "attention_resolutions",
-                "num_head_channels", "resblock_updown", "class_cond", "learn_sigma"]  # fmt: skip
 
 
 def main(argv: list[str]) -> None:
@@ -49,6 +46,7 @@ def main(argv: list[str]) -> None:
     device = resolve_device(config.device, config.cuda, rank_on_host=local_rank())
     check_precision(config, device)
     outputs = Outputs(config.outdir, config.overwrite)
+    config = outputs.with_seed(config)
     outputs.check(config)
     batches = make_batches(config, todo, outputs)
     if config.dry_run:
@@ -58,7 +56,7 @@ def main(argv: list[str]) -> None:
     outputs.prepare(config, replaced=[job for batch in batches for job in batch] if config.overwrite else ())
     log = logger.setup_logging(outputs.log_file, config.debug)
     tell_settings(config, outputs.strangers(todo) if config.overwrite else [], log)
-    run = Run(config, diffusion, options.start_index, outputs, device, choose_seed(config), families(todo))
+    run = Run(config, diffusion, options.start_index, outputs, device, families(todo))
     if sampler is None:
         log.info("nothing to paint: the samples are all there; overwrite=true repaints them")
     else:
@@ -76,14 +74,13 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 @dataclass(frozen=True)
 class Run:
-    """What painting needs beside the networks: settings, chain, places, and the noise's seed."""
+    """What painting needs beside the networks; the settings hold a seed by now."""
 
     config: GenerationConfig
     diffusion: GaussianDiffusion
     start_index: int  # of the chain, where the clean context is noised
     outputs: Outputs
     device: torch.device
-    seed: int
     families: dict[str, list[Job]]  # all samples of an annotation, by the base of their names
 
 
@@ -103,7 +100,6 @@ def make_schedule(config: GenerationConfig) -> tuple[GaussianDiffusion, SamplerO
             ddim_sigma=config.ddim.ddim_sigma,
             clip_denoised=config.diffusion.clip_denoised,
             prior_guidance=config.prior_guidance,
-            prior_start_index=config.prior_start_step,
             attention=AttentionConfig(**config.attention_features.model_dump()),
             **optimize.model_dump(),
         )
@@ -115,16 +111,18 @@ def make_schedule(config: GenerationConfig) -> tuple[GaussianDiffusion, SamplerO
 
 def check_walk(config: GenerationConfig, options: SamplerOptions) -> None:
     """Raises UserError for a walk without a step, or values that do not fit the chain or the networks."""
-    length, crop = config.ddim.schedule_params.ddpm_num_steps, config.crop.image_size
+    crop = config.crop.image_size
     if len(options.timesteps) < 2:
         raise UserError(
-            f"ddim.start_step: got {config.ddim.schedule_params.start_step}, which leaves no step to denoise; "
-            "expected a larger number"
+            f"ddim.start_step: got {config.ddim.schedule_params.start_step}, which with num_inference_steps "
+            f"{config.ddim.schedule_params.num_inference_steps} leaves no step to denoise; expected larger numbers"
         )
-    if (config.prior_start_step or 0) >= length:
-        raise UserError(
-            f"prior_start_step: got {config.prior_start_step}, expected less than ddpm_num_steps ({length})"
-        )
+    if options.attention.enabled:
+        blank = torch.zeros(1, 3, crop, crop)
+        try:
+            defect_attention(blank, blank, options.attention)
+        except ValueError as error:
+            raise UserError(f"attention_features: {error}") from error
     divisor = 2 ** (len(config.network.resolved_channel_mult()) - 1)
     if config.prior_guidance > 0 and crop % divisor:
         raise UserError(
@@ -143,10 +141,8 @@ def count_classes(config: GenerationConfig, classes: dict[str, int]) -> int:
 
 def check_class_ids(config: GenerationConfig, todo: Sequence[Job], classes: dict[str, int]) -> None:
     """Raises UserError when an annotation's class is beyond the prior's `num_classes`."""
-    worst, count = (
-        max(todo, key=lambda job: job.annotation.class_id).annotation,
-        count_classes(config, classes),
-    )
+    worst = max(todo, key=lambda job: job.annotation.class_id).annotation
+    count = count_classes(config, classes)
     if config.crop.class_cond and worst.class_id >= count:
         raise UserError(
             f"num_classes: got {count}, but annotations use class {worst.class_id} ({worst.class_name}); "
@@ -200,24 +196,16 @@ def show_plan(
         )
         # n gradient steps take n + 1 forwards and n backwards, each backward about a forward's work
         refining = sum(2 * options.gradient_steps[t] + 1 if options.optimize_xt else 1 for t in steps)
-        seconds = count * (refining * options.mid_interval_num * contextual + len(steps) * prior)
+        if options.prior_guidance:  # the contextual model runs on the crop too
+            prior += contextual * (config.crop.image_size / config.network.image_size) ** 2
+        calls = refining if options.lr_crop else len(steps)
+        seconds = count * (refining * options.mid_interval_num * contextual + calls * prior)
     print(
         f"{count} of {total} samples to paint in {len(batches)} batches, {len(steps)} steps each: "
         f"about {duration(seconds)} on {device} (reckoned one image at a time)"
     )
     for problem in filter(None, map(missing_checkpoint, (config.model_path, config.crop_model_path))):
         print(f"before that: {problem}")
-
-
-def guided_steps(options: SamplerOptions) -> list[int]:
-    """The chain index of every refinement: one per descent, and one before a climb if so wanted."""
-    steps, refined = [], False
-    for t, s in pairwise(options.timesteps):
-        climbs = s > t
-        if not climbs or (options.optimize_before_time_travel and not refined):
-            steps.append(t)
-        refined = climbs
-    return steps
 
 
 def count_jobs(batches: Sequence[Sequence[Job]]) -> int:
@@ -258,12 +246,35 @@ def load_models(
         raise UserError.from_problems("the weights are not there", problems)
     count = count_classes(config, classes)
     contextual = create_unet(**config.network.plain())
-    load_strict(contextual, config.model_path, NETWORK_KEYS, "the contextual model (top-level keys)")
+    metadata = load_strict(contextual, config.model_path, SHAPE_KEYS, "the contextual model (top-level keys)")
+    check_metadata(metadata, config.model_path, config.network, "", {})
     prior = create_unet(**config.crop.plain(), num_classes=count)
-    keys = [f"crop.{key}" for key in NETWORK_KEYS] + ["num_classes"]
-    load_strict(prior, config.crop_model_path, keys, "the defect prior (keys under crop)")
+    keys = [f"crop.{key}" for key in SHAPE_KEYS] + ["num_classes"]
+    metadata = load_strict(prior, config.crop_model_path, keys, "the defect prior (keys under crop)")
+    check_metadata(metadata, config.crop_model_path, config.crop, "crop.", classes)
     contextual, prior = prepare(contextual, config, device), prepare(prior, config, device)
     return contextual, prior if config.crop.class_cond else without_classes(prior)
+
+
+def check_metadata(
+    metadata: dict, path: str, network: NetworkConfig, prefix: str, classes: dict[str, int]
+) -> None:
+    """Raises UserError when weights of ours were trained with another network or other class ids than the
+    configuration says, where the shapes alone would not tell."""
+    trained, now = metadata.get("network", {}), network.plain()
+    problems = [
+        f"{prefix}{key}: got {now[key]}, but {path} was trained with {trained[key]}"
+        for key in sorted(now.keys() & trained.keys() - {"image_size", "dropout", "use_checkpoint"})
+        if json.loads(json.dumps(now[key])) != trained[key]
+    ]
+    named = {labels.normalise_class_name(name): i for name, i in metadata.get("classes", {}).items()}
+    if named and classes and named != {labels.normalise_class_name(name): i for name, i in classes.items()}:
+        problems.append(
+            f"crop_class_json_path: got the classes {classes}, but {path} was trained with {metadata['classes']}; "
+            "use the class file of the training"
+        )
+    if problems:
+        raise UserError.from_problems("the weights do not fit the configuration", problems)
 
 
 def prepare(model: nn.Module, config: GenerationConfig, device: torch.device) -> nn.Module:
@@ -277,10 +288,6 @@ def without_classes(model: Model) -> Model:
 
 
 # Painting
-
-
-def choose_seed(config: GenerationConfig) -> int:
-    return int.from_bytes(os.urandom(4), "big") if config.seed is None else config.seed
 
 
 def families(todo: Sequence[Job]) -> dict[str, list[Job]]:
@@ -308,7 +315,7 @@ def paint(run: Run, sampler: Sampler, batches: list[list[Job]], log: logging.Log
     """Paint every batch that is not done, save its files as they come, and the grids of whole annotations."""
     log.info(
         "%d of %d samples to paint, seed %d, %s, %s",
-        count_jobs(batches), count_jobs(list(run.families.values())), run.seed, run.device, run.config.precision,
+        count_jobs(batches), count_jobs(list(run.families.values())), run.config.seed, run.device, run.config.precision,
     )  # fmt: skip
     started, steps = time.perf_counter(), len(guided_steps(sampler.options))
     total, hidden = steps * count_jobs(batches), not run.config.show_progress
@@ -352,7 +359,7 @@ def sample_batch(
     names = batch[0].name + (f" and {len(batch) - 1} more" if len(batch) > 1 else "")
     y = torch.tensor([job.annotation.class_id for job in batch], device=run.device)
     try:
-        result = sampler.sample(clean, windows, y, job_noise(batch, run.seed), on_step)
+        result = sampler.sample(clean, windows, y, job_noise(batch, run.config.seed), on_step)
     except NonFiniteEnergy as error:
         raise UserError(f"{names}: {error}") from error
     except torch.cuda.OutOfMemoryError as error:
@@ -428,7 +435,7 @@ def save_grid(run: Run, family: Sequence[Job]) -> None:
         return
     clean = load_context(family[0], run.config)
     tensor = images.to_tensor(clean)
-    noise = job_noise(family[:1], run.seed).image(tensor)
+    noise = job_noise(family[:1], run.config.seed).image(tensor)
     noised = run.diffusion.q_sample(tensor, run.start_index, noise)
     size = run.config.network.image_size
     samples = [

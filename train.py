@@ -27,6 +27,7 @@ from guided_diffusion.respace import kept_timesteps
 from guided_diffusion.train_util import Hooks, NonFiniteLoss, TrainLoop, TrainOptions
 from utils import images, labels, logger
 from utils.checkpoint import (
+    SHAPE_KEYS,
     load_state_dict,
     load_strict,
     load_training_state,
@@ -37,9 +38,6 @@ from utils.config import TrainingConfig, load_training_config, resolved_yaml
 from utils.device import resolve_device, start_process_group
 from utils.errors import UserError, run_main
 from utils.training_report import draw_curves, loss_warning, preview_warning, read_log
-
-# What decides the shape of the weights
-NETWORK_KEYS = ["num_channels", "num_res_blocks", "channel_mult", "attention_resolutions", "learn_sigma"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--conf_path", required=True, help="YAML file, e.g. confs/train-64.yml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace the file's")
-    return parser.parse_args(argv)
+    return parser.parse_intermixed_args(argv)
 
 
 def main(argv: list[str]) -> None:
@@ -179,7 +177,7 @@ def start_from(model: nn.Module, path: str, names: dict[str, int], log: logging.
     fresh = model.label_emb if own is not None and other is not None and len(own) != len(other) else None
     if fresh is not None:
         model.label_emb = nn.Embedding(len(other), own.shape[1])  # takes the file's head, then goes
-    load_strict(model, path, NETWORK_KEYS, "init_from")
+    load_strict(model, path, SHAPE_KEYS, "init_from")
     log.info("starting from the weights of %s", path)
     if fresh is not None:
         model.label_emb = fresh

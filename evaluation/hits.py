@@ -138,11 +138,16 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def paint(conf_path: str, seed: int, folder: Path, overrides: Sequence[str]) -> None:
-    """Run the generation with `seed` into `folder`: one sample per annotation unless `overrides` say more."""
+    """Run the generation with `seed` into `folder`: one sample per annotation unless `overrides` say more.
+
+    Old samples are replaced: they might be those of other weights under the same name.
+    """
     from sample_generation import main as generate  # the scripts import the packages, not the reverse
 
     count = [] if any(text.startswith("n_samples=") for text in overrides) else ["n_samples=1"]
-    generate(["--conf_path", conf_path, *count, *overrides, f"seed={seed}", f"outdir={folder}"])
+    generate(
+        ["--conf_path", conf_path, *count, *overrides, f"seed={seed}", f"outdir={folder}", "overwrite=true"]
+    )
 
 
 def collect(folder: Path, seed: int, names: Mapping[str, str]) -> list[Sample]:

@@ -62,8 +62,14 @@ def create_diffusion(
     rescale_learned_sigmas: bool = False,
 ) -> GaussianDiffusion:
     """The respaced chain of a configuration. Raises ValueError for a schedule or respacing that is none."""
+    betas = beta_schedule(noise_schedule, diffusion_steps)
+    if betas.max() >= 1:
+        raise ValueError(
+            f"diffusion_steps: got {diffusion_steps}, for which the {noise_schedule} schedule leaves no signal at "
+            "the end; expected more than 20"
+        )
     return GaussianDiffusion(
-        beta_schedule(noise_schedule, diffusion_steps),
+        betas,
         kept_timesteps(diffusion_steps, timestep_respacing),
         learn_sigma=learn_sigma,
         predict_xstart=predict_xstart,

@@ -68,8 +68,22 @@ class SamplerOptions:
     optimize_before_time_travel: bool = True
     clip_denoised: bool = True
     prior_guidance: float = 0.0
-    prior_start_index: int | None = None
     attention: AttentionConfig = field(default_factory=AttentionConfig)
+
+    @property
+    def refines_before_climbs(self) -> bool:
+        """Without refinement there is none before a climb either: plain DDIM."""
+        return self.optimize_xt and self.optimize_before_time_travel
+
+
+def guided_steps(options: SamplerOptions) -> list[int]:
+    """The index t of every call of `Sampler.guided_step` in a walk, in order."""
+    steps, refined = [], False
+    for t, s in pairwise(options.timesteps):
+        if s < t or (options.refines_before_climbs and not refined):
+            steps.append(t)
+        refined = s > t
+    return steps
 
 
 @dataclass(frozen=True)
@@ -117,7 +131,7 @@ class Sampler:
         """Paint a defect of `classes` (M,) in every window of `clean` (N, 3, H, W) in [-1, 1]."""
         o, d = self.options, self.diffusion
         noised = x = d.q_sample(clean, o.start_index, noise.image(clean))
-        crop = self._start_crop(windows.cut(x), windows.cut(clean), classes, noise)
+        crop = windows.cut(x)
         target = Target.of_clean(clean, windows)
         lr, reg, mask, refined = o.lr_xt, o.coef_xt_reg, None, False
         for t, s in pairwise(o.timesteps):
@@ -126,7 +140,7 @@ class Sampler:
                 x, crop = self.ddim_update(point, t, s, noise)
                 lr, reg, refined = lr * o.lr_xt_decay, reg * o.coef_xt_reg_decay, False
                 continue
-            if o.optimize_before_time_travel and not refined:
+            if o.refines_before_climbs and not refined:
                 point, _ = self.guided_step(x, crop, t, target, classes, mask, lr, reg, on_step)
                 x, crop, refined = point.x, point.crop, True
                 if t == 0:
@@ -236,16 +250,3 @@ class Sampler:
             if n < k - 1:
                 step = self._predict(self.contextual, x, s, None, clip=True)
         return ImageEstimate(prediction, x.clamp(-1, 1))
-
-    def _start_crop(self, crop: Tensor, clean: Tensor, classes: Tensor, noise: Noise) -> Tensor:
-        """The crop's first state: the noised image's window, or, with a start index of its own, the clean
-        window noised further and denoised by the prior alone down to where the walk begins."""
-        start, first = self.options.prior_start_index, self.options.timesteps[0]
-        if start is None or start <= self.options.start_index:
-            return crop
-        crop = self.diffusion.q_sample(clean, start, noise.crop(clean))
-        stride = max((start - first) // 10, 1)
-        walk = [*range(start, first, -stride), first]
-        for t, s in pairwise(walk):
-            crop = self.diffusion.ddim_step(self._prior(crop, t, classes), s)
-        return crop

@@ -130,10 +130,9 @@ class GaussianDiffusion:
     ) -> Tensor:
         """DDIM update to index s (Song 2021, equation 12): (N, 3, H, W).
 
-        `noise` (N, 3, H, W) is needed only where sigma > 0.
+        `noise` (N, 3, H, W) is needed only where sigma > 0; without it the result is the update's mean.
         """
         a_s = float(self.abar[s])
-        # The deterministic part keeps sigma as it is even where the noise itself is left out.
         x = math.sqrt(a_s) * prediction.x0 + math.sqrt(max(1 - a_s - sigma**2, 0.0)) * prediction.eps
         return x if noise is None else x + sigma * noise
 

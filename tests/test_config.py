@@ -275,7 +275,7 @@ def test_config_is_frozen():
 
 def test_resolved_yaml_loads_back(tmp_path: Path):
     text = "use_fp16: true\nscale: auto\nresize: native\nchannel_mult: 0.5, 1\noptimize_xt: {lr_xt: 1e-5}"
-    cfg = load_generation_config(conf(tmp_path, text), ["ddim.time_travel_filter_type=firstp-12.5"])
+    cfg = load_generation_config(conf(tmp_path, text), ["ddim.time_travel_filter_type=firstp-12"])
     assert load_generation_config(conf(tmp_path, resolved_yaml(cfg))) == cfg
     training = load_training_config(ROOT / "confs/train-64.yml", ["lr=1e-7", "ema_rate='0.9,0.99'"])
     assert load_training_config(conf(tmp_path, resolved_yaml(training))) == training

@@ -203,3 +203,8 @@ def test_perfect_network_has_no_loss():
     terms = d.training_losses(lambda x, times: output, x0, t, noise)
     assert terms["mse"].tolist() == [0, 0]
     assert terms["vb"].abs().max() < 1e-4
+
+
+def test_a_chain_without_signal_at_its_end_is_refused():
+    with pytest.raises(ValueError, match="diffusion_steps: got 20"):
+        create_diffusion(diffusion_steps=20)

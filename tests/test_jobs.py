@@ -8,10 +8,12 @@ from PIL import Image
 
 from utils.errors import UserError
 from utils.jobs import (
+    Context,
     Geometry,
     centred_corner,
     cut_context,
     feathered_window,
+    native_window,
     paste_context,
     pixel_centre,
     place,
@@ -300,3 +302,23 @@ def test_folder_without_pictures_and_no_folder(tmp_path: Path):
     assert f"{tmp_path}: no pictures in it" in problems(tmp_path)
     assert "nowhere: no such folder" in problems(tmp_path / "nowhere")
     assert "a.txt: no such folder" in problems(tmp_path / "a.txt")
+
+
+def test_pictures_whose_annotations_would_write_one_file_are_named(tmp_path: Path):
+    write(tmp_path, "board.png", "1 0.5 0.5")
+    write(tmp_path, "board_open.png", "0 0.5 0.5")
+    classes = {"circuit": 0, "open_circuit": 1}
+    with pytest.raises(
+        UserError, match=r"board.png and board_open.png: both would write board_open_circuit_cx"
+    ):
+        plan_jobs(tmp_path, classes, SQUASH, 1, 1)
+
+
+def test_native_window_is_the_model_s_window_in_the_picture():
+    context = place(at(0.5, 0.5), (400, 300), Geometry("native", 2.0, 128, 64))
+    left, top, side = native_window(context, 64)
+    assert side == 128 and (left, top) == (
+        context.left + 2 * context.window[0],
+        context.top + 2 * context.window[1],
+    )
+    assert native_window(Context(None, None, None, (3, 5), 1.0), 16) == (3, 5, 16)

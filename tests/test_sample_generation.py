@@ -521,7 +521,8 @@ def refused(capsys: pytest.CaptureFixture, place: Place, *overrides: str) -> str
         (["timestep_respacing=0"], ["timestep respacing: got '0'"]),
         (["ddim.start_step=1"], ["ddim.start_step: got 1", "no step"]),
         (["ddim.start_step=0"], ["start_step: got 0"]),
-        (["prior_start_step=20"], ["prior_start_step: got 20, expected less than ddpm_num_steps (20)"]),
+        (["attention_features.blur_sigma=30"], ["attention_features: "]),
+        (["attention_features.center_region_ratio=0.001"], ["attention_features: "]),
         (["num_classes=2"], ["num_classes: got 2", "class 2 (a/b:c)", "at least 3"]),
         (["crop_class_json_path=nowhere.json"], ["nowhere.json: no such class file"]),
         (["defect_free_dir=nowhere"], ["defect_free_dir nowhere: no such folder"]),
@@ -628,3 +629,41 @@ def test_weights_that_are_not_numbers(place: Place, weights: Path, capsys: pytes
         error = capsys.readouterr().err
         assert "error: a_spur_cx16_cy16_0: " in error and "check the weights" in error
     assert place.samples() == []
+
+
+def test_no_seed_is_kept_by_a_resumed_run(place: Place):
+    place.board("a.png", "0 0.5 0.5\n1 0.25 0.25")
+    assert place.run("seed=null") == 0
+    first = place.digests()
+    (place.out / "sample/a_spur_cx16_cy16_0.png").unlink()
+    assert place.run("seed=null") == 0
+    assert place.digests() == first
+
+
+def test_samples_without_their_settings_are_not_taken_for_ours(
+    painted: Place, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    copy = copy_of(painted, tmp_path)
+    (copy.out / "config.yml").unlink()
+    assert "no config.yml" in refused(capsys, copy)
+
+
+def test_folders_may_be_spelt_in_several_ways(painted: Place):
+    assert painted.run(f"defect_free_dir={painted.root / 'boards'}/") == 0
+
+
+def test_weights_of_another_training_are_refused(place: Place, weights: Path, capsys: pytest.CaptureFixture):
+    place.board("a.png")
+    state, _ = load_state_dict(weights / "prior.safetensors")
+    network = NetworkConfig(**NETWORK, image_size=16, class_cond=True).plain()
+    told = {
+        "network": {**network, "num_head_channels": 16},
+        "classes": {"spur": 1, "mouse_bite": 0, "a b c": 2},
+    }
+    save_safetensors(place.root / "other.safetensors", state, told)
+    message = refused(capsys, place, f"crop_model_path={place.root / 'other.safetensors'}")
+    assert "crop.num_head_channels: got 32" in message and "was trained with 16" in message
+    assert "crop_class_json_path" in message and "'mouse_bite': 0" in message
+    told = {"network": network, "classes": {"Spur": 0, "MouseBite": 1, "abc": 2}}  # the same but for spelling
+    save_safetensors(place.root / "other.safetensors", state, told)
+    assert place.run(f"crop_model_path={place.root / 'other.safetensors'}") == 0

@@ -131,17 +131,6 @@ def test_prior_guidance_in_closed_form(base):
     assert far(run.diffusion.q_sample(got.x0, t, got.eps), crop) < 1e-5
 
 
-def test_prior_start_index(base):
-    short = {"timesteps": [3, 0], "start_index": 4}
-    plain = sample(variant(base, **short), [1])
-    same = sample(variant(base, **short, prior_start_index=4), [1])
-    further = sample(variant(base, **short, prior_start_index=30), [1])
-    assert torch.equal(plain.crop, same.crop)
-    assert torch.isfinite(further.sample).all()
-    assert torch.equal(plain.noised, further.noised)
-    assert far(plain.crop, further.crop) > 1e-2
-
-
 def test_a_short_start_runs(base):
     steps = sampling_timesteps(
         num_inference_steps=50, ddpm_num_steps=50, jump_length=10, jump_n_sample=3, start_step=2

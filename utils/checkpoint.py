@@ -24,6 +24,20 @@ WRAPPERS = ("state_dict", "model")
 SHOWN = 5  # differing keys named in one message
 
 
+# The configuration keys of a network that decide names and shapes of its weights
+SHAPE_KEYS = (
+    "image_size",
+    "num_channels",
+    "num_res_blocks",
+    "channel_mult",
+    "attention_resolutions",
+    "resblock_updown",
+    "use_scale_shift_norm",
+    "class_cond",
+    "learn_sigma",
+)
+
+
 class UnreadableCheckpoint(UserError, ValueError):
     """A damaged or foreign file: a ValueError to code that can go on without it, else the user's to mend."""
 

@@ -4,6 +4,7 @@
 """
 
 import difflib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -75,6 +76,9 @@ IGNORED: dict[type[Section], tuple[str, ...]] = {
 }
 
 # Settings that do not change a picture (device and batch size move it by rounding at most)
+# Spelt in several ways, such as with a slash at the end
+PATH_KEYS = ("model_path", "crop_model_path", "defect_free_dir", "crop_class_json_path")
+
 NOT_IN_THE_PICTURE = (
     *("outdir", "n_samples", "n_iter", "batch_size", "cuda", "device", "overwrite", "dry_run", "debug"),
     *("visualize", "generate_gif", "show_progress", "use_checkpoint", "crop.use_checkpoint"),
@@ -382,7 +386,8 @@ def settings_fingerprint(cfg: GenerationConfig) -> dict[str, Any]:
     Left out are those that say where, how many, on what device and with how much talk.
     """
     flat = dict(_flatten(_flat_shape(cfg)))
-    return {key: value for key, value in flat.items() if key not in NOT_IN_THE_PICTURE}
+    settings = {key: value for key, value in flat.items() if key not in NOT_IN_THE_PICTURE}
+    return settings | {key: os.path.normpath(settings[key]) for key in PATH_KEYS}
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

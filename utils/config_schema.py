@@ -87,7 +87,7 @@ JumpFilter = Annotated[
     str,
     BeforeValidator(_none_for_null),
     Field(
-        pattern=r"^(none|(first|last)[pn]-\d+(\.\d+)?)$",
+        pattern=r"^(none|(first|last)[pn]-\d+)$",
         json_schema_extra={"expected": "none, firstp-P, lastp-P, firstn-K or lastn-K"},
     ),
 ]
@@ -388,9 +388,6 @@ class GenerationConfig(Section):
     feather: Int = Field(8, ge=0, description="soft edge of the pasted window, px (original background)")
     prior_guidance: Float = Field(
         0.0, ge=0, description="push of the prior away from the defect-free model; 0 = none"
-    )
-    prior_start_step: Int | None = Field(
-        None, ge=0, description="the crop's own start index; null = start_step"
     )
 
     overwrite: bool = Field(False, description="repaint samples that are already in outdir")

@@ -137,7 +137,7 @@ def plan_jobs(
         problems += bad
         if not problem:
             jobs += _jobs_of(path, text, found, geometry, n_samples, n_iter, problems)
-    problems += _lonely_labels(texts, paths)
+    problems += _lonely_labels(texts, paths) + _colliding_names(jobs)
     if not problems and not jobs:
         problems.append(
             f"defect_free_dir {folder}: no annotations; expected, beside a picture, a .txt file of the same "
@@ -214,6 +214,18 @@ def _same_stems(paths: Sequence[Path]) -> list[str]:
         for names in stems.values()
         if len(names) > 1
     ]
+
+
+def _colliding_names(jobs: Sequence[Job]) -> list[str]:
+    """Pictures of different stems whose annotations would write the same files, be it on a disk that ignores
+    case."""
+    owners: dict[str, Path] = {}
+    clashes = {
+        (owners[job.base.casefold()].name, job.image.name, job.base)
+        for job in jobs
+        if owners.setdefault(job.base.casefold(), job.image).stem != job.image.stem
+    }
+    return [f"{a} and {b}: both would write {base}_*.png; rename one" for a, b, base in sorted(clashes)]
 
 
 def _lonely_labels(texts: Mapping[str, Path], paths: Sequence[Path]) -> list[str]:

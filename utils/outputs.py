@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,8 @@ from utils.painted import Region
 
 FOLDERS = ("sample", "grid", "crop", "mask", "label", "log")
 
+GRID_COLUMNS = 6
+
 
 class Outputs:
     """`outdir` with `sample/`, `mask/`, `label/`, `grid/`, `crop/`, `log/generation.log` and `config.yml`.
@@ -34,14 +36,31 @@ class Outputs:
         self.log_file = self.root / "log" / "generation.log"
         self.config_file = self.root / "config.yml"
 
+    def with_seed(self, config: GenerationConfig) -> GenerationConfig:
+        """The configuration with a seed: its own, or for null the one the folder's samples were made with, or
+        a new one. So a stopped run without a seed goes on with the noise it began with."""
+        if config.seed is not None:
+            return config
+        seed = None
+        if not self.overwrite and self.config_file.exists() and any(self.root.glob("sample/*.png")):
+            with suppress(UserError):  # `check` says what is wrong with the file
+                seed = load_generation_config(self.config_file).seed
+        return config.model_copy(
+            update={"seed": int.from_bytes(os.urandom(4), "big") if seed is None else seed}
+        )
+
     def check(self, config: GenerationConfig) -> None:
         """Raises UserError when the folder cannot be written, or holds results of other settings that may
         not be overwritten. Changes nothing."""
         for folder in (self.root, *(self.root / name for name in FOLDERS)):
             self._check_writable(folder)
-        if self.overwrite or not self.config_file.exists() or not any(self.root.glob("sample/*.png")):
+        if self.overwrite or not any(self.root.glob("sample/*.png")):
             return
         way_out = "set another outdir, or overwrite=true to replace them"
+        if not self.config_file.exists():
+            raise UserError(
+                f"outdir {self.root} holds samples, but no config.yml that says how they were made; {way_out}"
+            )
         try:
             before = settings_fingerprint(load_generation_config(self.config_file))
         except UserError as error:
@@ -145,7 +164,7 @@ class Outputs:
     def save_grid(self, job: Job, tiles: Sequence[np.ndarray]) -> None:
         """Write the clean picture, the noised one and the samples of the job's annotation side by side."""
         with self._writing():
-            images.save_png(self.grid_path(job), images.grid(tiles, columns=len(tiles)))
+            images.save_png(self.grid_path(job), images.grid(tiles, columns=GRID_COLUMNS))
 
     def figure_path(self, job: Job, suffix: str) -> Path:
         """Where the attention's evolution goes; its folder is made when first asked for."""

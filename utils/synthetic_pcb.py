@@ -1019,8 +1019,8 @@ def _mix(seed: int, stream: int, index: int) -> int:
 
 # Bundled sample: file name, height, width, board seed, and the classes to be asked for.
 _SAMPLE: tuple[tuple[str, int, int, int, tuple[str, ...]], ...] = (
-    ("board_1.png", 256, 256, 5, ("missing_hole",)),
-    ("board_2.png", 256, 256, 6, ("mouse_bite",)),
+    ("board_1.png", 256, 256, 10, ("missing_hole",)),
+    ("board_2.png", 256, 256, 3, ("mouse_bite",)),
     ("board_3.png", 256, 256, 2, ("open_circuit",)),
     ("board_4.png", 256, 256, 21, ("spur",)),
     ("board_5.png", 384, 512, 3, ("short", "spurious_copper")),
