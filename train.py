@@ -146,12 +146,10 @@ def make_diffusion(config: TrainingConfig) -> tuple[GaussianDiffusion, tuple[int
             f"min_t, max_t: timestep_respacing {respacing!r} keeps no step t with {config.min_t} <= t < {end_t}; "
             f"the nearest ones it keeps are {nearest}; widen the range"
         )
-    diffusion = create_diffusion(**config.diffusion.plain(), learn_sigma=config.network.learn_sigma)
-    if not (diffusion.abar > 0).all():
-        raise UserError(
-            f"diffusion_steps: got {steps}, expected more than 20 with the linear schedule, whose last step "
-            "else leaves nothing of the picture; or use noise_schedule: cosine"
-        )
+    try:
+        diffusion = create_diffusion(**config.diffusion.plain(), learn_sigma=config.network.learn_sigma)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     return diffusion, (first, end)
 
 

@@ -66,7 +66,7 @@ def create_diffusion(
     if betas.max() >= 1:
         raise ValueError(
             f"diffusion_steps: got {diffusion_steps}, for which the {noise_schedule} schedule leaves no signal at "
-            "the end; expected more than 20"
+            "the end; expected more than 20, or noise_schedule cosine"
         )
     return GaussianDiffusion(
         betas,

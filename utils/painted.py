@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 SMOOTHING = 0.8  # px, of the difference before thresholding
-NOISE_FACTOR = 5.0  # the threshold in units of the difference's noise
+NOISE_FACTOR = 3.0  # the threshold in units of the difference's noise
 PEAK_SHARE = 0.3  # and at least this share of the strongest change
 RELEVANT_SHARE = 0.15  # components with less of the largest one's change are left out
 EIGHT = np.ones((3, 3), dtype=bool)
