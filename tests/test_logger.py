@@ -29,7 +29,7 @@ def test_lines_reach_console_and_file_once(tmp_path: Path, capsys: pytest.Captur
     log.info("painting %d", 3)
     logging.getLogger("guided_diffusion.refinement").warning("no step accepted")
     log.debug("detail")
-    logging.getLogger("some.library").info("chatter")
+    logging.getLogger("other.package").info("chatter")
     warnings.warn("old key", stacklevel=1)
     console = capsys.readouterr().err
     assert console.startswith("painting 3\nwarning: no step accepted\nwarning: ")
@@ -43,5 +43,5 @@ def test_lines_reach_console_and_file_once(tmp_path: Path, capsys: pytest.Captur
 def test_debug_shows_the_projects_details_alone(capsys: pytest.CaptureFixture):
     setup_logging(debug=True)
     logging.getLogger("utils.seeding").debug("detail")
-    logging.getLogger("some.library").debug("chatter")
+    logging.getLogger("other.package").debug("chatter")
     assert capsys.readouterr().err == "detail\n"
