@@ -112,9 +112,7 @@ def join_processes(config: TrainingConfig) -> Place:
         )
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    elif int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        dist.init_process_group("gloo")  # also on a machine that has GPUs, when the CPU is asked for
-    return Place(device, *start_process_group())
+    return Place(device, *start_process_group(device))
 
 
 def start_log(config: TrainingConfig, place: Place) -> logging.Logger:

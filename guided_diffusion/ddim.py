@@ -6,7 +6,7 @@ windows; each window has its own crop state and class.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Protocol
 
@@ -142,7 +142,7 @@ class Sampler:
                 continue
             if o.refines_before_climbs and not refined:
                 point, _ = self.guided_step(x, crop, t, target, classes, mask, lr, reg, on_step)
-                x, crop, refined = point.x, point.crop, True
+                x, crop = point.x, point.crop
                 if t == 0:
                     fresh = windows.cut(point.image.prediction.x0)
                     crop = d.q_sample(fresh, 0, noise.crop(fresh))
@@ -176,14 +176,7 @@ class Sampler:
         instant = None
         if self.options.attention.enabled:
             instant, mask = self.attend(prior.x0, target.clean_windows, mask, t)
-            target = Target(
-                target.clean,
-                target.windows,
-                target.clean_windows,
-                target.outside,
-                mask,
-                background_mask(mask),
-            )
+            target = replace(target, defect=mask, background=background_mask(mask))
         point = refine(x, crop, prior, target, networks, self.descent(t, lr, reg), t)
         if on_step is not None:
             on_step(StepRecord(t, point.image.prediction.x0, point.prior.x0, instant, mask))
