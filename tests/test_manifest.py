@@ -1,0 +1,60 @@
+"""The manifest: lines cut short, lines repeated, and COCO's run lengths."""
+
+import numpy as np
+import pytest
+
+from utils.errors import UserError
+from utils.manifest import append_entry, mask_of, mask_rle, read_manifest, write_entries
+
+
+def test_the_last_line_of_a_name_counts_and_order_is_that_of_first_lines(tmp_path):
+    path = tmp_path / "manifest.jsonl"
+    for entry in ({"name": "b", "v": 1}, {"name": "ä"}, {"name": "b", "v": 2}):
+        append_entry(path, entry)
+    assert read_manifest(path) == [{"name": "b", "v": 2}, {"name": "ä"}]
+
+
+def test_a_line_that_a_kill_cut_short_is_passed_over_and_replaced(tmp_path):
+    path = tmp_path / "manifest.jsonl"
+    append_entry(path, {"name": "a"})
+    with open(path, "a") as file:
+        file.write('{"name": "b", "v"')
+    assert read_manifest(path) == [{"name": "a"}]
+    append_entry(path, {"name": "c"})
+    assert path.read_text() == '{"name":"a"}\n{"name":"c"}\n'
+
+
+@pytest.mark.parametrize("line", ["nonsense", "[1]", '{"v": 1}', "3"])
+def test_other_bad_lines_are_errors_that_name_the_line(tmp_path, line):
+    path = tmp_path / "manifest.jsonl"
+    path.write_text(f'{{"name": "a"}}\n{line}\n')
+    with pytest.raises(UserError, match=r"manifest.jsonl:2: got"):
+        read_manifest(path)
+
+
+def test_no_manifest(tmp_path):
+    with pytest.raises(UserError, match="no such manifest"):
+        read_manifest(tmp_path / "manifest.jsonl")
+
+
+def test_written_anew(tmp_path):
+    path = tmp_path / "manifest.jsonl"
+    append_entry(path, {"name": "b"})
+    write_entries(path, [{"name": "a"}, {"name": "b"}])
+    assert read_manifest(path) == [{"name": "a"}, {"name": "b"}]
+
+
+@pytest.mark.parametrize(
+    ("mask", "counts"),
+    [
+        ([[0, 0, 1], [0, 1, 1]], [3, 3]),  # columns 00, 01, 11
+        ([[1, 0], [1, 0]], [0, 2, 2]),
+        ([[0, 0], [0, 0]], [4]),
+        ([[1, 1], [1, 1]], [0, 4]),
+    ],
+)
+def test_run_lengths_go_down_the_columns_and_begin_with_zeros(mask, counts):
+    mask = np.array(mask, bool)
+    rle = mask_rle(mask)
+    assert rle == {"size": list(mask.shape), "counts": counts}
+    assert np.array_equal(mask_of(rle), mask)
