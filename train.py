@@ -35,7 +35,7 @@ from utils.checkpoint import (
     save_safetensors,
 )
 from utils.config import TrainingConfig, load_training_config, resolved_yaml
-from utils.device import resolve_device, start_process_group
+from utils.device import prefers_channels_last, resolve_device, resolve_precision, start_process_group
 from utils.errors import UserError, run_main
 from utils.training_report import draw_curves, loss_warning, preview_warning, read_log
 
@@ -61,7 +61,7 @@ def main(argv: list[str]) -> None:
     config = load_training_config(args.conf_path, args.overrides)
     place = join_processes(config)
     try:
-        train(config, place)
+        train(with_arithmetic(config, place.device), place)
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
@@ -113,6 +113,14 @@ def join_processes(config: TrainingConfig) -> Place:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     return Place(device, *start_process_group(device))
+
+
+def with_arithmetic(config: TrainingConfig, device: torch.device) -> TrainingConfig:
+    """The configuration with what `auto` means on this device; UserError for fp16 on a CPU."""
+    precision, layout = resolve_precision(config.precision, device), config.channels_last
+    if layout == "auto":
+        layout = prefers_channels_last(precision, config.network.num_channels, device)
+    return config.model_copy(update={"precision": precision, "channels_last": layout})
 
 
 def start_log(config: TrainingConfig, place: Place) -> logging.Logger:

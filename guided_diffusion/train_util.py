@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+from utils.device import DTYPES
 
 
 @dataclass(frozen=True)

@@ -370,9 +370,9 @@ class GenerationConfig(Section):
     batch_size: Int = Field(1, ge=1, description="samples painted together")
     cuda: Int = Field(0, ge=0, description="number of the GPU to use when there is one and `device` is null")
     device: Device | None = Field(None, description="null or auto = the GPU if there is one, else the CPU")
-    precision: Literal["fp32", "bf16", "fp16"] = Field(
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         default_factory=_precision_of_old_key,
-        description="arithmetic of the networks",
+        description="arithmetic of the networks; auto = bf16 where the device is faster with it, else fp32",
         json_schema_extra=PRECISION_DEFAULT,
     )
 
@@ -476,12 +476,15 @@ class TrainingConfig(Section):
     augment: AugmentConfig = Field(default_factory=AugmentConfig)
 
     device: Device | None = Field(None, description="null or auto = the GPU if there is one, else the CPU")
-    precision: Literal["fp32", "bf16", "fp16"] = Field(
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         default_factory=_precision_of_old_key,
-        description="arithmetic of the network",
+        description="arithmetic of the network; auto = bf16 where the device is faster with it, else fp32",
         json_schema_extra=PRECISION_DEFAULT,
     )
-    channels_last: bool = Field(True, description="memory layout that convolutions prefer")
+    channels_last: bool | Literal["auto"] = Field(
+        True,
+        description="memory layout that convolutions prefer; auto = but for narrow networks in bf16 on a CPU",
+    )
     compile: bool = Field(False, description="compile the network with torch.compile")
 
     log_interval: Int = Field(100, ge=1, description="steps between two lines of the log")
