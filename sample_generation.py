@@ -6,32 +6,38 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from guided_diffusion.attention_mask import AttentionConfig, defect_attention
 from guided_diffusion.create import create_diffusion, create_unet
-from guided_diffusion.ddim import Model, Result, Sampler, SamplerOptions, StepRecord, guided_steps
+from guided_diffusion.ddim import Model, Sampler, SamplerOptions, StepRecord, guided_steps
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion
-from guided_diffusion.refinement import NonFiniteEnergy, Windows
+from guided_diffusion.memory import fitting_batch_size
+from guided_diffusion.painting import Entry, Painter, PaintOptions, entry_seed
+from guided_diffusion.refinement import Windows
 from guided_diffusion.timesteps import check_chain_length, gradient_steps, noising_index, sampling_timesteps
 from utils import images, jobs, labels, logger
+from utils.canvas import Canvas, PictureCache
 from utils.checkpoint import SHAPE_KEYS, load_strict, missing_checkpoint
 from utils.config import GenerationConfig, NetworkConfig, load_generation_config
-from utils.device import resolve_device
+from utils.contexts import Geometry
+from utils.device import DTYPES, prefers_channels_last, resolve_device, resolve_precision
 from utils.errors import UserError, run_main
-from utils.jobs import Job
-from utils.outputs import Outputs, plan_batches
-from utils.painted import painted_region
-from utils.seeding import SampleNoise, sample_seed
+from utils.export_dataset import export_dataset
+from utils.jobs import Job, Pass
+from utils.outputs import Outputs, Provenance, plan_groups
+from utils.painted import PaintedSample
+from utils.report import write_report
+from utils.seeding import SampleNoise
 from utils.visualize import AttentionRecorder, save_figure, save_gif
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def main(argv: list[str]) -> None:
@@ -39,29 +45,26 @@ def main(argv: list[str]) -> None:
     config = load_generation_config(args.conf_path, args.overrides)
     classes = labels.load_class_names(config.crop_class_json_path)
     diffusion, options = make_schedule(config)
-    todo = jobs.plan_jobs(
-        config.defect_free_dir, classes, make_geometry(config), config.n_samples, config.n_iter
-    )
+    todo = jobs.plan_jobs(config.defect_free_dir, classes, make_geometry(config), make_wish(config))
     check_class_ids(config, todo, classes)
     device = resolve_device(config.device, config.cuda, rank_on_host=local_rank())
-    check_precision(config, device)
-    outputs = Outputs(config.outdir, config.overwrite)
-    config = outputs.with_seed(config)
+    outputs = Outputs(config.outdir, config.overwrite, config.label_box)
+    config = with_arithmetic(outputs.with_earlier_choices(config), device)
     outputs.check(config)
-    batches = make_batches(config, todo, outputs)
+    groups = make_groups(config, todo, outputs)
     if config.dry_run:
-        show_plan(config, batches, len(todo), classes, options, device)
+        show_plan(config, groups, len(todo), classes, options, device)
         return
-    sampler = Sampler(*load_models(config, classes, device), diffusion, options) if batches else None
-    outputs.prepare(config, replaced=[job for batch in batches for job in batch] if config.overwrite else ())
+    sampler = Sampler(*load_models(config, classes, device), diffusion, options) if groups else None
+    outputs.prepare(config, replaced=[job for group in groups for job in group] if config.overwrite else ())
     log = logger.setup_logging(outputs.log_file, config.debug)
-    tell_settings(config, outputs.strangers(todo) if config.overwrite else [], log)
+    tell_settings(config, todo, outputs.strangers(todo) if config.overwrite else [], log)
     run = Run(config, diffusion, options.start_index, outputs, device, families(todo))
     if sampler is None:
         log.info("nothing to paint: the samples are all there; overwrite=true repaints them")
     else:
-        paint(run, sampler, batches, log)
-    finish_grids(run)
+        paint(run, sampler, groups, log)
+    finish(run, todo, log)
     log.info("results are in %s", outputs.root)
 
 
@@ -74,7 +77,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 @dataclass(frozen=True)
 class Run:
-    """What painting needs beside the networks; the settings hold a seed by now."""
+    """What painting needs beside the networks; the settings leave nothing open by now."""
 
     config: GenerationConfig
     diffusion: GaussianDiffusion
@@ -131,8 +134,18 @@ def check_walk(config: GenerationConfig, options: SamplerOptions) -> None:
         )
 
 
-def make_geometry(config: GenerationConfig) -> jobs.Geometry:
-    return jobs.Geometry(config.resize, config.scale, config.network.image_size, config.crop.image_size)
+def make_geometry(config: GenerationConfig) -> Geometry:
+    return Geometry(config.resize, config.scale, config.network.image_size, config.crop.image_size)
+
+
+def make_wish(config: GenerationConfig) -> jobs.Wish:
+    return jobs.Wish(
+        config.n_samples,
+        config.n_iter,
+        together=config.paint == "all",
+        whole_contexts=config.background == "generated",
+        boxes=config.label_box == "annotation",
+    )
 
 
 def count_classes(config: GenerationConfig, classes: dict[str, int]) -> int:
@@ -141,7 +154,8 @@ def count_classes(config: GenerationConfig, classes: dict[str, int]) -> int:
 
 def check_class_ids(config: GenerationConfig, todo: Sequence[Job], classes: dict[str, int]) -> None:
     """Raises UserError when an annotation's class is beyond the prior's `num_classes`."""
-    worst = max(todo, key=lambda job: job.annotation.class_id).annotation
+    annotations = (defect.annotation for job in todo for defect in job.defects)
+    worst = max(annotations, key=lambda annotation: annotation.class_id)
     count = count_classes(config, classes)
     if config.crop.class_cond and worst.class_id >= count:
         raise UserError(
@@ -150,66 +164,88 @@ def check_class_ids(config: GenerationConfig, todo: Sequence[Job], classes: dict
         )
 
 
-def check_precision(config: GenerationConfig, device: torch.device) -> None:
-    if config.precision == "fp16" and device.type == "cpu":
-        raise UserError(
-            "precision: got fp16 (perhaps from use_fp16: true) on the CPU, which has no fast arithmetic for "
-            "it; use bf16 or fp32"
-        )
+def with_arithmetic(config: GenerationConfig, device: torch.device) -> GenerationConfig:
+    """The configuration with what `auto` means on this device; UserError for fp16 on a CPU."""
+    config = config.model_copy(update={"precision": resolve_precision(config.precision, device)})
+    if config.batch_size != "auto":
+        return config
+    contextual = prepare(create_unet(**config.network.plain()), config.network, config, device)
+    size = fitting_batch_size(contextual, config.network.image_size, device)
+    return config.model_copy(update={"batch_size": size})
 
 
 def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
-def my_share(batches: list[list[Job]]) -> list[list[Job]]:
-    """Under torchrun every process paints every n-th batch; alone, all of them."""
-    return batches[int(os.environ.get("RANK", "0")) :: int(os.environ.get("WORLD_SIZE", "1"))]
+def my_share(groups: list[list[Job]]) -> list[list[Job]]:
+    """Under torchrun every process paints every n-th group; alone, all of them."""
+    return groups[int(os.environ.get("RANK", "0")) :: int(os.environ.get("WORLD_SIZE", "1"))]
 
 
-def make_batches(config: GenerationConfig, todo: Sequence[Job], outputs: Outputs) -> list[list[Job]]:
-    """This process's batches that hold a sample still to be made, each whole.
+def make_groups(config: GenerationConfig, todo: Sequence[Job], outputs: Outputs) -> list[list[Job]]:
+    """This process's groups that hold a sample still to be made, each whole.
 
     Shared out first: what is missing changes while the other processes paint.
     """
-    batches = my_share(plan_batches(todo, config.batch_size))
-    return [batch for batch in batches if config.overwrite or any(map(outputs.missing, batch))]
+    groups = my_share(plan_groups(todo, config.batch_size))
+    return [group for group in groups if config.overwrite or any(map(outputs.missing, group))]
 
 
 def show_plan(
     config: GenerationConfig,
-    batches: list[list[Job]],
+    groups: list[list[Job]],
     total: int,
     classes: dict[str, int],
     options: SamplerOptions,
     device: torch.device,
 ) -> None:
     """Print what would be painted and an estimate of the time, from one timed forward of each network."""
-    for job in (job for batch in batches for job in batch):
-        print(f"{job.name}: {job.annotation.class_name} at {job.centre}, scale {job.context.scale:g}")
-    steps, count = guided_steps(options), count_jobs(batches)
-    seconds = 0.0
-    if batches:
-        contextual, prior = (
-            time_forward(config, net, count_classes(config, classes), device)
-            for net in (config.network, config.crop)
-        )
-        # n gradient steps take n + 1 forwards and n backwards, each backward about a forward's work
-        refining = sum(2 * options.gradient_steps[t] + 1 if options.optimize_xt else 1 for t in steps)
-        if options.prior_guidance:  # the contextual model runs on the crop too
-            prior += contextual * (config.crop.image_size / config.network.image_size) ** 2
-        calls = refining if options.lr_crop else len(steps)
-        seconds = count * (refining * options.mid_interval_num * contextual + calls * prior)
+    for job in (job for group in groups for job in group):
+        print(f"{job.name}: {'; '.join(describe(job))}")
+    steps = guided_steps(options)
+    seconds = estimate(config, groups, classes, options, device) if groups else 0.0
     print(
-        f"{count} of {total} samples to paint in {len(batches)} batches, {len(steps)} steps each: "
-        f"about {duration(seconds)} on {device} (reckoned one image at a time)"
+        f"{sum(map(len, groups))} of {total} samples to paint in {len(groups)} groups, "
+        f"{count_contexts(groups)} contexts of {len(steps)} steps each: "
+        f"about {duration(seconds)} on {device} (reckoned one context at a time)"
     )
     for problem in filter(None, map(missing_checkpoint, (config.model_path, config.crop_model_path))):
         print(f"before that: {problem}")
 
 
-def count_jobs(batches: Sequence[Sequence[Job]]) -> int:
-    return sum(map(len, batches))
+def describe(job: Job) -> list[str]:
+    """Class, place and scale of each defect of a job."""
+    scales = {k: one.context.scale for one in job.passes for k in one.defects}
+    return [
+        f"{defect.annotation.class_name} at {defect.centre}, scale {scales[k]:g}"
+        for k, defect in enumerate(job.defects)
+    ]
+
+
+def estimate(
+    config: GenerationConfig,
+    groups: list[list[Job]],
+    classes: dict[str, int],
+    options: SamplerOptions,
+    device: torch.device,
+) -> float:
+    """Seconds of painting, from one timed forward of each network."""
+    steps, count = guided_steps(options), count_contexts(groups)
+    contextual, prior = (
+        time_forward(config, net, count_classes(config, classes), device)
+        for net in (config.network, config.crop)
+    )
+    # n gradient steps take n + 1 forwards and n backwards, each backward about a forward's work
+    refining = sum(2 * options.gradient_steps[t] + 1 if options.optimize_xt else 1 for t in steps)
+    if options.prior_guidance:  # the contextual model runs on the crop too
+        prior += contextual * (config.crop.image_size / config.network.image_size) ** 2
+    calls = refining if options.lr_crop else len(steps)
+    return count * (refining * options.mid_interval_num * contextual + calls * prior)
+
+
+def count_contexts(groups: Sequence[Sequence[Job]]) -> int:
+    return sum(len(job.passes) for group in groups for job in group)
 
 
 def duration(seconds: float) -> str:
@@ -224,7 +260,7 @@ def time_forward(
     config: GenerationConfig, network: NetworkConfig, classes: int, device: torch.device
 ) -> float:
     """Seconds of one forward at batch 1, with random weights."""
-    model = prepare(create_unet(**network.plain(), num_classes=classes), config, device)
+    model = prepare(create_unet(**network.plain(), num_classes=classes), network, config, device)
     x = torch.zeros(1, 3, network.image_size, network.image_size, device=device)
     y = torch.zeros(1, dtype=torch.long, device=device) if network.class_cond else None
     for _ in range(2):  # the first one warms up
@@ -252,7 +288,8 @@ def load_models(
     keys = [f"crop.{key}" for key in SHAPE_KEYS] + ["num_classes"]
     metadata = load_strict(prior, config.crop_model_path, keys, "the defect prior (keys under crop)")
     check_metadata(metadata, config.crop_model_path, config.crop, "crop.", classes)
-    contextual, prior = prepare(contextual, config, device), prepare(prior, config, device)
+    contextual = prepare(contextual, config.network, config, device)
+    prior = prepare(prior, config.crop, config, device)
     return contextual, prior if config.crop.class_cond else without_classes(prior)
 
 
@@ -277,8 +314,13 @@ def check_metadata(
         raise UserError.from_problems("the weights do not fit the configuration", problems)
 
 
-def prepare(model: nn.Module, config: GenerationConfig, device: torch.device) -> nn.Module:
+def prepare(
+    model: nn.Module, network: NetworkConfig, config: GenerationConfig, device: torch.device
+) -> nn.Module:
+    """Frozen, in eval mode, in the wanted precision and the memory layout that suits it."""
     model.requires_grad_(False).eval().to(device)
+    if prefers_channels_last(config.precision, network.num_channels, device):
+        model.to(memory_format=torch.channels_last)
     return model.set_precision(DTYPES[config.precision])
 
 
@@ -298,157 +340,176 @@ def families(todo: Sequence[Job]) -> dict[str, list[Job]]:
     return found
 
 
-def tell_settings(config: GenerationConfig, strangers: Sequence[str], log: logging.Logger) -> None:
+def tell_settings(
+    config: GenerationConfig, todo: Sequence[Job], strangers: Sequence[str], log: logging.Logger
+) -> None:
     """Log what a user may not expect; `strangers` are the samples in the folder that this run does not touch."""
     if config.ignored_keys:
         log.info("ignored keys: %s", ", ".join(config.ignored_keys))
     if config.generate_gif and not config.visualize:
         log.warning("generate_gif: true does nothing without visualize: true")
+    used = {job.image for job in todo}
+    if idle := [path.name for path in jobs.picture_files(Path(config.defect_free_dir)) if path not in used]:
+        log.info("%d pictures have no annotations and are left alone: %s", len(idle), some_of(idle))
     if strangers:
         log.warning(
-            "%d samples in %s are not of this run and stay, whatever settings they were made with: %s%s",
-            len(strangers), config.outdir, ", ".join(strangers[:3]), ", ..." if strangers[3:] else "",
-        )  # fmt: skip
+            "%d samples in %s are not of this run and stay, whatever settings they were made with: %s",
+            *(len(strangers), config.outdir, some_of(strangers)),
+        )
 
 
-def paint(run: Run, sampler: Sampler, batches: list[list[Job]], log: logging.Logger) -> None:
-    """Paint every batch that is not done, save its files as they come, and the grids of whole annotations."""
+def some_of(names: Sequence[str], shown: int = 3) -> str:
+    return ", ".join([*names[:shown], *(["..."] if len(names) > shown else [])])
+
+
+def paint(run: Run, sampler: Sampler, groups: list[list[Job]], log: logging.Logger) -> None:
+    """Paint every group that is not done, save its files as they come, and the grids of whole annotations."""
     log.info(
-        "%d of %d samples to paint, seed %d, %s, %s",
-        count_jobs(batches), count_jobs(list(run.families.values())), run.config.seed, run.device, run.config.precision,
-    )  # fmt: skip
+        "%d of %d samples to paint, seed %d, %s, %s, %d contexts at a time",
+        *(sum(map(len, groups)), sum(map(len, run.families.values())), run.config.seed),
+        *(run.device, run.config.precision, run.config.batch_size),
+    )
     started, steps = time.perf_counter(), len(guided_steps(sampler.options))
-    total, hidden = steps * count_jobs(batches), not run.config.show_progress
-    with tqdm(total=total, unit="step", disable=hidden, smoothing=0.05) as bar:
-        for batch in batches:
-            bar.set_description(batch[0].name)
-            paint_batch(run, sampler, batch, bar)
-            for base in dict.fromkeys(job.base for job in batch):
+    provenance = Provenance.of(run.config)
+    hidden = not run.config.show_progress
+    with tqdm(total=steps * count_contexts(groups), unit="step", disable=hidden, smoothing=0.05) as bar:
+        watcher = Watcher(run, bar, steps)
+        painter = Painter(sampler, paint_options(run.config), run.device, watcher)
+        for group in groups:
+            group_started = time.perf_counter()
+            for sample in painter.paint(group):
+                seconds = (time.perf_counter() - group_started) / len(group)
+                run.outputs.save(sample, provenance, seconds)
+                tell_sample(sample, log)
+            for base in dict.fromkeys(job.base for job in group):
                 save_grid(run, run.families[base])
     log.info("painted in %s", duration(time.perf_counter() - started))
 
 
-def paint_batch(run: Run, sampler: Sampler, batch: list[Job], bar: tqdm) -> None:
-    """Paint one batch and write its files; the samples last, since they say that a job is done."""
-    contexts = np.stack([load_context(job, run.config) for job in batch])  # (N, S, S, 3) uint8
-    clean = torch.cat([images.to_tensor(c) for c in contexts]).to(run.device)
-    owner = list(range(len(batch)))
-    windows = Windows(
-        [job.context.window for job in batch],
-        run.config.crop.image_size,
-        torch.tensor(owner, device=run.device),
-    )
-    recorder = None
-    if run.config.visualize:
-        recorder = AttentionRecorder(clean, windows.corners, windows.size, owner)
-    result = sample_batch(run, sampler, batch, clean, windows, step_callback(bar, len(batch), recorder))
-    if recorder is not None:
-        save_attention(run, batch, recorder)
-    save_results(run, batch, contexts, result)
-
-
-def sample_batch(
-    run: Run,
-    sampler: Sampler,
-    batch: list[Job],
-    clean: Tensor,
-    windows: Windows,
-    on_step: Callable[[StepRecord], None],
-) -> Result:
-    """The sampler's result; raises UserError when the numbers or the GPU's memory give out."""
-    names = batch[0].name + (f" and {len(batch) - 1} more" if len(batch) > 1 else "")
-    y = torch.tensor([job.annotation.class_id for job in batch], device=run.device)
-    try:
-        result = sampler.sample(clean, windows, y, job_noise(batch, run.config.seed), on_step)
-    except NonFiniteEnergy as error:
-        raise UserError(f"{names}: {error}") from error
-    except torch.cuda.OutOfMemoryError as error:
-        raise UserError(
-            f"batch_size: got {run.config.batch_size}, for which the memory of {run.device} is too small; "
-            "set a smaller one, or precision=bf16"
-        ) from error
-    if not (torch.isfinite(result.sample).all() and torch.isfinite(result.crop).all()):
-        raise UserError(
-            f"{names}: the networks' output is not finite; check the weights, or use precision=fp32"
-        )
-    return result
-
-
-def load_context(job: Job, config: GenerationConfig) -> np.ndarray:
-    return jobs.cut_context(images.load_rgb(job.image), job.context, config.network.image_size)
-
-
-def job_noise(batch: Sequence[Job], seed: int) -> SampleNoise:
-    """Noise that depends on seed, picture, annotation and sample index alone."""
-    return SampleNoise(
-        [sample_seed(seed, job.image.name, job.base, job.index) for job in batch], range(len(batch))
+def paint_options(config: GenerationConfig) -> PaintOptions:
+    return PaintOptions(
+        image_size=config.network.image_size,
+        crop_size=config.crop.image_size,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        squash=config.resize == "squash",
+        generated=config.background == "generated",
+        feather=config.feather,
+        min_score=config.min_score,
+        max_rerolls=config.max_rerolls,
+        strips=config.report,
     )
 
 
-def step_callback(bar: tqdm, count: int, recorder: AttentionRecorder | None) -> Callable[[StepRecord], None]:
-    log = logging.getLogger("crg")
+def tell_sample(sample: PaintedSample, log: logging.Logger) -> None:
+    """Log the defects of a sample that are not what was asked for."""
+    for wanted, defect in zip(sample.job.defects, sample.defects, strict=True):
+        if not defect.accepted:
+            log.warning(
+                "%s: %s at %s fails min_score with %.2f after %d attempts and is left out",
+                *(sample.job.name, wanted.annotation.class_name, wanted.centre),
+                *(defect.scores["score"], defect.attempt + 1),
+            )
+        elif defect.box is None:
+            log.warning(
+                "%s: nothing was painted of %s at %s; it has no label",
+                *(sample.job.name, wanted.annotation.class_name, wanted.centre),
+            )
 
-    def on_step(record: StepRecord) -> None:
-        bar.update(count)
-        if recorder is not None:
-            recorder(record)
-        if log.isEnabledFor(logging.DEBUG):
+
+class Watcher:
+    """Progress, the debug log and the attention's pictures of every batch."""
+
+    def __init__(self, run: Run, bar: tqdm, steps: int):
+        self.run, self.bar, self.steps, self.log = run, bar, steps, logging.getLogger("crg")
+        self.batch: Sequence[tuple[Job, Entry]] = ()
+        self.recorder: AttentionRecorder | None = None
+
+    def start(self, batch: Sequence[tuple[Job, Entry]], clean: Tensor, windows: Windows) -> None:
+        self.batch = batch
+        self.bar.set_description(batch[0][0].name)
+        again = sum(entry.attempt > 0 for _, entry in batch)
+        self.bar.total += again * self.steps
+        if self.run.config.visualize:
+            self.recorder = AttentionRecorder(clean, windows.corners, windows.size, windows.owner.tolist())
+
+    def step(self, record: StepRecord) -> None:
+        self.bar.update(len(self.batch))
+        if self.recorder is not None:
+            self.recorder(record)
+        if self.log.isEnabledFor(logging.DEBUG):
             mask = record.accumulated
             share = "no attention" if mask is None else f"attention {float(mask.mean()):.3f} of the window"
-            log.debug("t = %d: %s", record.t, share)
+            self.log.debug("t = %d: %s", record.t, share)
 
-    return on_step
-
-
-def save_results(run: Run, batch: list[Job], contexts: np.ndarray, result: Result) -> None:
-    """Put each painted context back into its picture and write the files."""
-    painted, crops = images.to_uint8(result.sample), images.to_uint8(result.crop)
-    for n, (job, before, after) in enumerate(zip(batch, contexts, painted, strict=True)):
-        picture = before if job.context.side is None else images.load_rgb(job.image)
-        whole = jobs.paste_context(picture, before, after, job.context, alpha_of(job, run.config))
-        left, top, side = jobs.native_window(job.context, run.config.crop.image_size)
-        attention = None if result.attention is None else result.attention[n, 0].cpu().numpy()
-        region = painted_region(picture, whole, (left, top), side, attention)
-        if region.box is None:
-            logging.getLogger("crg").warning("%s: nothing was painted; its label file is empty", job.name)
-        run.outputs.save(job, whole, crops[n], region)
+    def finish(self) -> None:
+        """Save the attention's pictures; those of a later attempt replace the earlier one's."""
+        if self.recorder is None:
+            return
+        defects = [(job, k) for job, entry in self.batch for k in entry.defects]
+        for row, (job, k) in enumerate(defects):
+            save_figure(self.run.outputs.figure_path(job, k, ".png"), self.recorder.figure(row))
+            if self.run.config.generate_gif:
+                save_gif(self.run.outputs.figure_path(job, k, ".gif"), self.recorder.frames(row))
 
 
-def alpha_of(job: Job, config: GenerationConfig) -> np.ndarray:
-    """How much of the painted context is taken, per pixel: all of it, or the window with a soft edge."""
-    size = config.network.image_size
-    if config.background == "generated":
-        return np.ones((size, size), np.float32)
-    return jobs.feathered_window(size, job.context.window, config.crop.image_size, config.feather)
+# What belongs to the whole run
 
 
-def save_attention(run: Run, batch: list[Job], recorder: AttentionRecorder) -> None:
-    for n, job in enumerate(batch):
-        save_figure(run.outputs.figure_path(job, ".png"), recorder.figure(n))
-        if run.config.generate_gif:
-            save_gif(run.outputs.figure_path(job, ".gif"), recorder.frames(n))
+def finish(run: Run, todo: Sequence[Job], log: logging.Logger) -> None:
+    """When every sample is there: grids left out, the manifest's order, data set and report.
+
+    Several processes may come here; each looks for itself whether it is the last one.
+    """
+    with FileLock(run.outputs.root / "log" / "finish.lock"):
+        run.outputs.reread()
+        for family in run.families.values():
+            if not run.outputs.grid_path(family[0]).exists():
+                save_grid(run, family)
+        if any(map(run.outputs.missing, todo)):
+            return
+        run.outputs.finish_manifest(todo)
+        if rejected := [job.name for job in todo if not run.outputs.shipped(job)]:
+            log.warning(
+                "%d of %d samples fail min_score and were not saved: %s",
+                *(len(rejected), len(todo), some_of(rejected)),
+            )
+        dataset = run.config.dataset
+        if dataset.export:
+            report = export_dataset(
+                run.outputs.root, val_share=dataset.val_share, background_share=dataset.background_share
+            )
+            log.info("data set: %s", report)
+        if run.config.report:
+            log.info("page to look through the results: %s", write_report(run.outputs.root))
 
 
 def save_grid(run: Run, family: Sequence[Job]) -> None:
-    """When all samples of an annotation are there: clean, noised, and the samples side by side."""
+    """When all samples of an annotation are there: clean, noised, and the samples side by side; a row for every
+    context of pictures with several."""
     if any(map(run.outputs.missing, family)):
         return
-    clean = load_context(family[0], run.config)
-    tensor = images.to_tensor(clean)
-    noise = job_noise(family[:1], run.config.seed).image(tensor)
-    noised = run.diffusion.q_sample(tensor, run.start_index, noise)
-    size = run.config.network.image_size
-    samples = [
-        jobs.cut_context(images.load_rgb(run.outputs.sample_path(job)), job.context, size) for job in family
+    size, first = run.config.network.image_size, family[0]
+    squash = size if run.config.resize == "squash" else None
+    clean = Canvas(first.image, PictureCache(squash))
+    painted = [
+        Canvas(run.outputs.sample_path(job), PictureCache()) if run.outputs.shipped(job) else None
+        for job in family
     ]
-    run.outputs.save_grid(family[0], [clean, images.to_uint8(noised)[0], *samples])
+    rows = []
+    for number, one in enumerate(first.passes):
+        before = clean.context(one.context, size)
+        white = np.full_like(before, 255)
+        rows.append([before, noised(run, first, number, one, before)])
+        rows[-1] += [white if p is None else p.context(one.context, size) for p in painted]
+    run.outputs.save_grid(first, rows)
 
 
-def finish_grids(run: Run) -> None:
-    """Grids that a run stopped between sample and grid left out."""
-    for family in run.families.values():
-        if not run.outputs.grid_path(family[0]).exists():
-            save_grid(run, family)
+def noised(run: Run, job: Job, number: int, one: Pass, clean: np.ndarray) -> np.ndarray:
+    """What the sampler began with, at the first attempt: (S, S, 3) uint8."""
+    tensor, entry = images.to_tensor(clean), Entry(0, number, one.context, one.defects)
+    noise = SampleNoise([entry_seed(run.config.seed, job, entry)], [0]).image(tensor)
+    return images.to_uint8(run.diffusion.q_sample(tensor, run.start_index, noise))[0]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Where windows and contexts lie, what the files are called, and how painted contexts get back."""
+"""What is planned from a folder, what the files are called, and which defects are painted together."""
 
 from pathlib import Path
 
@@ -6,29 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from utils.contexts import Context, Geometry, overlap
 from utils.errors import UserError
-from utils.jobs import (
-    Context,
-    Geometry,
-    centred_corner,
-    cut_context,
-    feathered_window,
-    native_window,
-    paste_context,
-    pixel_centre,
-    place,
-    plan_jobs,
-    safe_name,
-)
-from utils.labels import Annotation
+from utils.jobs import Job, Pass, Wish, plan_jobs, safe_name
 
 CLASSES = {"spur": 0, "mouse bite": 1}
 SQUASH = Geometry("squash", 1.0, 256, 64)
 NATIVE = Geometry("native", 1.0, 64, 32)
-
-
-def at(cx: float, cy: float, **box: float) -> Annotation:
-    return Annotation(0, "spur", cx, cy, **box)
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
@@ -43,156 +27,10 @@ def write(folder: Path, name: str, text: str | None = "0 0.5 0.5", size: tuple[i
     return folder / name
 
 
-def problems(folder: Path, geometry: Geometry = SQUASH) -> str:
+def problems(folder: Path, geometry: Geometry = SQUASH, wish: Wish | None = None) -> str:
     with pytest.raises(UserError) as caught:
-        plan_jobs(folder, CLASSES, geometry, 1, 1)
+        plan_jobs(folder, CLASSES, geometry, wish or Wish())
     return str(caught.value)
-
-
-# Windows
-
-
-@pytest.mark.parametrize(
-    "centre, corner",
-    [
-        ((128, 128), (96, 96)),
-        ((32, 31), (0, 0)),
-        ((33, 0), (1, 0)),
-        ((0, 255), (0, 192)),
-        ((224, 225), (192, 192)),
-        ((223, 100), (191, 68)),
-    ],
-)
-def test_window_is_centred_and_clamped(centre: tuple[int, int], corner: tuple[int, int]):
-    assert centred_corner(*centre, 64, 256, 256) == corner
-
-
-def test_corner_of_an_oblong_picture_and_of_an_odd_window():
-    assert centred_corner(200, 90, 64, 300, 100) == (168, 36)
-    assert centred_corner(10, 10, 7, 40, 40) == (7, 7)  # 7..13: as many px left as right of 10
-
-
-@pytest.mark.parametrize(
-    "cx, cy, centre",
-    [(0.5, 0.5, (50, 25)), (0.999, 0.01, (99, 0)), (1.0, 1.0, (99, 49)), (0.0, 0.139, (0, 6))],
-)
-def test_centre_is_rounded_down_and_stays_inside(cx: float, cy: float, centre: tuple[int, int]):
-    assert pixel_centre(at(cx, cy), (100, 50)) == centre
-
-
-def test_squashed_picture_is_one_context_whatever_its_size():
-    context = place(at(0.25, 0.9), (1000, 37), SQUASH)
-    assert (context.left, context.top, context.side, context.scale) == (None, None, None, 1.0)
-    assert context.window == (32, 192)  # centre (64, 230), and 256 - 64
-
-
-# Contexts of native pictures: 64 px around the centre, a window of 32 in them
-
-
-@pytest.mark.parametrize(
-    "cx, cy, corner, window",
-    [
-        (0.5, 0.5, (68, 18), (16, 16)),  # free on all sides
-        (0.0, 0.5, (0, 18), (0, 16)),
-        (1.0, 0.5, (136, 18), (32, 16)),
-        (0.5, 0.0, (68, 0), (16, 0)),
-        (0.5, 1.0, (68, 36), (16, 32)),
-        (0.12, 0.5, (0, 18), (8, 16)),  # centre x 24: the context is clamped, the window still centred
-    ],
-)
-def test_native_context_is_clamped_at_every_edge(
-    cx: float, cy: float, corner: tuple[int, int], window: tuple[int, int]
-):
-    context = place(at(cx, cy), (200, 100), NATIVE)
-    assert ((context.left, context.top), context.window) == (corner, window)
-    assert (context.side, context.scale) == (64, 1.0)
-
-
-@pytest.mark.parametrize("scale, side", [(1.0, 64), (1.5, 96), (1.3, 83), (2.25, 144), (3.0, 192)])
-def test_window_covers_the_centre_at_any_scale(scale: float, side: int):
-    for cx in (0.0, 0.11, 0.5, 0.83, 1.0):
-        context = place(at(cx, 0.4), (210, 200), Geometry("native", scale, 64, 32))
-        assert (context.side, context.scale) == (side, scale)
-        assert 0 <= context.left <= 210 - side and 0 <= context.top <= 200 - side
-        assert all(0 <= corner <= 32 for corner in context.window)
-        x = min(int(cx * 210), 209)
-        left = context.left + context.window[0] * scale
-        assert left - 1 <= x <= left + 32 * scale  # the centre, in native px, is in the window
-
-
-def test_scale_is_found_from_the_box():
-    auto = Geometry("native", "auto", 64, 32)
-    assert place(at(0.5, 0.5, w=0.36, h=0.06), (200, 200), auto).scale == 3.0  # 72 px = 0.75 * 32 * 3
-    assert place(at(0.5, 0.5, w=0.36, h=0.06), (200, 200), auto).side == 192
-    assert place(at(0.5, 0.5, w=0.01, h=0.02), (200, 200), auto).scale == 1.0
-    assert place(at(0.5, 0.5), (200, 200), auto).scale == 1.0  # no box
-
-
-def test_context_larger_than_the_picture_is_refused():
-    with pytest.raises(UserError) as caught:
-        place(at(0.5, 0.5), (200, 100), Geometry("native", 2.0, 64, 32))
-    assert "200x100 px" in str(caught.value) and "128x128 px" in str(caught.value)
-    assert place(at(0.5, 0.5), (200, 128), Geometry("native", 2.0, 64, 32)).side == 128  # just fits
-
-
-# Cut and paste
-
-
-def test_cutting_gives_the_pixels_at_scale_1_and_means_at_larger_ones():
-    picture = noise(100, 120, 3)
-    context = place(at(0.5, 0.5), (120, 100), NATIVE)
-    assert np.array_equal(cut_context(picture, context, 64), picture[18:82, 28:92])
-    flat = np.full((200, 200, 3), 77, np.uint8)
-    wide = place(at(0.5, 0.5), (200, 200), Geometry("native", 2.5, 64, 32))
-    assert np.array_equal(cut_context(flat, wide, 64), np.full((64, 64, 3), 77))
-    assert cut_context(flat, place(at(0.5, 0.5), (200, 200), SQUASH), 256).shape == (256, 256, 3)
-
-
-@pytest.mark.parametrize("geometry", [NATIVE, Geometry("native", 1.4, 64, 32), Geometry("squash", 1, 64, 32)])
-def test_alpha_0_leaves_every_byte(geometry: Geometry):
-    picture = noise(64 if geometry.resize == "squash" else 101, 64 if geometry.resize == "squash" else 99, 3)
-    context = place(at(0.3, 0.6), picture.shape[1::-1], geometry)
-    before = cut_context(picture, context, 64)
-    pasted = paste_context(picture, before, noise(64, 64, 3, seed=1), context, np.zeros((64, 64), np.float32))
-    assert np.array_equal(pasted, picture)
-
-
-def test_alpha_1_replaces_exactly_at_scale_1():
-    picture, after = noise(100, 120, 3), noise(64, 64, 3, seed=1)
-    context = place(at(0.9, 0.1), (120, 100), NATIVE)
-    original = picture.copy()
-    ones = np.ones((64, 64), np.float32)
-    pasted = paste_context(picture, cut_context(picture, context, 64), after, context, ones)
-    assert np.array_equal(pasted[0:64, 56:120], after)
-    assert np.array_equal(pasted[64:], picture[64:]) and np.array_equal(pasted[:64, :56], picture[:64, :56])
-    assert np.array_equal(picture, original)  # not painted in place
-    squashed = place(at(0.5, 0.5), (120, 100), Geometry("squash", 1.0, 64, 32))
-    assert np.array_equal(paste_context(after, after, 255 - after, squashed, ones), 255 - after)
-
-
-def test_scale_2_adds_the_change_and_keeps_the_fine_detail():
-    picture = noise(128, 128, 3) // 2 + 40
-    context = place(at(0.5, 0.5), (128, 128), Geometry("native", 2.0, 64, 32))
-    before = cut_context(picture, context, 64)
-    after, ones = before + np.uint8(30), np.ones((64, 64), np.float32)
-    assert np.array_equal(paste_context(picture, before, after, context, ones), picture + 30)
-    assert np.array_equal(paste_context(picture, before, before, context, ones), picture)
-
-
-def test_feathered_window_is_0_outside_1_inside_and_symmetric():
-    alpha = feathered_window(64, (20, 8), 32, feather=6)
-    outside = np.ones((64, 64), bool)
-    outside[8:40, 20:52] = False
-    assert alpha.dtype == np.float32 and not alpha[outside].any()
-    window = alpha[8:40, 20:52]
-    assert (window[7:-7, 7:-7] == 1).all() and (window > 0).all() and window[0].max() < 0.1
-    assert np.array_equal(window, window[::-1]) and np.array_equal(window, window.T)
-    assert (np.diff(window[16, :16]) >= 0).all()
-
-
-def test_feather_0_is_a_hard_edge():
-    alpha = feathered_window(64, (0, 32), 32, feather=0)
-    assert (alpha[32:, :32] == 1).all() and alpha.sum() == 32 * 32
 
 
 # Plans
@@ -203,21 +41,23 @@ def test_names_order_and_indices(tmp_path: Path):
     write(tmp_path, "a.JPG", "0 0.5 0.5 0.1 0.1 0.77")
     write(tmp_path, "empty.bmp", "")
     write(tmp_path, "bare.bmp", None)
-    jobs = plan_jobs(tmp_path, CLASSES, SQUASH, n_samples=2, n_iter=2)
+    jobs = plan_jobs(tmp_path, CLASSES, SQUASH, Wish(n_samples=2, n_iter=2))
     bases = ["b_mouse-bite_cx64_cy128", "b_spur_cx255_cy0", "b_mouse-bite_cx64_cy128-2"]
     expected = [f"a_spur_cx128_cy128_{i}" for i in range(4)]
     expected += [f"{base}_{i}" for pair in ((0, 1), (2, 3)) for base in bases for i in pair]
     assert [job.name for job in jobs] == expected
     assert [job.index for job in jobs[4:]] == [0, 1] * 3 + [2, 3] * 3
     assert len({job.name for job in jobs}) == 16
-    assert jobs[4].centre == (64, 128) and jobs[4].annotation.w == 0.1
+    assert jobs[4].defects[0].centre == (64, 128) and jobs[4].defects[0].annotation.w == 0.1
     assert jobs[0].image == tmp_path / "a.JPG"
 
 
 def test_native_names_carry_native_pixels(tmp_path: Path):
     write(tmp_path, "wide.png", "0 0.75 0.5", size=(200, 100))
-    (job,) = plan_jobs(tmp_path, CLASSES, NATIVE, 1, 1)
-    assert (job.name, job.context.left, job.context.window) == ("wide_spur_cx150_cy50_0", 118, (16, 16))
+    (job,) = plan_jobs(tmp_path, CLASSES, NATIVE, Wish())
+    context = Context(118, 18, 64, ((16, 16),), 1.0)
+    assert (job.name, job.turns) == ("wide_spur_cx150_cy50_0", ((Pass(context, (0,)),),))
+    assert job.defects[0].window == (134, 34, 32)
 
 
 def test_turned_photograph_is_measured_as_it_is_shown(tmp_path: Path):
@@ -225,8 +65,8 @@ def test_turned_photograph_is_measured_as_it_is_shown(tmp_path: Path):
     exif[0x0112] = 6  # turned by a quarter: 100 x 200 is shown
     Image.fromarray(noise(100, 200, 3)).save(tmp_path / "t.jpg", exif=exif)
     (tmp_path / "t.txt").write_text("0 0.5 0.9")
-    (job,) = plan_jobs(tmp_path, CLASSES, NATIVE, 1, 1)
-    assert job.centre == (50, 180) and job.context.top == 136
+    (job,) = plan_jobs(tmp_path, CLASSES, NATIVE, Wish())
+    assert job.defects[0].centre == (50, 180) and job.passes[0].context.top == 136
 
 
 def test_suffixes_in_any_case_hidden_files_and_odd_names(tmp_path: Path):
@@ -237,7 +77,7 @@ def test_suffixes_in_any_case_hidden_files_and_odd_names(tmp_path: Path):
     (tmp_path / "._BOARD 1.TXT").write_bytes(b"\x00\x05\x16\x07")
     (tmp_path / "classes.txt").write_text("spur")
     (tmp_path / "later.png").mkdir()
-    names = [job.name for job in plan_jobs(tmp_path, CLASSES, SQUASH, 1, 1)]
+    names = [job.name for job in plan_jobs(tmp_path, CLASSES, SQUASH, Wish())]
     assert names == ["BOARD 1_spur_cx128_cy128_0", "плата.v2 (копия)_spur_cx128_cy128_0"]
 
 
@@ -287,7 +127,7 @@ def test_picture_cut_short_is_found_before_anything_is_painted(tmp_path: Path, s
 def test_contexts_that_do_not_fit_are_among_the_problems(tmp_path: Path):
     write(tmp_path, "small.png", "0 0.5 0.5\n1 0.1 0.1", size=(63, 200))
     text = problems(tmp_path, NATIVE)
-    assert "(2 problems)" in text and "small.txt: the picture is 63x200 px" in text
+    assert "(2 problems)" in text and "small.txt:1: the picture is 63x200 px" in text
     assert "annotation 1 needs" in text and "annotation 2 needs" in text
 
 
@@ -311,14 +151,84 @@ def test_pictures_whose_annotations_would_write_one_file_are_named(tmp_path: Pat
     with pytest.raises(
         UserError, match=r"board.png and board_open.png: both would write board_open_circuit_cx"
     ):
-        plan_jobs(tmp_path, classes, SQUASH, 1, 1)
+        plan_jobs(tmp_path, classes, SQUASH, Wish())
 
 
-def test_native_window_is_the_model_s_window_in_the_picture():
-    context = place(at(0.5, 0.5), (400, 300), Geometry("native", 2.0, 128, 64))
-    left, top, side = native_window(context, 64)
-    assert side == 128 and (left, top) == (
-        context.left + 2 * context.window[0],
-        context.top + 2 * context.window[1],
-    )
-    assert native_window(Context(None, None, None, (3, 5), 1.0), 16) == (3, 5, 16)
+# Several defects on one picture
+
+
+def together(folder: Path, centres: list[tuple[int, int]], whole: bool = False, **geometry: object) -> Job:
+    """The job of a picture of 400 x 300 px with defects at these px, all on one picture."""
+    lines = [f"{k % 2} {x / 400} {y / 300}" for k, (x, y) in enumerate(centres)]
+    write(folder, "a.png", "\n".join(lines), size=(400, 300))
+    wish = Wish(together=True, whole_contexts=whole)
+    (job,) = plan_jobs(folder, CLASSES, Geometry(**{**vars(NATIVE), **geometry}), wish)
+    return job
+
+
+def passes(job: Job) -> list[list[tuple[int, ...]]]:
+    return [[one.defects for one in turn] for turn in job.turns]
+
+
+def test_near_defects_share_a_context_and_far_ones_do_not(tmp_path: Path):
+    job = together(tmp_path, [(100.5, 100.5), (132.5, 100.5), (300.5, 200.5), (100.5, 132.5)])
+    assert job.name == "a_all_0" and len(job.defects) == 4
+    assert passes(job) == [[(0, 1, 3), (2,)]]
+    first = job.turns[0][0].context
+    assert (first.left, first.top, first.windows) == (84, 84, ((0, 0), (32, 0), (0, 32)))
+    assert [d.window for d in job.defects] == [
+        (84, 84, 32), (116, 84, 32), (284, 184, 32), (84, 116, 32)
+    ]  # fmt: skip
+
+
+def test_overlapping_windows_are_painted_in_turn(tmp_path: Path):
+    job = together(tmp_path, [(100, 100), (110, 100), (120, 100), (300, 100)])
+    assert passes(job) == [[(0,), (3,)], [(1,)], [(2,)]]
+
+
+def test_whole_contexts_that_overlap_are_painted_in_turn(tmp_path: Path):
+    centres = [(100, 100), (160, 100), (300, 100)]  # windows apart, contexts 60 px apart and 64 wide
+    assert passes(together(tmp_path, centres)) == [[(0,), (1,), (2,)]]
+    assert passes(together(tmp_path, centres, whole=True)) == [[(0,), (2,)], [(1,)]]
+
+
+def test_squashed_picture_is_one_pass_but_for_overlaps(tmp_path: Path):
+    job = together(tmp_path, [(20, 20), (200, 150), (380, 280), (25, 25)], resize="squash", image_size=256)
+    assert passes(job) == [[(0, 1, 2)], [(3,)]]
+
+
+def test_only_windows_of_one_scale_share_a_context(tmp_path: Path):
+    write(tmp_path, "a.png", "0 0.25 0.33 0.09 0.01\n1 0.33 0.33 0.02 0.02", size=(400, 300))  # 36 px: 1.5
+    auto = Geometry("native", "auto", 64, 32)
+    (job,) = plan_jobs(tmp_path, CLASSES, auto, Wish(together=True))
+    assert sorted(one.context.scale for one in job.passes) == [1.0, 1.5]
+
+
+def test_no_two_windows_of_a_turn_overlap_wherever_they_lie(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    centres = [
+        (int(x), int(y)) for x, y in zip(rng.integers(0, 400, 60), rng.integers(0, 300, 60), strict=True)
+    ]
+    for whole in (False, True):
+        job = together(tmp_path, centres, whole=whole)
+        assert sorted(k for one in job.passes for k in one.defects) == list(range(60))
+        for turn in job.turns:
+            windows = [job.defects[k].window for one in turn for k in one.defects]
+            assert not any(overlap(a, b) for n, a in enumerate(windows) for b in windows[:n])
+            squares = [(c.context.left, c.context.top, c.context.side) for c in turn]
+            if whole:
+                assert not any(overlap(a, b) for n, a in enumerate(squares) for b in squares[:n])
+
+
+def test_label_box_annotation_needs_boxes(tmp_path: Path):
+    write(tmp_path, "a.png", "0 0.5 0.5\n1 0.2 0.2 0.1 0.1\n0 0.1 0.1")
+    text = problems(tmp_path, wish=Wish(boxes=True))
+    assert "(2 problems)" in text and "a.txt:1: no width and height" in text and "a.txt:3" in text
+
+
+def test_annotations_in_a_folder_of_their_own(tmp_path: Path):
+    write(tmp_path, "a.png", "1 0.1 0.1")
+    (tmp_path / "plan").mkdir()
+    (tmp_path / "plan/a.txt").write_text("0 0.5 0.5")
+    (job,) = plan_jobs(tmp_path, CLASSES, SQUASH, Wish(), tmp_path / "plan")
+    assert job.name == "a_spur_cx128_cy128_0"

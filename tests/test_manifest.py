@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from utils.errors import UserError
-from utils.manifest import append_entry, mask_of, mask_rle, read_manifest, write_entries
+from utils.manifest import append_entry, mask_of, mask_rle, read_manifest, rewrite
+
+
+@pytest.fixture(autouse=True)
+def _log(tmp_path):
+    (tmp_path / "log").mkdir()
 
 
 def test_the_last_line_of_a_name_counts_and_order_is_that_of_first_lines(tmp_path):
@@ -37,11 +42,15 @@ def test_no_manifest(tmp_path):
         read_manifest(tmp_path / "manifest.jsonl")
 
 
-def test_written_anew(tmp_path):
+def test_rewriting(tmp_path):
     path = tmp_path / "manifest.jsonl"
-    append_entry(path, {"name": "b"})
-    write_entries(path, [{"name": "a"}, {"name": "b"}])
-    assert read_manifest(path) == [{"name": "a"}, {"name": "b"}]
+    for name in "bca":
+        append_entry(path, {"name": name})
+    rewrite(path, lambda entries: sorted(entries[1:], key=lambda entry: entry["name"]))
+    assert read_manifest(path) == [{"name": "a"}, {"name": "c"}]
+    stamp = path.stat().st_mtime_ns
+    rewrite(path, list)
+    assert path.stat().st_mtime_ns == stamp
 
 
 @pytest.mark.parametrize(
@@ -55,6 +64,18 @@ def test_written_anew(tmp_path):
 )
 def test_run_lengths_go_down_the_columns_and_begin_with_zeros(mask, counts):
     mask = np.array(mask, bool)
-    rle = mask_rle(mask)
+    rle = mask_rle(mask, (0, 0), mask.shape[::-1])
     assert rle == {"size": list(mask.shape), "counts": counts}
     assert np.array_equal(mask_of(rle), mask)
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (0, 3), (4, 0), (2, 1), (4, 3)])
+def test_a_window_at_any_place_of_a_picture(corner):
+    rng, whole = np.random.default_rng(sum(corner)), np.zeros((5, 7), bool)
+    for _ in range(20):
+        window = rng.random((2, 3)) < 0.5
+        whole[:] = False
+        whole[corner[1] : corner[1] + 2, corner[0] : corner[0] + 3] = window
+        rle = mask_rle(window, corner, (7, 5))
+        assert rle["counts"] == mask_rle(whole, (0, 0), (7, 5))["counts"] and 0 not in rle["counts"][1:]
+        assert np.array_equal(mask_of(rle), whole)

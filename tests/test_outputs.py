@@ -4,35 +4,71 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from utils.checkpoint import save_safetensors
 from utils.config import GenerationConfig, load_generation_config
+from utils.contexts import Context
 from utils.errors import UserError
-from utils.jobs import Context, Job
+from utils.jobs import Defect, Job, Pass
 from utils.labels import Annotation
-from utils.outputs import Outputs, plan_batches
-from utils.painted import Region
+from utils.manifest import mask_of, read_manifest
+from utils.outputs import Outputs, Provenance, file_sha256, plan_groups
+from utils.painted import PaintedDefect, PaintedSample, Region
+from utils.version import VERSION
 
 GREY = np.full((8, 8, 3), 90, np.uint8)
 WHITE = np.full((4, 4, 3), 255, np.uint8)
-REGION = Region(np.eye(8, dtype=bool), (0, 0, 8, 8), 10.0)
+REGION = Region(np.eye(4, dtype=bool), (0, 0, 4, 4), 10.0)
+SCORES = {"score": 0.51234, "area": 4, "contrast": 10.0, "outside": 0.0, "agreement": 0.9}
+PROVENANCE = Provenance(7, "c0ffee", {"model_path": "1", "crop_model_path": "2"})
 
 
-def job(index: int, stem: str = "a") -> Job:
-    annotation = Annotation(0, "spur", 0.5, 0.5)
-    context = Context(None, None, None, (0, 0), 1.0)
-    return Job(Path(f"{stem}.png"), annotation, (4, 4), context, f"{stem}_spur_cx4_cy4", index)
+def job(index: int, stem: str = "a", defects: int = 1, source: Path | None = None) -> Job:
+    wanted = [
+        Defect(Annotation(k, f"class{k}", 0.5, 0.5, 0.5, 0.5, line=k + 1), (4, 4), (0, 0, 4))
+        for k in range(defects)
+    ]
+    context = Context(None, None, None, ((0, 0),) * defects, 1.0)
+    one = Pass(context, tuple(range(defects)))
+    return Job(source or Path(f"{stem}.png"), tuple(wanted), ((one,),), f"{stem}_spur_cx4_cy4", index)
+
+
+def painted(
+    wanted: Job,
+    windows: tuple[tuple[int, int, int], ...] = ((2, 1, 4),),
+    good: tuple[bool, ...] = (True,),
+    strip: bool = False,
+) -> PaintedSample:
+    """A grey sample with a diagonal stroke in each window."""
+    maps = np.zeros((4, 8), np.uint8) if strip else None
+    defects = [
+        PaintedDefect(window, 1.0, REGION, SCORES, accepted, 0, WHITE, maps)
+        for window, accepted in zip(windows, good, strict=True)
+    ]
+    return PaintedSample(wanted, GREY, tuple(defects))
 
 
 def config(**values: object) -> GenerationConfig:
     return GenerationConfig(**values)
 
 
+@pytest.fixture(autouse=True)
+def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests' jobs name their sources relative to here."""
+    folder = tmp_path / "sources"
+    folder.mkdir()
+    for stem in "ab":
+        Image.fromarray(GREY).save(folder / f"{stem}.png")
+    monkeypatch.chdir(folder)
+
+
 def filled(folder: Path, **values: object) -> Outputs:
     """A folder with one sample, made with these settings."""
     outputs = Outputs(folder, overwrite=False)
     outputs.prepare(config(**values))
-    outputs.save(job(0), GREY, WHITE, REGION)
+    outputs.save(painted(job(0)), PROVENANCE, 1.5)
     return outputs
 
 
@@ -42,15 +78,26 @@ def refusal(outputs: Outputs, **values: object) -> str:
     return str(caught.value)
 
 
-# Batches
+# Groups
 
 
-def test_batches_are_planned_from_all_jobs(tmp_path: Path):
+def test_groups_are_planned_from_all_jobs(tmp_path: Path):
     jobs = [job(index) for index in range(5)]
-    outputs = filled(tmp_path)
-    assert [[j.index for j in batch] for batch in plan_batches(jobs, 2)] == [[0, 1], [2, 3], [4]]
+    outputs = filled(tmp_path / "out")
+    assert [[j.index for j in group] for group in plan_groups(jobs, 2)] == [[0, 1], [2, 3], [4]]
     assert [outputs.missing(j) for j in jobs] == [False, True, True, True, True]
-    assert plan_batches(jobs, 9) == [jobs] and plan_batches([], 2) == []
+    assert plan_groups(jobs, 9) == [jobs] and plan_groups([], 2) == []
+
+
+def test_groups_fill_batches_with_contexts_or_end_after_four():
+    def of(contexts: int) -> Job:
+        one = job(contexts)
+        return Job(one.image, one.defects, (one.turns[0] * contexts,), one.base, one.index)
+
+    jobs = [of(n) for n in (3, 3, 2, 5, 1, 4)]
+    assert [[j.index for j in group] for group in plan_groups(jobs, 4)] == [[3, 3, 2], [5, 1, 4]]
+    assert [len(group) for group in plan_groups([of(3)] * 9, 7)] == [7, 2]  # 21 = 3 batches of 7
+    assert [len(group) for group in plan_groups([of(5)] * 9, 2)] == [2, 2, 2, 2, 1]
 
 
 # Files
@@ -58,48 +105,129 @@ def test_batches_are_planned_from_all_jobs(tmp_path: Path):
 
 def test_files_have_their_places(tmp_path: Path):
     outputs = filled(tmp_path / "new/folder")
-    outputs.save_grid(job(0), [GREY, GREY, GREY])
-    files = sorted(str(path.relative_to(outputs.root)) for path in outputs.root.rglob("*") if path.is_file())
-    assert files == [
+    outputs.save_grid(job(0), [[GREY, GREY, GREY]])
+    found = (path for path in outputs.root.rglob("*") if path.is_file() and path.suffix != ".lock")
+    assert sorted(str(path.relative_to(outputs.root)) for path in found) == [
         "config.yml",
         "crop/a_spur_cx4_cy4_0.png",
         "grid/a_spur_cx4_cy4_grid.png",
         "label/a_spur_cx4_cy4_0.txt",
         "log/generation.log",
+        "manifest.jsonl",
         "mask/a_spur_cx4_cy4_0.png",
         "sample/a_spur_cx4_cy4_0.png",
     ]
+    stroke = np.zeros((8, 8))
+    stroke[1:5, 2:6] = np.eye(4) * 255
     assert np.array_equal(np.array(Image.open(outputs.sample_path(job(0)))), GREY)
     assert np.array_equal(np.array(Image.open(outputs.crop_path(job(0)))), WHITE)
-    assert np.array_equal(np.array(Image.open(outputs.mask_path(job(0)))), np.eye(8) * 255)
-    assert outputs.label_path(job(0)).read_text() == "0 0.500000 0.500000 1.000000 1.000000\n"
+    assert np.array_equal(np.array(Image.open(outputs.mask_path(job(0)))), stroke)
+    assert outputs.label_path(job(0)).read_text() == "0 0.500000 0.375000 0.500000 0.500000\n"
     assert Image.open(outputs.grid_path(job(0))).size == (3 * 10 + 2, 12)
     assert load_generation_config(outputs.config_file) == config()
 
 
+def test_line_of_the_manifest(tmp_path: Path):
+    outputs = filled(tmp_path / "out")
+    (entry,) = read_manifest(outputs.manifest_file)
+    (defect,) = entry.pop("defects")
+    name = "a_spur_cx4_cy4_0"
+    assert entry == {
+        "name": name, "status": "painted", "source": "a.png", "source_sha256": file_sha256("a.png"),
+        "size": [8, 8], "index": 0, "seed": 7, "config_sha256": "c0ffee", "weights": PROVENANCE.weights,
+        "version": VERSION, "seconds": 1.5,
+        "files": {
+            "sample": f"sample/{name}.png", "mask": f"mask/{name}.png", "label": f"label/{name}.txt",
+            "crop": [f"crop/{name}.png"], "attention": [],
+        },
+    }  # fmt: skip
+    mask = mask_of(defect.pop("mask"))
+    assert np.array_equal(mask * 255, np.array(Image.open(outputs.mask_path(job(0)))))
+    assert defect == {
+        "class_name": "class0", "class_id": 0, "line": 1, "centre": [4, 4], "window": [2, 1, 4], "scale": 1.0,
+        "status": "painted", "attempt": 0, "box": [2, 1, 6, 5], "painted_box": [2, 1, 6, 5],
+        "scores": {**SCORES, "score": 0.5123},
+    }  # fmt: skip
+
+
+def test_several_defects_and_rejected_ones(tmp_path: Path):
+    outputs = Outputs(tmp_path / "out", overwrite=False)
+    outputs.prepare(config())
+    windows = ((0, 0, 4), (4, 4, 4), (4, 0, 4))
+    outputs.save(painted(job(0, defects=3), windows, (True, True, False), strip=True), PROVENANCE, 1)
+    name = "a_spur_cx4_cy4_0"
+    assert sorted(path.name for path in (outputs.root / "crop").iterdir()) == [
+        f"{name}_{k}.png" for k in (1, 2, 3)
+    ]
+    assert (outputs.root / f"attention/{name}_3_strip.png").is_file()
+    assert np.array_equal(np.array(Image.open(outputs.mask_path(job(0)))), np.eye(8) * 255)
+    lines = outputs.label_path(job(0)).read_text().splitlines()
+    assert lines == ["0 0.250000 0.250000 0.500000 0.500000", "1 0.750000 0.750000 0.500000 0.500000"]
+    entry = outputs.entries[name]
+    assert [defect["status"] for defect in entry["defects"]] == ["painted", "painted", "rejected"]
+    outputs.save(painted(job(1), good=(False,)), PROVENANCE, 1)
+    entry = outputs.entries["a_spur_cx4_cy4_1"]
+    assert (entry["status"], entry["files"]) == ("rejected", {})
+    assert not outputs.sample_path(job(1)).exists()
+    assert not outputs.missing(job(1)) and not outputs.shipped(job(1)) and outputs.shipped(job(0))
+
+
+def test_labels_may_hold_the_annotation_s_box(tmp_path: Path):
+    outputs = Outputs(tmp_path / "out", overwrite=False, label_box="annotation")
+    outputs.prepare(config())
+    outputs.save(painted(job(0)), PROVENANCE, 1)
+    assert outputs.label_path(job(0)).read_text() == "0 0.500000 0.500000 0.500000 0.500000\n"
+    (defect,) = outputs.entries["a_spur_cx4_cy4_0"]["defects"]
+    assert (defect["box"], defect["painted_box"]) == ([2, 2, 6, 6], [2, 1, 6, 5])
+
+
 def test_a_sample_that_is_there_stays(tmp_path: Path):
-    outputs = filled(tmp_path)
-    outputs.save(job(0), 255 - GREY, 255 - WHITE, REGION)
+    outputs = filled(tmp_path / "out")
+    other = painted(job(0))
+    outputs.save(PaintedSample(other.job, 255 - GREY, other.defects), PROVENANCE, 1)
     assert np.array_equal(np.array(Image.open(outputs.sample_path(job(0)))), GREY)
-    assert np.array_equal(np.array(Image.open(outputs.crop_path(job(0)))), WHITE)
+    assert len(read_manifest(outputs.manifest_file)) == 1
+
+
+def test_a_sample_without_its_line_is_made_again(tmp_path: Path):
+    outputs = filled(tmp_path / "out")
+    outputs.manifest_file.write_text("")
+    outputs.reread()
+    assert outputs.missing(job(0))
+    outputs.sample_path(job(0)).write_bytes(b"half")
+    outputs.save(painted(job(0)), PROVENANCE, 1)
+    assert np.array_equal(np.array(Image.open(outputs.sample_path(job(0)))), GREY)
+    assert not outputs.missing(job(0))
+    outputs.sample_path(job(0)).unlink()
+    assert outputs.missing(job(0))
 
 
 def test_replaced_jobs_are_missing_again(tmp_path: Path):
-    outputs = filled(tmp_path)
-    outputs.save(job(0, "b"), GREY, WHITE, REGION)
-    outputs.save_grid(job(0), [GREY])
+    outputs = filled(tmp_path / "out")
+    outputs.save(painted(job(0, "b")), PROVENANCE, 1)
+    outputs.save_grid(job(0), [[GREY]])
     outputs.prepare(config(seed=1), replaced=[job(0), job(1)])
-    left = sorted(path.name for path in tmp_path.rglob("*.png"))
+    left = sorted(path.name for path in outputs.root.rglob("*.png"))
     assert outputs.missing(job(0)) and left == ["b_spur_cx4_cy4_0.png"] * 3
+    assert [entry["name"] for entry in read_manifest(outputs.manifest_file)] == ["b_spur_cx4_cy4_0"]
     assert outputs.strangers([job(0)]) == ["b_spur_cx4_cy4_0.png"]
     assert outputs.strangers([job(0, "b")]) == []
 
 
+def test_a_finished_manifest_is_in_the_order_of_jobs(tmp_path: Path):
+    outputs = Outputs(tmp_path / "out", overwrite=False)
+    outputs.prepare(config())
+    for index in (2, 0, 9, 1):
+        outputs.save(painted(job(index)), PROVENANCE, 1)
+    outputs.finish_manifest([job(0), job(1), job(2)])
+    assert [entry["index"] for entry in read_manifest(outputs.manifest_file)] == [9, 0, 1, 2]
+
+
 def test_failed_saving_leaves_neither_sample_nor_temporary_file(tmp_path: Path):
-    outputs = filled(tmp_path)
+    outputs = filled(tmp_path / "out")
     outputs.crop_path(job(1)).mkdir()  # in the way
     with pytest.raises(UserError, match="cannot be written"):
-        outputs.save(job(1), GREY, WHITE, REGION)
+        outputs.save(painted(job(1)), PROVENANCE, 1)
     assert outputs.missing(job(1))
     assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".tmp")]
 
@@ -108,33 +236,60 @@ def test_failed_saving_leaves_neither_sample_nor_temporary_file(tmp_path: Path):
 
 
 def test_other_settings_are_refused_by_name(tmp_path: Path):
-    outputs = filled(tmp_path, seed=1)
+    outputs = filled(tmp_path / "out", seed=1)
     outputs.check(config(seed=1))
     message = refusal(outputs, seed=2, background="original")
     assert "seed: 1 against 2" in message and "background: 'generated' against 'original'" in message
     assert "overwrite=true" in message
-    Outputs(tmp_path, overwrite=True).check(config(seed=2))
+    Outputs(tmp_path / "out", overwrite=True).check(config(seed=2))
 
 
 def test_settings_that_do_not_change_a_picture_may_differ(tmp_path: Path):
     more = {"n_samples": 9, "n_iter": 2, "batch_size": 3, "visualize": True, "debug": True}
-    filled(tmp_path, seed=1).check(config(seed=1, **more))
+    filled(tmp_path / "out", seed=1).check(config(seed=1, **more))
 
 
 def test_settings_do_not_matter_before_the_first_sample(tmp_path: Path):
-    outputs = Outputs(tmp_path, overwrite=False)
+    outputs = Outputs(tmp_path / "out", overwrite=False)
     outputs.prepare(config(seed=1))
     outputs.check(config(seed=2))
 
 
 @pytest.mark.parametrize("text", ["", "seed: [1", "seed: maybe\nfoo: 1\n", "\x00\x01"])
 def test_unreadable_settings_beside_samples_are_explained(tmp_path: Path, text: str):
-    outputs = filled(tmp_path)
+    outputs = filled(tmp_path / "out")
     outputs.config_file.write_text(text)
     message = refusal(outputs)
-    assert message.startswith(f"outdir {tmp_path} holds samples, but the settings")
+    assert message.startswith(f"outdir {tmp_path / 'out'} holds samples, but the settings")
     assert "overwrite=true" in message and "config.yml" in message
-    Outputs(tmp_path, overwrite=True).check(config())
+    Outputs(tmp_path / "out", overwrite=True).check(config())
+
+
+def test_weights_that_changed_under_the_same_path_are_refused(tmp_path: Path):
+    paths = {key: str(tmp_path / f"{key}.safetensors") for key in ("model_path", "crop_model_path")}
+    for path in paths.values():
+        save_safetensors(Path(path), {"w": torch.zeros(1)})
+    outputs = Outputs(tmp_path / "out", overwrite=False)
+    outputs.prepare(config(seed=1, **paths))
+    outputs.save(painted(job(0)), Provenance.of(config(seed=1, **paths)), 1)
+    outputs.check(config(seed=1, **paths))
+    save_safetensors(Path(paths["crop_model_path"]), {"w": torch.ones(1)})
+    message = refusal(outputs, seed=1, **paths)
+    assert "other weights (crop_model_path: the file has changed since)" in message
+    assert "overwrite=true" in message
+
+
+def test_what_is_left_open_is_taken_from_the_folder(tmp_path: Path):
+    left_open = config(precision="auto", batch_size="auto")
+    outputs = Outputs(tmp_path / "out", overwrite=False)
+    first = outputs.with_earlier_choices(left_open)
+    assert isinstance(first.seed, int) and (first.precision, first.batch_size) == ("auto", "auto")
+    filled(tmp_path / "out", seed=5, precision="bf16", batch_size=3)
+    again = outputs.with_earlier_choices(left_open)
+    assert (again.seed, again.precision, again.batch_size) == (5, "bf16", 3)
+    given = config(seed=6, precision="fp32", batch_size=2)
+    assert outputs.with_earlier_choices(given) == given
+    assert Outputs(tmp_path / "out", overwrite=True).with_earlier_choices(left_open).precision == "auto"
 
 
 # Folders that cannot be written (a file is in the way, which stops even root)
@@ -148,7 +303,7 @@ def test_file_in_place_of_a_folder_is_found_before_anything_is_made(tmp_path: Pa
     (tmp_path / "results").mkdir()
     (tmp_path / "results/sample").write_text("x")
     assert "sample is not a folder" in refusal(Outputs(tmp_path / "results", overwrite=False))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "results"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "results", "sources"]
 
 
 def test_preparing_says_what_stands_in_the_way(tmp_path: Path):
@@ -159,4 +314,4 @@ def test_preparing_says_what_stands_in_the_way(tmp_path: Path):
 
 def test_checking_makes_nothing(tmp_path: Path):
     Outputs(tmp_path / "a/b", overwrite=False).check(config())
-    assert list(tmp_path.iterdir()) == []
+    assert not (tmp_path / "a").exists()

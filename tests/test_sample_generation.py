@@ -73,7 +73,7 @@ class Place:
 
     def files(self) -> list[str]:
         found = (path for path in self.out.rglob("*") if path.is_file())
-        return sorted(str(path.relative_to(self.out)) for path in found)
+        return sorted(str(path.relative_to(self.out)) for path in found if path.suffix != ".lock")
 
     def samples(self) -> list[str]:
         return sorted(path.stem for path in self.out.glob("sample/*.png"))
@@ -170,7 +170,7 @@ BASES = ["board 1_a-b-c_cx16_cy16", "board 1_mouse-bite_cx28_cy3", "board 1_spur
 
 
 def test_files_are_where_the_documentation_says(painted: Place):
-    expected = ["config.yml", "log/generation.log"]
+    expected = ["config.yml", "log/generation.log", "manifest.jsonl"]
     expected += [
         f"{kind}/{base}_{i}.png" for kind in ("crop", "mask", "sample") for base in BASES for i in (0, 1)
     ]
@@ -445,7 +445,9 @@ def test_dry_run_prints_the_plan_and_writes_nothing(place: Place, capsys: pytest
     assert [line.split(":")[0] for line in lines[:4]] == [
         f"a_{name}_{i}" for name in ("spur_cx16_cy16", "mouse-bite_cx3_cy3") for i in (0, 1)
     ]
-    assert lines[4].startswith(f"4 of 4 samples to paint in 4 batches, {STEPS} steps each: about ")
+    assert lines[4].startswith(
+        f"4 of 4 samples to paint in 4 groups, 4 contexts of {STEPS} steps each: about "
+    )
     assert "checkpoint-64-defect.pt: no such checkpoint" in lines[5] and "Google Drive" in lines[5]
     assert not place.out.exists()
 
@@ -453,7 +455,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(place: Place, capsys: pytest
 def test_dry_run_counts_what_is_left(painted: Place, tmp_path: Path, capsys: pytest.CaptureFixture):
     copy = copy_of(painted, tmp_path)
     assert copy.run("dry_run=true") == 0
-    assert capsys.readouterr().out.startswith("0 of 6 samples to paint in 0 batches")
+    assert capsys.readouterr().out.startswith("0 of 6 samples to paint in 0 groups")
 
 
 def test_overrides_may_stand_on_both_sides_of_the_file(place: Place):

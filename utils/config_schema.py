@@ -7,7 +7,22 @@ al. 2021, the time travel that of Lugmayr et al. 2022, the refinement that of Lu
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from utils.config_base import (
+    PRECISION_DEFAULT,
+    Device,
+    FilePath,
+    Float,
+    FloatList,
+    Int,
+    IntList,
+    JumpFilter,
+    OptionalPath,
+    RateList,
+    Respacing,
+    Section,
+)
 
 # Channel multipliers of ADM by image size, for an empty `channel_mult`.
 SIZE_CHANNEL_MULT: dict[int, tuple[float, ...]] = {
@@ -19,89 +34,6 @@ SIZE_CHANNEL_MULT: dict[int, tuple[float, ...]] = {
     32: (1, 2, 3, 4),
 }
 GROUPS = 32  # of every GroupNorm
-
-
-# Tolerant readers: numbers may be strings ('1e-4' is one to PyYAML), lists may be strings ('16, 8')
-
-
-def _number(value: Any) -> Any:
-    """A numeric string becomes a number; a boolean, which Python would take for 0 or 1, is refused."""
-    if isinstance(value, bool):
-        raise ValueError("a boolean is not a number")
-    if not isinstance(value, str):
-        return value
-    for kind in (int, float):
-        try:
-            return kind(value)
-        except ValueError:
-            continue
-    return value
-
-
-def _split(value: Any) -> Any:
-    """'16, 8' -> ['16', '8']; a lone number -> a list of one; null or '' -> an empty list."""
-    if value is None:
-        return []
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return [value]
-    return value
-
-
-def _respacing_text(value: Any) -> Any:
-    """250 -> '250', [10, 15] -> '10,15', null -> ''."""
-    if value is None:
-        return ""
-    if isinstance(value, list):
-        return ",".join(str(part) for part in value)
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _empty_for_null(value: Any) -> Any:
-    return "" if value is None else value
-
-
-def _none_for_null(value: Any) -> Any:
-    return "none" if value is None else value
-
-
-Int = Annotated[int, BeforeValidator(_number)]
-Float = Annotated[float, BeforeValidator(_number)]
-IntList = Annotated[tuple[Annotated[Int, Field(ge=1)], ...], BeforeValidator(_split)]
-FloatList = Annotated[tuple[Annotated[Float, Field(gt=0)], ...], BeforeValidator(_split)]
-RateList = Annotated[tuple[Annotated[Float, Field(ge=0, lt=1)], ...], BeforeValidator(_split)]
-FilePath = Annotated[str, Field(min_length=1, json_schema_extra={"expected": "a path"})]
-OptionalPath = Annotated[
-    str, BeforeValidator(_empty_for_null), Field(json_schema_extra={"expected": "path or ''"})
-]
-Respacing = Annotated[
-    str,
-    BeforeValidator(_respacing_text),
-    Field(
-        pattern=r"^(\d+(\s*,\s*\d+)*|ddim\d+)?$",
-        json_schema_extra={"expected": "'', '250', '10,15,20' or 'ddim25'"},
-    ),
-]
-JumpFilter = Annotated[
-    str,
-    BeforeValidator(_none_for_null),
-    Field(
-        pattern=r"^(none|(first|last)[pn]-\d+)$",
-        json_schema_extra={"expected": "none, firstp-P, lastp-P, firstn-K or lastn-K"},
-    ),
-]
-Device = Annotated[
-    str,
-    Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", json_schema_extra={"expected": "auto, cpu, cuda or cuda:N"}),
-]
-PRECISION_DEFAULT = {"default_text": "null (fp16 with `use_fp16: true`, else fp32)"}
-
-
-class Section(BaseModel):
-    """A frozen group of settings; unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 
 # Groups shared by generation and training
@@ -324,6 +256,20 @@ class GradientStepsConfig(Section):
     stop: Int = Field(0, ge=0, description="number of lowest t without gradient steps")
 
 
+class DatasetConfig(Section):
+    """The data set for a detector, in YOLO's and COCO's form, written at the end of a run."""
+
+    export: bool = Field(
+        False, description="write dataset/: pictures, labels, masks, data.yaml, annotations.json"
+    )
+    val_share: Float = Field(
+        0.2, ge=0, lt=1, description="share of the source pictures in the validation part"
+    )
+    background_share: Float = Field(
+        0.1, ge=0, lt=1, description="share of clean pictures, without labels, in the set"
+    )
+
+
 # Groups of training alone
 
 
@@ -364,10 +310,15 @@ class GenerationConfig(Section):
         None, ge=1, description="classes of the prior; null = counted in the class file"
     )
 
-    n_samples: Int = Field(4, ge=1, description="samples per annotation and round")
+    paint: Literal["each", "all"] = Field(
+        "each", description="each = a picture per annotation; all = all annotations of a file on one picture"
+    )
+    n_samples: Int = Field(4, ge=1, description="samples per annotation (paint: all: per picture) and round")
     n_iter: Int = Field(1, ge=1, description="rounds")
     seed: Int | None = Field(None, ge=0, description="seed of all noise; null = another one each run")
-    batch_size: Int = Field(1, ge=1, description="samples painted together")
+    batch_size: Annotated[Int, Field(ge=1)] | Literal["auto"] = Field(
+        1, description="contexts painted together; auto = as many as the free memory holds"
+    )
     cuda: Int = Field(0, ge=0, description="number of the GPU to use when there is one and `device` is null")
     device: Device | None = Field(None, description="null or auto = the GPU if there is one, else the CPU")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
@@ -389,6 +340,21 @@ class GenerationConfig(Section):
     prior_guidance: Float = Field(
         0.0, ge=0, description="push of the prior away from the defect-free model; 0 = none"
     )
+
+    label_box: Literal["painted", "annotation"] = Field(
+        "painted", description="box of the labels: tight around what was painted, or the annotation's own"
+    )
+    min_score: Float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="a defect with a lower score is painted again with other noise; 0 = take all",
+    )
+    max_rerolls: Int = Field(
+        2, ge=0, description="times it is painted again; what still fails is reported, not shipped"
+    )
+    report: bool = Field(False, description="write report/index.html, a page to look through the results")
+    dataset: DatasetConfig = Field(default_factory=DatasetConfig)
 
     overwrite: bool = Field(False, description="repaint samples that are already in outdir")
     dry_run: bool = Field(False, description="list what would be painted, then stop")

@@ -1,43 +1,57 @@
 """What is to be painted, planned before anything is loaded: one job per output picture."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
-import numpy as np
-
 from utils import images, labels
+from utils.contexts import (
+    Context,
+    Geometry,
+    Size,
+    Window,
+    native_window,
+    overlap,
+    pixel_centre,
+    place,
+    share_context,
+)
 from utils.errors import UserError
 
-Size = tuple[int, int]  # width, height in px
+READERS = 4  # threads that look whether pictures can be decoded
 
 
 @dataclass(frozen=True)
-class Context:
-    """The square of a picture that the contextual model sees, and the defect window in it.
+class Defect:
+    """One wanted defect of a picture, and the part of it that may change."""
 
-    `left`, `top`, `side` are native px of the picture (None: the whole picture, squashed); `window` is the
-    defect window's corner (left, top) in model px; `scale` is native px per model px.
-    """
+    annotation: labels.Annotation
+    centre: tuple[int, int]  # px of the output picture
+    window: Window
 
-    left: int | None
-    top: int | None
-    side: int | None
-    window: tuple[int, int]
-    scale: float
+
+@dataclass(frozen=True)
+class Pass:
+    """Defects painted together, in one walk of the sampler over one context."""
+
+    context: Context
+    defects: tuple[int, ...]  # places in the job's `defects`, one per window of the context
 
 
 @dataclass(frozen=True)
 class Job:
-    """One sample: an annotation of a picture, painted with its own noise."""
+    """One sample: a picture with one or several defects, painted with its own noise.
+
+    The passes of a turn do not disturb each other; those of the next turn see what the turn before painted.
+    """
 
     image: Path
-    annotation: labels.Annotation
-    centre: tuple[int, int]  # px of the output picture
-    context: Context
-    base: str  # name of the annotation's files, without sample index
+    defects: tuple[Defect, ...]
+    turns: tuple[tuple[Pass, ...], ...]
+    base: str  # name of the sample's files, without sample index
     index: int  # sample index: round * n_samples + k
 
     @property
@@ -45,60 +59,25 @@ class Job:
         """File name of the sample, without suffix."""
         return f"{self.base}_{self.index}"
 
+    @property
+    def passes(self) -> list[Pass]:
+        """All passes, turn by turn."""
+        return [one for turn in self.turns for one in turn]
+
 
 @dataclass(frozen=True)
-class Geometry:
-    """How pictures become model inputs: `resize` squash or native, `scale` a number or 'auto', sizes in px."""
+class Wish:
+    """How many samples of what: `together` puts all defects of a picture on one sample, else each has its own.
 
-    resize: str
-    scale: float | str
-    image_size: int
-    crop_size: int
-
-
-def centred_corner(x: int, y: int, size: int, width: int, height: int) -> tuple[int, int]:
-    """Corner of the window of `size` px centred at (x, y), clamped to a picture of width x height."""
-    half = size // 2
-    return min(max(x - half, 0), width - size), min(max(y - half, 0), height - size)
-
-
-def pixel_centre(annotation: labels.Annotation, size: Size) -> tuple[int, int]:
-    """(floor(cx W), floor(cy H)), kept inside the picture."""
-    width, height = size
-    x, y = math.floor(annotation.cx * width), math.floor(annotation.cy * height)
-    return min(x, width - 1), min(y, height - 1)
-
-
-def place(annotation: labels.Annotation, size: Size, geometry: Geometry) -> Context:
-    """The context and the window of an annotation on a picture of `size` (width, height).
-
-    Raises UserError when the context does not fit into the picture.
+    `whole_contexts`: painting replaces a context as a whole, so contexts that overlap are painted in turn.
+    `boxes`: every annotation must come with a width and a height.
     """
-    big, small = geometry.image_size, geometry.crop_size
-    if geometry.resize == "squash":
-        x, y = pixel_centre(annotation, (big, big))
-        return Context(None, None, None, centred_corner(x, y, small, big, big), 1.0)
-    scale = annotation_scale(annotation, size, geometry)
-    side = round(big * scale)
-    if side > min(size):
-        raise UserError(
-            f"the picture is {size[0]}x{size[1]} px, but the context of annotation {annotation.line} needs "
-            f"{side}x{side} px (image_size {big} at scale {scale:g}); use larger pictures, a smaller scale or "
-            "resize: squash"
-        )
-    x, y = pixel_centre(annotation, size)
-    left, top = centred_corner(x, y, side, *size)
-    inner = math.floor((x - left) / scale), math.floor((y - top) / scale)
-    return Context(left, top, side, centred_corner(*inner, small, big, big), scale)
 
-
-def annotation_scale(annotation: labels.Annotation, size: Size, geometry: Geometry) -> float:
-    """Native px per model px: the given number, or for 'auto' what lets the box fit the window well."""
-    if geometry.scale != "auto":
-        return float(geometry.scale)
-    if annotation.w is None or annotation.h is None:
-        return 1.0
-    return labels.auto_scale(annotation.w * size[0], annotation.h * size[1], geometry.crop_size)
+    n_samples: int = 1
+    n_iter: int = 1
+    together: bool = False
+    whole_contexts: bool = False
+    boxes: bool = False
 
 
 def safe_name(text: str) -> str:
@@ -106,38 +85,40 @@ def safe_name(text: str) -> str:
     return "".join(c if c.isalnum() or c in "-_" else "-" for c in text)
 
 
-def plan_jobs(
-    folder: str | Path, classes: Mapping[str, int], geometry: Geometry, n_samples: int, n_iter: int
-) -> list[Job]:
-    """One job per annotation and sample, in the order images, rounds, annotations, samples.
+# The folder
 
-    Reads a folder of pictures with same-named YOLO .txt files (suffixes in any case; hidden files are left
-    alone). Pictures with annotations are decoded whole, so that a file cut short is found now and not hours
-    later. Every problem of the folder is collected into one UserError: unreadable pictures, bad lines, no
-    annotations at all, two pictures with one stem.
+
+def plan_jobs(
+    folder: str | Path,
+    classes: Mapping[str, int],
+    geometry: Geometry,
+    wish: Wish,
+    label_folder: str | Path | None = None,
+) -> list[Job]:
+    """All jobs, in the order images, rounds, annotations, samples.
+
+    Reads a folder of pictures with same-named YOLO .txt files, there or in `label_folder` (suffixes in any
+    case; hidden files are left alone). Pictures with annotations are decoded whole, so that a file cut short
+    is found now and not hours later. Every problem is collected into one UserError: unreadable pictures, bad
+    lines, no annotations at all, annotations without a picture, two pictures with one stem.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(
-            f"defect_free_dir {folder}: no such folder; expected one with pictures and YOLO .txt files"
-        )
-    paths = [path for path in images.list_images(folder) if not path.name.startswith(".")]
-    if not paths:
-        raise UserError(f"defect_free_dir {folder}: no pictures in it; expected PNG, JPEG, BMP or TIFF files")
-    texts = _label_files(folder)
-    jobs, problems = [], _same_stems(paths)
-    for path in paths:
-        text = texts.get(path.stem)
-        problem = _unreadable(path, whole=text is not None)
-        if problem:
-            problems.append(problem)
-        if text is None:
-            continue
-        found, bad = labels.read_annotations_and_problems(text, classes)
-        problems += bad
-        if not problem:
-            jobs += _jobs_of(path, text, found, geometry, n_samples, n_iter, problems)
-    problems += _lonely_labels(texts, paths) + _colliding_names(jobs)
+    paths = picture_files(folder)
+    texts = _label_files(folder if label_folder is None else Path(label_folder))
+    with ThreadPoolExecutor(READERS) as pool:
+        unreadable = pool.map(lambda path: _unreadable(path, whole=path.stem in texts), paths)
+        problems = _same_stems(paths) + _lonely_labels(texts, paths)
+        jobs = []
+        for path, problem in zip(paths, unreadable, strict=True):
+            if problem:
+                problems.append(problem)
+            if (text := texts.get(path.stem)) is None:
+                continue
+            found, bad = labels.read_annotations_and_problems(text, classes)
+            problems += bad
+            if not problem:
+                jobs += _jobs_of(path, text, found, geometry, wish, problems)
+    problems += _colliding_names(jobs)
     if not problems and not jobs:
         problems.append(
             f"defect_free_dir {folder}: no annotations; expected, beside a picture, a .txt file of the same "
@@ -146,6 +127,18 @@ def plan_jobs(
     if problems:
         raise UserError.from_problems(f"defect_free_dir {folder} cannot be painted", problems)
     return jobs
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """The pictures of `defect_free_dir`, sorted; UserError when there is no folder or no picture in it."""
+    if not folder.is_dir():
+        raise UserError(
+            f"defect_free_dir {folder}: no such folder; expected one with pictures and YOLO .txt files"
+        )
+    paths = [path for path in images.list_images(folder) if not path.name.startswith(".")]
+    if not paths:
+        raise UserError(f"defect_free_dir {folder}: no pictures in it; expected PNG, JPEG, BMP or TIFF files")
+    return paths
 
 
 def _label_files(folder: Path) -> dict[str, Path]:
@@ -164,45 +157,6 @@ def _unreadable(path: Path, whole: bool) -> str | None:
     except UserError as error:
         return str(error)
     return None
-
-
-def _jobs_of(
-    path: Path,
-    text: Path,
-    annotations: Sequence[labels.Annotation],
-    geometry: Geometry,
-    n_samples: int,
-    n_iter: int,
-    problems: list[str],
-) -> list[Job]:
-    """The jobs of one picture; annotations that do not fit are added to `problems`."""
-    size = picture_size(path, geometry)
-    placed, taken = [], Counter()
-    for annotation in annotations:
-        try:
-            context = place(annotation, size, geometry)
-        except UserError as error:
-            problems.append(f"{text}: {error}")
-            continue
-        x, y = pixel_centre(annotation, size)
-        base = f"{path.stem}_{safe_name(annotation.class_name)}_cx{x}_cy{y}"
-        taken[base] += 1
-        if taken[base] > 1:
-            base = f"{base}-{taken[base]}"
-        placed.append((annotation, (x, y), context, base))
-    return [
-        Job(path, annotation, centre, context, base, turn * n_samples + k)
-        for turn in range(n_iter)
-        for annotation, centre, context, base in placed
-        for k in range(n_samples)
-    ]
-
-
-def picture_size(path: Path, geometry: Geometry) -> Size:
-    """Width and height of the output picture: the model's size when squashed, else the file's."""
-    if geometry.resize == "squash":
-        return geometry.image_size, geometry.image_size
-    return images.image_size(path)
 
 
 def _same_stems(paths: Sequence[Path]) -> list[str]:
@@ -238,61 +192,129 @@ def _lonely_labels(texts: Mapping[str, Path], paths: Sequence[Path]) -> list[str
     ]
 
 
-def cut_context(picture: np.ndarray, context: Context, image_size: int) -> np.ndarray:
-    """The context (image_size, image_size, 3) uint8 of a picture (H, W, 3) uint8, at model size."""
-    if context.side is None:
-        return images.resize_squash(picture, image_size)
-    part = picture[context.top : context.top + context.side, context.left : context.left + context.side]
-    return part if context.side == image_size else images.resize_squash(part, image_size)
+# One picture
 
 
-def paste_context(
-    picture: np.ndarray, before: np.ndarray, after: np.ndarray, context: Context, alpha: np.ndarray
-) -> np.ndarray:
-    """The picture with a painted context put back: (H, W, 3) uint8.
+def _jobs_of(
+    path: Path,
+    text: Path,
+    annotations: Sequence[labels.Annotation],
+    geometry: Geometry,
+    wish: Wish,
+    problems: list[str],
+) -> list[Job]:
+    """The jobs of one picture; annotations that cannot be painted are added to `problems`."""
+    size = picture_size(path, geometry)
+    placed: list[tuple[labels.Annotation, Context]] = []
+    for annotation in annotations:
+        try:
+            context = place(annotation, size, geometry)
+            if wish.boxes and annotation.w is None:
+                raise UserError("no width and height, which label_box: annotation needs; add them")
+        except UserError as error:
+            problems.append(f"{text}:{annotation.line}: {error}")
+            continue
+        placed.append((annotation, context))
+    if wish.together:
+        turns = joint_turns([context for _, context in placed], size, geometry, wish.whole_contexts)
+        defects = tuple(
+            Defect(annotation, pixel_centre(annotation, size), window)
+            for (annotation, _), window in zip(placed, _windows(turns, geometry), strict=True)
+        )
+        samples = [(defects, turns, f"{path.stem}_all")] if defects else []
+    else:
+        samples = _singles(path.stem, placed, size, geometry)
+    return [
+        Job(path, defects, turns, base, turn * wish.n_samples + k)
+        for turn in range(wish.n_iter)
+        for defects, turns, base in samples
+        for k in range(wish.n_samples)
+    ]
 
-    `before` and `after` (S, S, 3) uint8 are the context as the model got it and as it was painted. At scale 1
-    the painted pixels replace the picture's, at larger scales the change is resampled and added. `alpha`
-    (S, S) in [0, 1] says how much of it is taken; where it is 0, pixels stay byte for byte.
+
+def _singles(
+    stem: str, placed: Sequence[tuple[labels.Annotation, Context]], size: Size, geometry: Geometry
+) -> list[tuple[tuple[Defect, ...], tuple[tuple[Pass, ...], ...], str]]:
+    """Defects, turns and base name of samples with one defect each."""
+    samples, taken = [], Counter()
+    for annotation, context in placed:
+        x, y = pixel_centre(annotation, size)
+        base = f"{stem}_{safe_name(annotation.class_name)}_cx{x}_cy{y}"
+        taken[base] += 1
+        if taken[base] > 1:
+            base = f"{base}-{taken[base]}"
+        turns = ((Pass(context, (0,)),),)
+        samples.append(((Defect(annotation, (x, y), *_windows(turns, geometry)),), turns, base))
+    return samples
+
+
+def _windows(turns: Sequence[Sequence[Pass]], geometry: Geometry) -> list[Window]:
+    """The window of every defect, in the order of defects."""
+    found = {
+        number: native_window(one.context, corner, geometry.crop_size)
+        for turn in turns
+        for one in turn
+        for number, corner in zip(one.defects, one.context.windows, strict=True)
+    }
+    return [found[number] for number in sorted(found)]
+
+
+def joint_turns(
+    contexts: Sequence[Context], size: Size, geometry: Geometry, whole_contexts: bool
+) -> tuple[tuple[Pass, ...], ...]:
+    """Share contexts among defects that have one each, on a picture of `size`.
+
+    Defects whose windows fit into one context at one scale are painted in one pass. A window that overlaps an
+    earlier one comes in a later turn; with `whole_contexts` so does a context that overlaps one of its turn.
     """
-    if context.side is None:
-        return _blend(before, after.astype(np.float32), alpha)
-    rows = slice(context.top, context.top + context.side)
-    columns = slice(context.left, context.left + context.side)
-    native = picture[rows, columns]
-    change = after.astype(np.float32) - before
-    if context.side != len(before):
-        size = (context.side, context.side)
-        change = images.resize_float(change, size)
-        alpha = images.resize_float(alpha[..., None], size)[..., 0]
-    result = picture.copy()
-    result[rows, columns] = _blend(native, native + change, alpha)
-    return result
+    windows = [native_window(context, context.windows[0], geometry.crop_size) for context in contexts]
+    drafts: list[list[Pass]] = []  # by turn
+    turn_of: list[int] = []
+    for i, context in enumerate(contexts):
+        earliest = max((turn_of[j] + 1 for j in range(i) if overlap(windows[i], windows[j])), default=0)
+        for turn in count(earliest):
+            if turn == len(drafts):
+                drafts.append([])
+            if _join(drafts[turn], i, context, windows, size, geometry, whole_contexts):
+                turn_of.append(turn)
+                break
+    return tuple(tuple(turn) for turn in drafts)
 
 
-def _blend(old: np.ndarray, new: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    weight = np.clip(alpha, 0, 1)[..., None]
-    mixed = old + weight * (new - old)
-    return np.where(weight > 0, np.clip(np.rint(mixed), 0, 255), old).astype(np.uint8)
+def _join(
+    turn: list[Pass],
+    i: int,
+    single: Context,
+    windows: Sequence[Window],
+    size: Size,
+    geometry: Geometry,
+    whole_contexts: bool,
+) -> bool:
+    """Add defect i to a pass of a turn, or as a pass of its own; False when it disturbs one of the turn."""
+    for place_in_turn, one in enumerate(turn):
+        members = (*one.defects, i)
+        if one.context.scale != single.scale:
+            continue
+        context = share_context([windows[m] for m in members], single.scale, size, geometry)
+        others = [other for other in turn if other is not one]
+        if context and not (whole_contexts and _touches(context, others)):
+            turn[place_in_turn] = Pass(context, members)
+            return True
+    if whole_contexts and _touches(single, turn):
+        return False
+    turn.append(Pass(single, (i,)))
+    return True
 
 
-def native_window(context: Context, crop_size: int) -> tuple[int, int, int]:
-    """The defect window in px of the output picture: left, top and side."""
-    left, top = context.window
-    if context.side is None:
-        return left, top, crop_size
-    s = context.scale
-    side = min(round(crop_size * s), context.side)
-    shift = context.side - side  # rounding must not push the window over the context's edge
-    return context.left + min(round(left * s), shift), context.top + min(round(top * s), shift), side
+def _touches(context: Context, others: Sequence[Pass]) -> bool:
+    def square(c: Context) -> Window:
+        return (0, 0, 1) if c.side is None else (c.left, c.top, c.side)
+
+    return any(overlap(square(context), square(other.context)) for other in others)
 
 
-def feathered_window(image_size: int, corner: tuple[int, int], size: int, feather: int) -> np.ndarray:
-    """1 inside the window, falling to 0 at its edge over `feather` px, 0 outside: (S, S) float32."""
-    distance = np.minimum(np.arange(1, size + 1), np.arange(size, 0, -1)).astype(np.float32)
-    ramp = np.clip((distance - 0.5) / max(feather, 0.5), 0, 1)
-    ramp = ramp * ramp * (3 - 2 * ramp)
-    alpha = np.zeros((image_size, image_size), np.float32)
-    left, top = corner
-    alpha[top : top + size, left : left + size] = ramp[:, None] * ramp[None]
-    return alpha
+def picture_size(path: Path, geometry: Geometry) -> Size:
+    """Width and height of the output picture: the model's size when squashed, else the file's."""
+    if geometry.resize == "squash":
+        return geometry.image_size, geometry.image_size
+    return images.image_size(path)

@@ -210,3 +210,16 @@ def relative_box(
         (right - left) / width,
         (bottom - top) / height,
     )
+
+
+def pixel_box(annotation: Annotation, width: int, height: int) -> tuple[int, int, int, int]:
+    """The box of an annotation with width and height in px of a picture, (left, top, right, bottom), rounded
+    outwards and kept inside."""
+    left, right = ((annotation.cx + side * annotation.w / 2) * width for side in (-1, 1))
+    top, bottom = ((annotation.cy + side * annotation.h / 2) * height for side in (-1, 1))
+    return (
+        max(math.floor(left), 0),
+        max(math.floor(top), 0),
+        min(math.ceil(right), width),
+        min(math.ceil(bottom), height),
+    )

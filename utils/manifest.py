@@ -1,13 +1,13 @@
 """`manifest.jsonl`: one line per finished sample, where it came from and what it holds. It says what is done."""
 
-import fcntl
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from utils.errors import UserError
 from utils.files import replacing
@@ -41,39 +41,48 @@ def read_manifest(path: str | Path) -> list[Entry]:
 
 
 def append_entry(path: Path, entry: Mapping[str, Any]) -> None:
-    """Add one line, whole, also while other processes add theirs; a line cut short before it is ended first."""
-    line = (json.dumps(entry, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
-    with open(path, "ab+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        if file.seek(0, os.SEEK_END) > 0:
-            file.seek(-1, os.SEEK_END)
+    """Add one line, whole, also while other processes add theirs; what a kill cut short before it goes."""
+    with locked(path), open(path, "ab+") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size > 0:
+            file.seek(size - 1)
             if file.read(1) != b"\n":
-                cut_to = _end_of_last_line(path)
-                file.truncate(cut_to)
-        file.write(line)
+                file.truncate(path.read_bytes().rfind(b"\n") + 1)
+        file.write(_line(entry).encode())
 
 
-def _end_of_last_line(path: Path) -> int:
-    return path.read_bytes().rfind(b"\n") + 1
+def rewrite(path: Path, change: Callable[[list[Entry]], list[Entry]]) -> None:
+    """Replace the lines by `change` of them, atomically; nothing is written when it changes nothing."""
+    with locked(path):
+        before = read_manifest(path)
+        after = change(before)
+        if after != before:
+            with replacing(path) as temporary:
+                temporary.write_text("".join(map(_line, after)), encoding="utf-8")
 
 
-def write_entries(path: Path, entries: Sequence[Mapping[str, Any]]) -> None:
-    """The whole manifest anew, atomically."""
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        for entry in entries:
-            file.write(json.dumps(entry, ensure_ascii=False, separators=(",", ":")) + "\n")
+def locked(path: Path) -> FileLock:
+    """A lock on the manifest between the processes of a run."""
+    return FileLock(path.parent / "log" / "manifest.lock")
 
 
-def mask_rle(mask: np.ndarray) -> dict[str, list[int]]:
-    """Uncompressed COCO RLE of a mask (H, W) bool: run lengths down the columns, zeros first.
+def _line(entry: Mapping[str, Any]) -> str:
+    return json.dumps(entry, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def mask_rle(mask: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> dict[str, list[int]]:
+    """Uncompressed COCO RLE of a mask (h, w) bool at `corner` (left, top) of a picture of `size` (width, height):
+    run lengths down the columns, zeros first.
 
     `{"size": [H, W], "counts": [...]}`, as pycocotools reads it (Lin et al. 2014).
     """
-    flat = mask.T.reshape(-1)  # column-major
-    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    ends = np.concatenate([[0], changes, [flat.size]])
-    counts = np.diff(ends).tolist()
-    return {"size": list(mask.shape), "counts": [0, *counts] if flat.size and flat[0] else counts}
+    (left, top), (width, height) = corner, size
+    columns = np.zeros((mask.shape[1], height), dtype=bool)  # the mask's columns, whole
+    columns[:, top : top + mask.shape[0]] = mask.T
+    bounded = np.concatenate([[False], columns.reshape(-1), [False]])
+    changes = np.flatnonzero(bounded[1:] != bounded[:-1]) + left * height
+    inner = changes[changes < width * height].tolist()
+    return {"size": [height, width], "counts": np.diff([0, *inner, width * height]).tolist()}
 
 
 def mask_of(rle: Mapping[str, Sequence[int]]) -> np.ndarray:

@@ -1,9 +1,13 @@
 """The output folder: names, what is done already, and whether new results fit beside the old ones."""
 
+import hashlib
+import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,43 +22,74 @@ from utils.config import (
 from utils.errors import UserError
 from utils.files import replacing
 from utils.jobs import Job
-from utils.painted import Region
+from utils.manifest import append_entry, mask_rle, read_manifest, rewrite
+from utils.painted import Box, PaintedDefect, PaintedSample
+from utils.version import VERSION
 
 FOLDERS = ("sample", "grid", "crop", "mask", "label", "log")
 
 GRID_COLUMNS = 6
 
 
-class Outputs:
-    """`outdir` with `sample/`, `mask/`, `label/`, `grid/`, `crop/`, `log/generation.log` and `config.yml`.
+@dataclass(frozen=True)
+class Provenance:
+    """What every line of a run's manifest says alike: seed, and hashes of settings and weights."""
 
-    Files appear whole or not at all.
+    seed: int
+    config_sha256: str
+    weights: Mapping[str, str]  # configuration key -> sha256 of the file
+
+    @classmethod
+    def of(cls, config: GenerationConfig) -> "Provenance":
+        """Reads the weights' files; those that are missing have no hash (loading says so)."""
+        settings = json.dumps(settings_fingerprint(config), sort_keys=True)
+        paths = {"model_path": config.model_path, "crop_model_path": config.crop_model_path}
+        weights = {key: file_sha256(path) for key, path in paths.items() if Path(path).is_file()}
+        return cls(config.seed, hashlib.sha256(settings.encode()).hexdigest(), weights)
+
+
+class Outputs:
+    """`outdir` with `sample/`, `mask/`, `label/`, `grid/`, `crop/`, `log/generation.log`, `config.yml` and
+    `manifest.jsonl`, which says what is done.
+
+    Files appear whole or not at all. `label_box`: whose box the labels hold, painted or annotation.
     """
 
-    def __init__(self, outdir: str | Path, overwrite: bool):
-        self.root, self.overwrite = Path(outdir), overwrite
+    def __init__(self, outdir: str | Path, overwrite: bool, label_box: str = "painted"):
+        self.root, self.overwrite, self.label_box = Path(outdir), overwrite, label_box
         self.log_file = self.root / "log" / "generation.log"
         self.config_file = self.root / "config.yml"
+        self.manifest_file = self.root / "manifest.jsonl"
+        self._entries: dict[str, dict[str, Any]] | None = None
+        self._sources: dict[Path, str] = {}
 
-    def with_seed(self, config: GenerationConfig) -> GenerationConfig:
-        """The configuration with a seed: its own, or for null the one the folder's samples were made with, or
-        a new one. So a stopped run without a seed goes on with the noise it began with."""
-        if config.seed is not None:
-            return config
-        seed = None
-        if not self.overwrite and self.config_file.exists() and any(self.root.glob("sample/*.png")):
+    def with_earlier_choices(self, config: GenerationConfig) -> GenerationConfig:
+        """The configuration with what it leaves open as the folder's samples were made: seed null, precision
+        and batch_size auto. So a stopped run goes on with the noise and the arithmetic it began with; a new
+        one gets a new seed."""
+        earlier = config
+        if not self.overwrite and self.config_file.exists() and self._has_samples():
             with suppress(UserError):  # `check` says what is wrong with the file
-                seed = load_generation_config(self.config_file).seed
-        return config.model_copy(
-            update={"seed": int.from_bytes(os.urandom(4), "big") if seed is None else seed}
-        )
+                earlier = load_generation_config(self.config_file)
+        choices = {"seed": None, "precision": "auto", "batch_size": "auto"}
+        known = {
+            key: getattr(earlier, key)
+            for key, left_open in choices.items()
+            if getattr(config, key) == left_open
+        }
+        if known.get("seed", 0) is None:
+            known["seed"] = int.from_bytes(os.urandom(4), "big")
+        return config.model_copy(update=known)
+
+    def _has_samples(self) -> bool:
+        return any(self.root.glob("sample/*.png")) or self.manifest_file.exists()
 
     def check(self, config: GenerationConfig) -> None:
         """Raises UserError when the folder cannot be written, or holds results of other settings that may
         not be overwritten. Changes nothing."""
         for folder in (self.root, *(self.root / name for name in FOLDERS)):
             self._check_writable(folder)
-        if self.overwrite or not any(self.root.glob("sample/*.png")):
+        if self.overwrite or not self._has_samples():
             return
         way_out = "set another outdir, or overwrite=true to replace them"
         if not self.config_file.exists():
@@ -74,6 +109,17 @@ class Outputs:
                 f"outdir {self.root} holds samples made with other settings ({'; '.join(changes)}: then against "
                 f"now); {way_out}"
             )
+        self._check_weights(config, way_out)
+
+    def _check_weights(self, config: GenerationConfig, way_out: str) -> None:
+        now = Provenance.of(config).weights if self.entries else {}
+        for entry in self.entries.values():
+            changed = [key for key, value in now.items() if entry["weights"].get(key, value) != value]
+            if changed:
+                raise UserError(
+                    f"outdir {self.root} holds samples made with other weights ({', '.join(changed)}: the file has "
+                    f"changed since); {way_out}"
+                )
 
     def _check_writable(self, folder: Path) -> None:
         """Looks at the nearest path that exists: everything below it is still to be made."""
@@ -106,11 +152,30 @@ class Outputs:
             for name in FOLDERS:
                 (self.root / name).mkdir(parents=True, exist_ok=True)
             self.log_file.touch()
+            if replaced:
+                names = {job.name for job in replaced}
+                if self.manifest_file.exists():
+                    rewrite(
+                        self.manifest_file, lambda entries: [e for e in entries if e["name"] not in names]
+                    )
+                self.reread()
             for job in replaced:
                 for path in self._files(job):
                     path.unlink(missing_ok=True)
             with replacing(self.config_file) as temporary:
                 temporary.write_text(resolved_yaml(config), encoding="utf-8")
+
+    @property
+    def entries(self) -> dict[str, dict[str, Any]]:
+        """The manifest's lines by sample name, as far as this process knows; UserError for a damaged one."""
+        if self._entries is None:
+            lines = read_manifest(self.manifest_file) if self.manifest_file.exists() else []
+            self._entries = {entry["name"]: entry for entry in lines}
+        return self._entries
+
+    def reread(self) -> None:
+        """Look at the manifest anew, which other processes may have written to."""
+        self._entries = None
 
     def strangers(self, jobs: Sequence[Job]) -> list[str]:
         """Names of samples in the folder that belong to none of `jobs`, sorted."""
@@ -121,11 +186,21 @@ class Outputs:
         return self.root / "sample" / f"{job.name}.png"
 
     def missing(self, job: Job) -> bool:
-        """Whether the job's sample is still to be made."""
-        return not self.sample_path(job).exists()
+        """Whether the job's sample is still to be made: it has no line in the manifest, or its file has gone."""
+        entry = self.entries.get(job.name)
+        return entry is None or (entry["status"] == "painted" and not self.sample_path(job).exists())
 
-    def crop_path(self, job: Job) -> Path:
-        return self.root / "crop" / f"{job.name}.png"
+    def crop_path(self, job: Job, defect: int = 0) -> Path:
+        return self.root / "crop" / f"{self._part(job, defect)}.png"
+
+    def strip_path(self, job: Job, defect: int = 0) -> Path:
+        """The attention of a defect at some steps, side by side."""
+        return self.root / "attention" / f"{self._part(job, defect)}_strip.png"
+
+    @staticmethod
+    def _part(job: Job, defect: int) -> str:
+        """Name of the files that each defect of a sample has."""
+        return job.name if len(job.defects) == 1 else f"{job.name}_{defect + 1}"
 
     def grid_path(self, job: Job) -> Path:
         """The grid of the job's annotation, which all its samples share."""
@@ -137,44 +212,165 @@ class Outputs:
     def label_path(self, job: Job) -> Path:
         return self.root / "label" / f"{job.name}.txt"
 
-    def _files(self, job: Job) -> tuple[Path, ...]:
-        """All files of a job, and its annotation's grid; the sample, which says that it is done, first."""
-        own = self.sample_path(job), self.crop_path(job), self.mask_path(job), self.label_path(job)
-        return *own, self.grid_path(job)
+    def _files(self, job: Job) -> list[Path]:
+        """All files of a job, and its annotation's grid; the sample, which must not be there half done, first."""
+        parts = range(len(job.defects))
+        return [
+            *(self.sample_path(job), self.mask_path(job), self.label_path(job), self.grid_path(job)),
+            *(path(job, k) for k in parts for path in (self.crop_path, self.strip_path)),
+        ]
 
-    def save(self, job: Job, sample: np.ndarray, crop: np.ndarray, region: Region) -> None:
-        """Write a job's crop, mask and label, then its sample; a sample there stays as it is.
+    def save(self, sample: PaintedSample, provenance: Provenance, seconds: float) -> None:
+        """Write a sample's files, then its line of the manifest; what the manifest has already stays as it is.
 
-        `sample` (H, W, 3) and `crop` (h, w, 3) uint8; the mask is 255 where `region` was painted, the label
-        one YOLO line with its box, or empty when nothing was. Raises UserError when they cannot be written.
+        The mask is 255 where accepted defects were painted, the label has a YOLO line for each. A sample
+        without an accepted defect leaves its line alone. Raises UserError when files cannot be written.
         """
+        job = sample.job
         if not self.missing(job):
             return
-        line = ""
-        if region.box is not None:
-            box = labels.relative_box(region.box, sample.shape[1], sample.shape[0])
-            line = labels.format_annotation(job.annotation.class_id, *box) + "\n"
         with self._writing():
-            images.save_png(self.crop_path(job), crop)
-            images.save_png(self.mask_path(job), region.mask.astype(np.uint8) * 255)
-            with replacing(self.label_path(job)) as temporary:
-                temporary.write_text(line, encoding="utf-8")
-            images.save_png(self.sample_path(job), sample)
+            files = self._save_files(sample) if sample.accepted else {}
+            entry = {
+                "name": job.name,
+                "status": "painted" if sample.accepted else "rejected",
+                "source": job.image.as_posix(),
+                "source_sha256": self._source_sha256(job.image),
+                "size": [sample.picture.shape[1], sample.picture.shape[0]],
+                "index": job.index,
+                "seed": provenance.seed,
+                "files": files,
+                "defects": [self._defect_entry(sample, k) for k in range(len(sample.defects))],
+                "config_sha256": provenance.config_sha256,
+                "weights": dict(provenance.weights),
+                "version": VERSION,
+                "seconds": round(seconds, 3),
+            }
+            append_entry(self.manifest_file, entry)
+        self.entries[job.name] = entry
 
-    def save_grid(self, job: Job, tiles: Sequence[np.ndarray]) -> None:
-        """Write the clean picture, the noised one and the samples of the job's annotation side by side."""
+    def _save_files(self, sample: PaintedSample) -> dict[str, Any]:
+        """The pictures and the label; -> their paths relative to the folder."""
+        job, defects = sample.job, list(enumerate(sample.defects))
+        crops, strips = [], []
+        for k, defect in defects:
+            crops.append(self.crop_path(job, k))
+            images.save_png(crops[-1], defect.crop)
+            if defect.strip is not None:
+                strips.append(self.strip_path(job, k))
+                strips[-1].parent.mkdir(exist_ok=True)
+                images.save_png(strips[-1], defect.strip)
+        images.save_png(self.mask_path(job), sample.mask.astype(np.uint8) * 255)
+        height, width = sample.picture.shape[:2]
+        boxes = [(k, self._label_box(sample, k)) for k, defect in defects if defect.accepted]
+        lines = [
+            labels.format_annotation(
+                job.defects[k].annotation.class_id, *labels.relative_box(box, width, height)
+            )
+            for k, box in boxes
+            if box is not None
+        ]
+        with replacing(self.label_path(job)) as temporary:
+            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        images.save_png(self.sample_path(job), sample.picture)
+
+        def relative(path: Path) -> str:
+            return path.relative_to(self.root).as_posix()
+
+        files = {"sample": self.sample_path(job), "mask": self.mask_path(job), "label": self.label_path(job)}
+        lists = {"crop": crops, "attention": strips}
+        return {key: relative(path) for key, path in files.items()} | {
+            key: [relative(path) for path in paths] for key, paths in lists.items()
+        }
+
+    def _label_box(self, sample: PaintedSample, k: int) -> Box | None:
+        """The box that the label of a defect holds, px; None where nothing was painted."""
+        painted, annotation = sample.defects[k].box, sample.job.defects[k].annotation
+        if painted is None or self.label_box == "painted":
+            return painted
+        height, width = sample.picture.shape[:2]
+        return labels.pixel_box(annotation, width, height)
+
+    def _defect_entry(self, sample: PaintedSample, k: int) -> dict[str, Any]:
+        """What the manifest says about one defect of a sample."""
+        wanted, defect = sample.job.defects[k], sample.defects[k]
+        height, width = sample.picture.shape[:2]
+        box = self._label_box(sample, k)
+        return {
+            "class_name": wanted.annotation.class_name,
+            "class_id": wanted.annotation.class_id,
+            "line": wanted.annotation.line,
+            "centre": list(wanted.centre),
+            "window": list(defect.window),
+            "scale": defect.scale,
+            "status": "painted" if defect.accepted else "rejected",
+            "attempt": defect.attempt,
+            "box": None if box is None else list(box),
+            "painted_box": None if defect.box is None else list(defect.box),
+            "mask": _window_rle(defect, width, height),
+            "scores": {key: round(value, 4) for key, value in defect.scores.items()},
+        }
+
+    def _source_sha256(self, path: Path) -> str:
+        if path not in self._sources:
+            self._sources[path] = file_sha256(path)
+        return self._sources[path]
+
+    def finish_manifest(self, jobs: Sequence[Job]) -> None:
+        """Put the lines of a finished run into the order of its jobs, those of other runs first."""
+        order = {job.name: n for n, job in enumerate(jobs)}
         with self._writing():
-            images.save_png(self.grid_path(job), images.grid(tiles, columns=GRID_COLUMNS))
+            rewrite(self.manifest_file, lambda lines: sorted(lines, key=lambda e: order.get(e["name"], -1)))
+        self.reread()
 
-    def figure_path(self, job: Job, suffix: str) -> Path:
+    def shipped(self, job: Job) -> bool:
+        """Whether a finished job left a picture: not when all its defects were rejected."""
+        entry = self.entries.get(job.name)
+        return entry is not None and entry["status"] == "painted"
+
+    def save_grid(self, job: Job, rows: Sequence[Sequence[np.ndarray]]) -> None:
+        """Write rows of equal tiles as the grid of the job's annotation; a single row is wrapped."""
+        tiles = [tile for row in rows for tile in row]
+        columns = GRID_COLUMNS if len(rows) == 1 else len(rows[0])
+        with self._writing():
+            images.save_png(self.grid_path(job), images.grid(tiles, columns=columns))
+
+    def figure_path(self, job: Job, defect: int, suffix: str) -> Path:
         """Where the attention's evolution goes; its folder is made when first asked for."""
         folder = self.root / "attention"
         with self._writing():
             folder.mkdir(exist_ok=True)
-        return folder / f"{job.name}{suffix}"
+        return folder / f"{self._part(job, defect)}{suffix}"
 
 
-def plan_batches(jobs: Sequence[Job], batch_size: int) -> list[list[Job]]:
-    """Consecutive jobs, `batch_size` at a time; planned from all jobs, done or not, so that a resumed or
-    shared run computes the same batches."""
-    return [list(jobs[i : i + batch_size]) for i in range(0, len(jobs), batch_size)]
+def _window_rle(defect: PaintedDefect, width: int, height: int) -> dict[str, list[int]] | None:
+    left, top, _ = defect.window
+    if defect.region.box is None:
+        return None
+    return mask_rle(defect.region.mask, (left, top), (width, height))
+
+
+def file_sha256(path: str | Path) -> str:
+    """The hexadecimal SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(2**20):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def plan_groups(jobs: Sequence[Job], batch_size: int, largest: int = 4) -> list[list[Job]]:
+    """Consecutive jobs that are painted together and resumed as a whole, planned from all jobs, done or not, so
+    that a resumed or shared run computes the same batches.
+
+    A group ends when its contexts fill whole batches, or `largest` of them.
+    """
+    groups: list[list[Job]] = [[]]
+    contexts = 0
+    for job in jobs:
+        groups[-1].append(job)
+        contexts += len(job.passes)
+        if contexts % batch_size == 0 or contexts >= largest * batch_size:
+            groups.append([])
+            contexts = 0
+    return [group for group in groups if group]

@@ -5,51 +5,108 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from utils.contexts import Window
+from utils.jobs import Job
+
 SMOOTHING = 0.8  # px, of the difference before thresholding
 NOISE_FACTOR = 3.0  # the threshold in units of the difference's noise
 PEAK_SHARE = 0.3  # and at least this share of the strongest change
 RELEVANT_SHARE = 0.15  # components with less of the largest one's change are left out
+Box = tuple[int, int, int, int]  # left, top, right, bottom in px, right and bottom exclusive
 EIGHT = np.ones((3, 3), dtype=bool)
 
 
 @dataclass(frozen=True)
 class Region:
-    """A painted defect: `mask` (H, W) bool, `box` (left, top, right, bottom) in px, right and bottom
-    exclusive, None when nothing was painted, and `contrast`, the mean change in it in grey levels."""
+    """A painted defect in its window: `mask` (h, w) bool, `box` (left, top, right, bottom) in px of the window,
+    right and bottom exclusive, None when nothing was painted, and `contrast`, the mean change in the mask in
+    grey levels."""
 
     mask: np.ndarray
-    box: tuple[int, int, int, int] | None
+    box: Box | None
     contrast: float
 
 
-def painted_region(
-    before: np.ndarray,
-    after: np.ndarray,
-    window: tuple[int, int],
-    size: int,
-    attention: np.ndarray | None = None,
-) -> Region:
-    """The painted defect inside a window of `size` px at corner `window` (left, top).
+@dataclass(frozen=True)
+class PaintedDefect:
+    """One window after painting.
 
-    `before` and `after` (H, W, 3) uint8. `attention` (h, w) in [0, 1], the sampler's accumulated defect mask
-    of the window at any resolution, leaves out what the sampler counted as background (below 0.01). Changes
-    count from the larger of a multiple of the noise (median absolute deviation over the window) and a share
-    of the strongest one; of the connected components, those with a relevant share of the change are kept.
+    `window` (left, top, side) in px of the output picture; `region` in px of the window; `crop` (h, w, 3) uint8,
+    the prior's own result; `strip` (h, n * w) uint8, its attention at n steps, or None; `attempt` counts rerolls.
+    Without `accepted` the picture does not hold it.
     """
-    left, top = window
-    part = np.s_[top : top + size, left : left + size]
-    change = np.abs(after[part].astype(np.float32) - before[part]).mean(axis=2)  # (size, size)
+
+    window: Window
+    scale: float
+    region: Region
+    scores: dict[str, float]
+    accepted: bool
+    attempt: int
+    crop: np.ndarray
+    strip: np.ndarray | None
+
+    @property
+    def box(self) -> Box | None:
+        """The region's box in px of the picture."""
+        if self.region.box is None:
+            return None
+        left, top, _ = self.window
+        x0, y0, x1, y1 = self.region.box
+        return x0 + left, y0 + top, x1 + left, y1 + top
+
+
+@dataclass(frozen=True)
+class PaintedSample:
+    """A finished job: `picture` (H, W, 3) uint8, and one painted defect per defect of the job."""
+
+    job: Job
+    picture: np.ndarray
+    defects: tuple[PaintedDefect, ...]
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the picture holds any of its defects."""
+        return any(defect.accepted for defect in self.defects)
+
+    @property
+    def mask(self) -> np.ndarray:
+        """(H, W) bool: where an accepted defect was painted."""
+        mask = np.zeros(self.picture.shape[:2], dtype=bool)
+        for defect in self.defects:
+            if defect.accepted:
+                left, top, side = defect.window
+                mask[top : top + side, left : left + side] |= defect.region.mask
+        return mask
+
+
+def painted_region(before: np.ndarray, after: np.ndarray, attention: np.ndarray | None = None) -> Region:
+    """The painted defect in a window, `before` and `after` (h, w, 3) uint8.
+
+    `attention` in [0, 1], the sampler's accumulated defect mask of the window at any resolution, leaves out
+    what the sampler counted as background (below 0.01). Changes count from the larger of a multiple of the
+    noise (median absolute deviation over the window) and a share of the strongest one; of the connected
+    components, those with a relevant share of the change are kept.
+    """
+    change = np.abs(after.astype(np.float32) - before).mean(axis=2)  # (h, w)
     smooth = ndimage.gaussian_filter(change, SMOOTHING)
     middle = float(np.median(smooth))
     noise = 1.4826 * float(np.median(np.abs(smooth - middle)))
     if attention is not None:
-        nearest = [np.arange(size) * n // size for n in attention.shape]
-        smooth = np.where(attention[np.ix_(*nearest)] >= 0.01, smooth, 0.0)
+        rows, columns = (np.arange(n) * m // n for n, m in zip(change.shape, attention.shape, strict=True))
+        smooth = np.where(attention[np.ix_(rows, columns)] >= 0.01, smooth, 0.0)
     threshold = max(middle + NOISE_FACTOR * noise, PEAK_SHARE * float(smooth.max()), 1.0)
-    inner = _relevant(smooth > threshold, smooth)
-    mask = np.zeros(before.shape[:2], dtype=bool)
-    mask[part] = inner
-    return Region(mask, box_of(mask), float(change[inner].mean()) if inner.any() else 0.0)
+    mask = _relevant(smooth > threshold, smooth)
+    return Region(mask, box_of(mask), float(change[mask].mean()) if mask.any() else 0.0)
+
+
+def agreement(before: np.ndarray, after: np.ndarray, prior: np.ndarray) -> float:
+    """How alike the change that was painted and the change that the prior wanted are: their cosine, at least 0.
+
+    All (h, w, 3) uint8, the window before and after painting and the prior's own result for it.
+    """
+    painted, wanted = (part.astype(np.float64) - before for part in (after, prior))
+    length = np.linalg.norm(painted) * np.linalg.norm(wanted)
+    return max(0.0, float((painted * wanted).sum() / length)) if length > 0 else 0.0
 
 
 def _relevant(mask: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -62,7 +119,7 @@ def _relevant(mask: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return np.isin(labelled, kept)
 
 
-def box_of(mask: np.ndarray) -> tuple[int, int, int, int] | None:
+def box_of(mask: np.ndarray) -> Box | None:
     """Tight box (left, top, right, bottom) around a mask (H, W), right and bottom exclusive; None if empty."""
     if not mask.any():
         return None

@@ -1,0 +1,87 @@
+"""What the configuration's sections are made of: tolerant readers of numbers and lists, and the frozen base."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+# Tolerant readers: numbers may be strings ('1e-4' is one to PyYAML), lists may be strings ('16, 8')
+
+
+def _number(value: Any) -> Any:
+    """A numeric string becomes a number; a boolean, which Python would take for 0 or 1, is refused."""
+    if isinstance(value, bool):
+        raise ValueError("a boolean is not a number")
+    if not isinstance(value, str):
+        return value
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value
+
+
+def _split(value: Any) -> Any:
+    """'16, 8' -> ['16', '8']; a lone number -> a list of one; null or '' -> an empty list."""
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return [value]
+    return value
+
+
+def _respacing_text(value: Any) -> Any:
+    """250 -> '250', [10, 15] -> '10,15', null -> ''."""
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return ",".join(str(part) for part in value)
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _empty_for_null(value: Any) -> Any:
+    return "" if value is None else value
+
+
+def _none_for_null(value: Any) -> Any:
+    return "none" if value is None else value
+
+
+Int = Annotated[int, BeforeValidator(_number)]
+Float = Annotated[float, BeforeValidator(_number)]
+IntList = Annotated[tuple[Annotated[Int, Field(ge=1)], ...], BeforeValidator(_split)]
+FloatList = Annotated[tuple[Annotated[Float, Field(gt=0)], ...], BeforeValidator(_split)]
+RateList = Annotated[tuple[Annotated[Float, Field(ge=0, lt=1)], ...], BeforeValidator(_split)]
+FilePath = Annotated[str, Field(min_length=1, json_schema_extra={"expected": "a path"})]
+OptionalPath = Annotated[
+    str, BeforeValidator(_empty_for_null), Field(json_schema_extra={"expected": "path or ''"})
+]
+Respacing = Annotated[
+    str,
+    BeforeValidator(_respacing_text),
+    Field(
+        pattern=r"^(\d+(\s*,\s*\d+)*|ddim\d+)?$",
+        json_schema_extra={"expected": "'', '250', '10,15,20' or 'ddim25'"},
+    ),
+]
+JumpFilter = Annotated[
+    str,
+    BeforeValidator(_none_for_null),
+    Field(
+        pattern=r"^(none|(first|last)[pn]-\d+)$",
+        json_schema_extra={"expected": "none, firstp-P, lastp-P, firstn-K or lastn-K"},
+    ),
+]
+Device = Annotated[
+    str,
+    Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", json_schema_extra={"expected": "auto, cpu, cuda or cuda:N"}),
+]
+PRECISION_DEFAULT = {"default_text": "null (fp16 with `use_fp16: true`, else fp32)"}
+
+
+class Section(BaseModel):
+    """A frozen group of settings; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())

@@ -1,0 +1,149 @@
+"""Where the networks look: the context cut around defects, the windows in it, and the way back."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from utils import images, labels
+from utils.errors import UserError
+
+Size = tuple[int, int]  # width, height in px
+Corner = tuple[int, int]  # left, top in model px
+Window = tuple[int, int, int]  # left, top, side in px of the output picture
+
+
+@dataclass(frozen=True)
+class Context:
+    """The square of a picture that the contextual model sees, and the defect windows in it.
+
+    `left`, `top`, `side` are native px of the picture (None: the whole picture, squashed); `windows` are the
+    corners (left, top) of the defect windows in model px; `scale` is native px per model px.
+    """
+
+    left: int | None
+    top: int | None
+    side: int | None
+    windows: tuple[Corner, ...]
+    scale: float
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How pictures become model inputs: `resize` squash or native, `scale` a number or 'auto', sizes in px."""
+
+    resize: str
+    scale: float | str
+    image_size: int
+    crop_size: int
+
+
+def centred_corner(x: int, y: int, size: int, width: int, height: int) -> tuple[int, int]:
+    """Corner of the window of `size` px centred at (x, y), clamped to a picture of width x height."""
+    half = size // 2
+    return min(max(x - half, 0), width - size), min(max(y - half, 0), height - size)
+
+
+def pixel_centre(annotation: labels.Annotation, size: Size) -> tuple[int, int]:
+    """(floor(cx W), floor(cy H)), kept inside the picture."""
+    width, height = size
+    x, y = math.floor(annotation.cx * width), math.floor(annotation.cy * height)
+    return min(x, width - 1), min(y, height - 1)
+
+
+def place(annotation: labels.Annotation, size: Size, geometry: Geometry) -> Context:
+    """The context and the window of an annotation on a picture of `size` (width, height).
+
+    Raises UserError when the context does not fit into the picture.
+    """
+    big, small = geometry.image_size, geometry.crop_size
+    if geometry.resize == "squash":
+        x, y = pixel_centre(annotation, (big, big))
+        return Context(None, None, None, (centred_corner(x, y, small, big, big),), 1.0)
+    scale = annotation_scale(annotation, size, geometry)
+    side = round(big * scale)
+    if side > min(size):
+        raise UserError(
+            f"the picture is {size[0]}x{size[1]} px, but the context of annotation {annotation.line} needs "
+            f"{side}x{side} px (image_size {big} at scale {scale:g}); use larger pictures, a smaller scale or "
+            "resize: squash"
+        )
+    x, y = pixel_centre(annotation, size)
+    left, top = centred_corner(x, y, side, *size)
+    inner = math.floor((x - left) / scale), math.floor((y - top) / scale)
+    return Context(left, top, side, (centred_corner(*inner, small, big, big),), scale)
+
+
+def annotation_scale(annotation: labels.Annotation, size: Size, geometry: Geometry) -> float:
+    """Native px per model px: the given number, or for 'auto' what lets the box fit the window well."""
+    if geometry.scale != "auto":
+        return float(geometry.scale)
+    if annotation.w is None or annotation.h is None:
+        return 1.0
+    return labels.auto_scale(annotation.w * size[0], annotation.h * size[1], geometry.crop_size)
+
+
+def share_context(windows: Sequence[Window], scale: float, size: Size, geometry: Geometry) -> Context | None:
+    """One context around several windows of one scale on a picture of `size`; None when they lie too far apart."""
+    big, small = geometry.image_size, geometry.crop_size
+    if geometry.resize == "squash":
+        return Context(None, None, None, tuple((left, top) for left, top, _ in windows), 1.0)
+    side = round(big * scale)
+    left, top = min(w[0] for w in windows), min(w[1] for w in windows)
+    right, bottom = max(w[0] + w[2] for w in windows), max(w[1] + w[2] for w in windows)
+    if max(right - left, bottom - top) > side:
+        return None
+    left, top = centred_corner((left + right) // 2, (top + bottom) // 2, side, *size)
+    corners = tuple(
+        (min(round((x - left) / scale), big - small), min(round((y - top) / scale), big - small))
+        for x, y, _ in windows
+    )
+    return Context(left, top, side, corners, scale)
+
+
+def overlap(a: Window, b: Window) -> bool:
+    """Whether two squares share a pixel."""
+    return all(a[k] < b[k] + b[2] and b[k] < a[k] + a[2] for k in (0, 1))
+
+
+def native_window(context: Context, corner: Corner, crop_size: int) -> Window:
+    """The defect window at `corner` of a context in px of the output picture: left, top and side."""
+    left, top = corner
+    if context.side is None:
+        return left, top, crop_size
+    s = context.scale
+    side = min(round(crop_size * s), context.side)
+    shift = context.side - side  # rounding must not push the window over the context's edge
+    return context.left + min(round(left * s), shift), context.top + min(round(top * s), shift), side
+
+
+def paste_context(native: np.ndarray, before: np.ndarray, after: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """A native context (side, side, 3) uint8 with its painting put in.
+
+    `before` and `after` (S, S, 3) uint8 are the context as the model got it and as it was painted. At scale 1
+    the painted pixels replace the picture's, at larger scales the change is resampled and added. `alpha`
+    (S, S) in [0, 1] says how much of it is taken; where it is 0, pixels stay byte for byte.
+    """
+    change, side = after.astype(np.float32) - before, len(native)
+    if side != len(before):
+        change = images.resize_float(change, (side, side))
+        alpha = images.resize_float(alpha[..., None], (side, side))[..., 0]
+    return _blend(native, native + change, alpha)
+
+
+def _blend(old: np.ndarray, new: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    weight = np.clip(alpha, 0, 1)[..., None]
+    mixed = old + weight * (new - old)
+    return np.where(weight > 0, np.clip(np.rint(mixed), 0, 255), old).astype(np.uint8)
+
+
+def feathered_window(image_size: int, corner: tuple[int, int], size: int, feather: int) -> np.ndarray:
+    """1 inside the window, falling to 0 at its edge over `feather` px, 0 outside: (S, S) float32."""
+    distance = np.minimum(np.arange(1, size + 1), np.arange(size, 0, -1)).astype(np.float32)
+    ramp = np.clip((distance - 0.5) / max(feather, 0.5), 0, 1)
+    ramp = ramp * ramp * (3 - 2 * ramp)
+    alpha = np.zeros((image_size, image_size), np.float32)
+    left, top = corner
+    alpha[top : top + size, left : left + size] = ramp[:, None] * ramp[None]
+    return alpha

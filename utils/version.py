@@ -1,0 +1,3 @@
+"""The version that manifests name."""
+
+VERSION = "0.3.0"
