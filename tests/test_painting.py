@@ -1,0 +1,247 @@
+"""From jobs to painted pictures, with networks that are simple functions."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from guided_diffusion.attention_mask import AttentionConfig
+from guided_diffusion.create import create_diffusion
+from guided_diffusion.ddim import Sampler, SamplerOptions
+from guided_diffusion.painting import Painter, PaintOptions, attention_strips, entry_seed, turn_entries
+from utils.contexts import Geometry
+from utils.errors import UserError
+from utils.jobs import Job, Wish, plan_jobs
+from utils.painted import PaintedSample
+
+SIZE, CROP = 32, 16
+CLASSES = {"dark": 0, "bright": 1}
+GREY = 100
+
+
+class Watcher:
+    """Counts contexts on their way."""
+
+    def __init__(self):
+        self.batches: list[int] = []
+
+    def start(self, batch, clean, windows) -> None:
+        self.batches.append(len(batch))
+
+    def step(self, record) -> None:
+        pass
+
+    def finish(self) -> None:
+        pass
+
+
+class World:
+    """A contextual model that sees flat grey everywhere, and a prior that sees a square in the middle of its
+    window: dark for class 0, bright for class 1."""
+
+    def __init__(self, calls_limit: int | None = None, visible: bool = True):
+        self.diffusion = create_diffusion(diffusion_steps=1000, timestep_respacing="50")
+        steps = (int(step) for step in self.diffusion.network_steps)
+        self.abar = dict(zip(steps, self.diffusion.abar, strict=True))
+        self.limit, self.visible = calls_limit, visible
+
+    def clean(self, x: Tensor) -> Tensor:
+        return torch.full_like(x, GREY / 127.5 - 1)
+
+    def eps(self, x: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+        a = self.abar[int(t[0])]
+        return ((x - a**0.5 * x0) / (1 - a) ** 0.5).to(x)
+
+    def contextual(self, x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
+        if self.limit is not None and len(x) > self.limit:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        a = self.abar[int(t[0])]
+        # It keeps some of what it sees, so that refinement can move it
+        return self.eps(x, 0.6 * self.clean(x) + 0.4 * x / a**0.5, t)
+
+    def prior(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        x0 = self.clean(x)
+        if self.visible:
+            x0[:, :, 4:12, 4:12] = torch.where(y == 0, -1.0, 1.0).view(-1, 1, 1, 1)
+        return self.eps(x, x0, t)
+
+    def painter(self, **options: object) -> Painter:
+        walk = SamplerOptions([4, 3, 2, 1, 0], 4, [2] * 50, attention=AttentionConfig(), lr_xt=0.001)
+        values = {"generated": False, "feather": 2, "batch_size": 4, "seed": 0, **options}
+        sampler = Sampler(self.contextual, self.prior, self.diffusion, walk)
+        return Painter(sampler, PaintOptions(SIZE, CROP, **values), torch.device("cpu"), Watcher())
+
+
+def board(folder: Path, lines: str, name: str = "a", size: tuple[int, int] = (120, 80)) -> None:
+    Image.fromarray(np.full((size[1], size[0], 3), GREY, np.uint8)).save(folder / f"{name}.png")
+    (folder / f"{name}.txt").write_text(lines)
+
+
+def plan(folder: Path, together: bool = True, whole: bool = False, **geometry: object) -> list[Job]:
+    values = {"resize": "native", "scale": 1.0, "image_size": SIZE, "crop_size": CROP, **geometry}
+    return plan_jobs(folder, CLASSES, Geometry(**values), Wish(together=together, whole_contexts=whole))
+
+
+def paint_one(world: World, jobs: list[Job], **options: object) -> PaintedSample:
+    (sample,) = world.painter(**options).paint(jobs)
+    return sample
+
+
+# What is painted
+
+
+def test_several_defects_on_one_picture_each_in_its_place_and_class(tmp_path: Path):
+    board(tmp_path, "0 0.25 0.5\n1 0.384 0.5\n1 0.8 0.5")
+    (job,) = plan(tmp_path)
+    assert [one.defects for one in job.passes] == [(0, 1), (2,)]
+    sample = paint_one(World(), [job])
+    assert sample.accepted and sample.picture.shape == (80, 120, 3)
+    for defect, x, sign in zip(sample.defects, (30, 46, 96), (-1, 1, 1), strict=True):
+        inner = sample.picture[37:43, x - 3 : x + 3].astype(int) - GREY
+        assert 15 < sign * inner.mean() < 80
+        left, top, right, bottom = defect.box
+        assert abs(left - (x - 4)) <= 1 and abs(right - (x + 4)) <= 1
+        assert abs(top - 36) <= 1 and abs(bottom - 44) <= 1
+        assert defect.scores["agreement"] > 0.9 and defect.scores["area"] == defect.region.mask.sum()
+    untouched = np.ones((80, 120), bool)
+    for left, top, side in (d.window for d in job.defects):
+        untouched[top : top + side, left : left + side] = False
+    assert (sample.picture[untouched] == GREY).all()
+    mask = sample.mask
+    assert not mask[untouched].any() and mask[40, [30, 46, 96]].all() and not mask[40, 70]
+
+
+def test_overlapping_windows_both_end_up_on_the_picture(tmp_path: Path):
+    board(tmp_path, "0 0.5 0.5\n1 0.575 0.5")  # 9 px apart: the windows overlap, the squares do not
+    (job,) = plan(tmp_path)
+    assert len(job.turns) == 2
+    sample = paint_one(World(), [job])
+    assert (sample.picture[38:42, 58:62] < GREY - 10).all() and (
+        sample.picture[38:42, 67:71] > GREY + 10
+    ).all()
+
+
+def test_larger_scales_paint_larger_defects(tmp_path: Path):
+    board(tmp_path, "0 0.5 0.5")
+    sample = paint_one(World(), plan(tmp_path, scale=2.0))
+    left, top, right, bottom = sample.defects[0].box
+    assert abs((right - left) - 16) <= 2 and abs((bottom - top) - 16) <= 2
+    assert sample.defects[0].window == (44, 24, 32)
+
+
+def test_a_whole_context_is_replaced_with_the_generated_background(tmp_path: Path):
+    Image.fromarray(np.full((80, 120, 3), GREY + 20, np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("0 0.5 0.5")
+    sample = paint_one(World(), plan(tmp_path), generated=True)
+    context = sample.picture[24:56, 44:76].astype(int)
+    assert GREY < context[:4].mean() < GREY + 15  # the contextual model draws darker boards
+    rest = np.ones((80, 120), bool)
+    rest[24:56, 44:76] = False
+    assert (sample.picture[rest] == GREY + 20).all()
+
+
+# Batches
+
+
+def test_batches_fill_across_pictures_and_give_what_single_runs_give(tmp_path: Path):
+    board(tmp_path, "0 0.25 0.5\n1 0.8 0.5")
+    board(tmp_path, "1 0.3 0.4\n0 0.7 0.3\n0 0.3 0.45", "b")
+    jobs = plan(tmp_path)
+    together = World().painter(batch_size=3)
+    samples = list(together.paint(jobs))
+    assert together.watcher.batches == [3, 1, 1]  # four contexts of the first turn, one of the second
+    for job, sample in zip(jobs, samples, strict=True):
+        alone = paint_one(World(), [job], batch_size=1)
+        assert np.abs(alone.picture.astype(int) - sample.picture).max() <= 1
+
+
+def test_memory_that_gives_out_halves_the_batch(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    for name in "abcde":
+        board(tmp_path, "0 0.25 0.5", name)
+    jobs = plan(tmp_path)
+    small = World(calls_limit=2).painter(batch_size=5)
+    samples = list(small.paint(jobs))
+    assert small.watcher.batches == [5, 2, 3, 1, 2]
+    assert "too small for 5 contexts at once" in caplog.text and "too small for 3" in caplog.text
+    for sample, expected in zip(samples, World().painter(batch_size=5).paint(jobs), strict=True):
+        assert np.abs(sample.picture.astype(int) - expected.picture).max() <= 1
+
+
+def test_memory_too_small_for_one_is_the_user_s_error(tmp_path: Path):
+    board(tmp_path, "0 0.25 0.5")
+    with pytest.raises(UserError, match="memory of cpu is too small for 1 contexts"):
+        list(World(calls_limit=0).painter().paint(plan(tmp_path)))
+
+
+def test_other_errors_are_not_taken_for_a_want_of_memory(tmp_path: Path):
+    board(tmp_path, "0 0.25 0.5")
+    painter = World().painter()
+    painter.sampler.contextual = lambda x, t, y: torch.zeros(1) @ torch.zeros(2)
+    with pytest.raises(RuntimeError, match="size"):
+        list(painter.paint(plan(tmp_path)))
+
+
+# Scores and rerolls
+
+
+def test_what_cannot_be_seen_is_painted_again_and_then_left_out(tmp_path: Path):
+    board(tmp_path, "0 0.25 0.5\n1 0.8 0.5")
+    painter = World(visible=False).painter(min_score=0.5, max_rerolls=2)
+    (sample,) = painter.paint(plan(tmp_path))
+    assert painter.watcher.batches == [2, 2, 2]
+    assert not sample.accepted and [d.attempt for d in sample.defects] == [2, 2]
+    assert (sample.picture == GREY).all() and not sample.mask.any()
+
+
+def test_only_windows_that_fail_are_painted_again(tmp_path: Path):
+    board(tmp_path, "0 0.25 0.5\n1 0.384 0.5")
+    world = World()
+    weak = world.prior
+
+    def prior(x: Tensor, t: Tensor, y: Tensor) -> Tensor:  # never shows class 0
+        eps, plain = weak(x, t, y), world.eps(x, world.clean(x), t)
+        return torch.where((y == 0).view(-1, 1, 1, 1), plain, eps)
+
+    world.prior = prior
+    painter = world.painter(min_score=0.5, max_rerolls=1)
+    (sample,) = painter.paint(plan(tmp_path))
+    assert [(d.accepted, d.attempt) for d in sample.defects] == [(False, 1), (True, 0)]
+    assert (sample.picture[:, 20:38] == GREY).all() and sample.picture[38:42, 44:48].mean() > GREY + 15
+
+
+def test_without_min_score_everything_is_taken(tmp_path: Path):
+    board(tmp_path, "0 0.25 0.5")
+    painter = World(visible=False).painter(min_score=0.0, max_rerolls=5)
+    (sample,) = painter.paint(plan(tmp_path))
+    assert sample.accepted and painter.watcher.batches == [1]
+
+
+def test_noise_depends_on_pass_and_attempt(tmp_path: Path):
+    board(tmp_path, "0 0.25 0.5\n1 0.8 0.5")
+    (job,) = plan(tmp_path)
+    first, second = turn_entries([job], 0)
+    again = [type(first)(0, 0, first.context, first.defects, attempt) for attempt in (1, 2)]
+    seeds = [entry_seed(0, job, entry) for entry in (first, second, *again)] + [entry_seed(1, job, first)]
+    assert len(set(seeds)) == 5
+
+
+# Strips
+
+
+def test_strips_show_the_attention_at_six_steps():
+    masks = [torch.full((2, 1, 4, 4), step / 10) for step in range(11)]
+    masks[0][1] = 1.0
+    first, second = attention_strips(masks, 2)
+    assert first.shape == (4, 24) and first.dtype == np.uint8
+    assert first[0, ::4].tolist() == [0, 51, 102, 153, 204, 255] and second[0, 0] == 255
+    assert attention_strips([], 2) == [None, None]
+
+
+def test_strips_are_kept_when_asked_for(tmp_path: Path):
+    board(tmp_path, "0 0.25 0.5")
+    jobs = plan(tmp_path)
+    assert paint_one(World(), jobs).defects[0].strip is None
+    assert paint_one(World(), jobs, strips=True).defects[0].strip.shape == (CROP, 4 * CROP)
