@@ -105,7 +105,7 @@ def test_several_defects_on_one_picture_each_in_its_place_and_class(tmp_path: Pa
         left, top, right, bottom = defect.box
         assert abs(left - (x - 4)) <= 1 and abs(right - (x + 4)) <= 1
         assert abs(top - 36) <= 1 and abs(bottom - 44) <= 1
-        assert defect.scores["agreement"] > 0.9 and defect.scores["area"] == defect.region.mask.sum()
+        assert defect.scores["agreement"] > 0.7 and defect.scores["area"] == defect.region.mask.sum()
     untouched = np.ones((80, 120), bool)
     for left, top, side in (d.window for d in job.defects):
         untouched[top : top + side, left : left + side] = False
@@ -119,9 +119,8 @@ def test_overlapping_windows_both_end_up_on_the_picture(tmp_path: Path):
     (job,) = plan(tmp_path)
     assert len(job.turns) == 2
     sample = paint_one(World(), [job])
-    assert (sample.picture[38:42, 58:62] < GREY - 10).all() and (
-        sample.picture[38:42, 67:71] > GREY + 10
-    ).all()
+    dark, bright = sample.picture[38:42, 58:62].mean(), sample.picture[38:42, 67:71].mean()
+    assert dark < GREY - 15 and bright > GREY + 15
 
 
 def test_larger_scales_paint_larger_defects(tmp_path: Path):
