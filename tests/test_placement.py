@@ -1,0 +1,401 @@
+"""Places asked for by numbers: candidates, ranking, choice, and the plan's folder."""
+
+import itertools
+import json
+import logging
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from utils.contexts import Geometry
+from utils.errors import UserError
+from utils.images import save_png
+from utils.labels import read_annotations
+from utils.placement import (
+    SPARE,
+    Candidate,
+    Picture,
+    Wanted,
+    best,
+    candidates,
+    choose,
+    grid_centres,
+    window_of,
+)
+from utils.plan import make_plan, wanted_counts
+from utils.plan_schema import PlanConfig
+
+CLASSES = {"open_circuit": 0, "short": 1}
+GEOMETRY = Geometry("native", 1.0, 64, 32)
+
+
+def plan_of(**changes) -> PlanConfig:
+    values = {"counts": {"open_circuit": 4}, "spacing": 20, "size": [8, 16], "edge_margin": 2, "stride": 4}
+    return PlanConfig(**(values | changes))
+
+
+def brightness(windows: np.ndarray, class_id: int) -> np.ndarray:
+    """A score that likes a bright middle for class 0 and a dark one for class 1."""
+    middle = windows[:, 12:20, 12:20].mean(axis=(1, 2, 3))
+    return middle if class_id == 0 else -middle
+
+
+def no_score(windows: np.ndarray, class_id: int) -> np.ndarray:
+    raise AssertionError("nothing was to be scored")
+
+
+@pytest.fixture
+def boards(tmp_path) -> list[Path]:
+    """Three black pictures of 160x128 px; the second has a white square at x 100..123, y 40..63."""
+    (tmp_path / "clean").mkdir()
+    paths = []
+    for number in range(3):
+        pixels = np.zeros((128, 160, 3), dtype=np.uint8)
+        if number == 1:
+            pixels[40:64, 100:124] = 255
+        paths.append(tmp_path / "clean" / f"board_{number}.png")
+        save_png(paths[-1], pixels)
+    return paths
+
+
+def plan(boards: list[Path], config: PlanConfig, score=brightness, **options) -> dict:
+    """The content of plan.json of a plan made beside the boards."""
+    arguments = {"seed": 0, "out": boards[0].parent.parent / "plan"} | options
+    folder = make_plan(boards, CLASSES, config, GEOMETRY, score, **arguments)
+    return json.loads((folder / "plan.json").read_text())
+
+
+def centres(found: dict, picture: str) -> list[tuple[int, int]]:
+    return [tuple(one["centre"]) for one in found["places"] if one["picture"] == picture]
+
+
+# Candidates
+
+
+def test_grid_has_one_point_per_cell_of_the_allowed_region():
+    points = grid_centres((40, 24), 8, None, np.random.default_rng(0))
+    assert sorted(map(tuple, (points // 8).tolist())) == list(itertools.product(range(5), range(3)))
+    allowed = np.zeros((24, 40), dtype=bool)
+    allowed[8:16, 16:32] = True
+    points = grid_centres((40, 24), 8, allowed, np.random.default_rng(0))
+    assert sorted(map(tuple, (points // 8).tolist())) == [(2, 1), (3, 1)]
+
+
+def test_boxes_keep_the_margin_and_windows_lie_inside_and_are_centred():
+    picture = Picture(0, Path("x.png"), np.zeros((96, 128, 3), dtype=np.uint8), (128, 96))
+    points = grid_centres(picture.size, 1, None, np.random.default_rng(0))
+    config = plan_of(size=[8, 40], edge_margin=6)
+    found = candidates(
+        picture, Wanted("short", 1, 1), points, config, GEOMETRY, 10**6, np.random.default_rng(1)
+    )
+    assert len(found) > 1000
+    assert {value for one in found for value in (one.w, one.h)} == set(range(8, 41))
+    for one in found:
+        for centre, box, side in ((one.x, one.w, 128), (one.y, one.h, 96)):
+            assert centre + 0.5 - box / 2 >= 6 and centre + 0.5 + box / 2 <= side - 6
+        assert window_of(one, picture.size, GEOMETRY) == (one.x - 16, one.y - 16, 32)
+    assert min(one.x for one in found) == 16 and max(one.y for one in found) == 79  # the window's limits
+
+
+def test_boxes_are_small_as_often_as_large():
+    picture = Picture(0, Path("x.png"), np.zeros((400, 400, 3), dtype=np.uint8), (400, 400))
+    points = grid_centres(picture.size, 2, None, np.random.default_rng(0))
+    config = plan_of(size=[16, 64], edge_margin=0)
+    found = candidates(
+        picture, Wanted("short", 1, 1), points, config, GEOMETRY, 4000, np.random.default_rng(1)
+    )
+    assert len(found) == 4000
+    widths = np.array([one.w for one in found])
+    assert np.mean(widths < 32) == pytest.approx(0.5, abs=0.03)  # 16 to 32 is half of the way on a log scale
+
+
+def test_auto_scale_cuts_larger_windows_around_larger_boxes():
+    picture = Picture(0, Path("x.png"), np.zeros((256, 256, 3), dtype=np.uint8), (256, 256))
+    auto = Geometry("native", "auto", 64, 32)
+    box = Candidate(0, "short", 1, 128, 128, 48, 20)  # 48 px are three quarters of a 64 px window
+    assert window_of(box, picture.size, auto) == (96, 96, 64)
+    with pytest.raises(UserError, match=r"plan.size: a box of \d+x\d+ px on x.png: .*needs"):
+        candidates(
+            picture,
+            Wanted("short", 1, 1),
+            np.array([[128, 128]]),
+            plan_of(size=[200, 200]),
+            auto,
+            1,
+            np.random.default_rng(0),
+        )
+
+
+def test_best_keeps_the_highest_scores():
+    pool = [Candidate(0, "short", 1, x, 0, 8, 8, score) for x, score in enumerate([0.1, 0.9, 0.5, 0.9, 0.2])]
+    assert [one.x for one in best(pool, 0.5)] == [1, 3, 2]
+    assert [one.x for one in best(pool, 0.01)] == [1] and best([], 0.5) == []
+
+
+# The choice
+
+
+def row(class_name: str, picture: int, count: int) -> list[Candidate]:
+    """Candidates 10 px apart on a line of a picture."""
+    return [Candidate(picture, class_name, CLASSES[class_name], 10 * k, 0, 8, 8) for k in range(count)]
+
+
+def test_places_are_shared_fairly_and_keep_their_distance():
+    pools = {
+        "open_circuit": [one for picture in range(4) for one in row("open_circuit", picture, 40)],
+        "short": [one for picture in range(4) for one in row("short", picture, 40)],
+    }
+    wanted = [Wanted("open_circuit", 0, 10), Wanted("short", 1, 4)]
+    chosen = choose(pools, wanted, 30, None, np.random.default_rng(0))
+    opens = [sum(one.picture == p and one.class_name == "open_circuit" for one in chosen) for p in range(4)]
+    assert sorted(opens) == [2, 2, 3, 3] and len(chosen) == 14
+    assert [sum(one.picture == p and one.class_name == "short" for one in chosen) for p in range(4)] == [
+        1
+    ] * 4
+    for a, b in itertools.combinations(chosen, 2):
+        assert a.picture != b.picture or math.dist((a.x, a.y), (b.x, b.y)) >= 30
+
+
+def test_a_picture_without_candidates_leaves_its_share_to_the_others():
+    chosen = choose(
+        {"short": row("short", 2, 40)}, [Wanted("short", 1, 5)], 30, None, np.random.default_rng(0)
+    )
+    assert [one.picture for one in chosen] == [2] * 5
+
+
+def test_per_image_and_spacing_are_limits():
+    pools = {"short": [*row("short", 0, 40), *row("short", 1, 40)]}
+    wanted = [Wanted("short", 1, 9)]
+    assert len(choose(pools, wanted, 30, 3, np.random.default_rng(0))) == 6
+    assert len(choose(pools, wanted, 1000, None, np.random.default_rng(0))) == 2
+
+
+def test_scarce_room_is_shared_among_the_classes():
+    pools = {name: row(name, 0, 40) for name in CLASSES}
+    wanted = [Wanted("open_circuit", 0, 30), Wanted("short", 1, 30)]
+    chosen = choose(pools, wanted, 0, 6, np.random.default_rng(0))
+    assert sorted(one.class_name for one in chosen) == ["open_circuit"] * 3 + ["short"] * 3
+
+
+# Plans
+
+
+def test_ranked_places_lie_where_the_score_is_high(boards):
+    found = plan(boards, plan_of(counts={"open_circuit": 1}, keep=0.01))
+    (place,) = found["places"]
+    assert place["picture"] == "board_1.png" and place["score"] > 100
+    x, y = place["centre"]
+    assert 96 <= x <= 128 and 36 <= y <= 68
+    # SPARE / 0.01 candidates for the wanted place, shared by 3 pictures: 167 of each
+    assert found["classes"]["open_circuit"] == {
+        "asked": 1, "found": 1, "possible": 3 * 40 * 32, "looked_at": 3 * 167, "kept": 6,
+    }  # fmt: skip
+
+
+def test_uniform_places_need_no_score_and_fall_anywhere(boards):
+    found = plan(boards, plan_of(rank="uniform", counts={"open_circuit": 6, "short": 3}), no_score)
+    assert [len(centres(found, f"board_{n}.png")) for n in range(3)] == [3, 3, 3]
+    assert len({tuple(one["centre"]) for one in found["places"]}) == 9
+
+
+def test_label_files_say_what_the_plan_says(boards, tmp_path):
+    found = plan(boards, plan_of(rank="uniform", counts={"Open-Circuit": 3, "SHORT": 3}), no_score)
+    seen = []
+    for number in range(3):
+        for one in read_annotations(tmp_path / "plan" / f"board_{number}.txt", CLASSES):
+            centre = [math.floor(one.cx * 160), math.floor(one.cy * 128)]
+            box = [round(one.w * 160), round(one.h * 128)]
+            seen.append((f"board_{number}.png", one.class_name, centre, box))
+    said = [(one["picture"], one["class"], one["centre"], one["box"]) for one in found["places"]]
+    assert seen == said and len(seen) == 6
+
+
+def test_equal_seeds_give_equal_plans(boards, tmp_path):
+    config = plan_of(counts={"open_circuit": 3, "short": 3}, keep=0.3)
+    first = plan(boards, config, out=tmp_path / "a")
+    assert plan(boards, config, out=tmp_path / "b") == first
+    assert plan(boards, config, seed=1, out=tmp_path / "c")["places"] != first["places"]
+
+
+def test_regions_of_interest_hold_the_centres(boards, tmp_path):
+    mask = np.zeros((128, 160), dtype=np.uint8)
+    mask[40:80, 60:100] = 255
+    save_png(tmp_path / "roi.png", mask)
+    found = plan(
+        boards,
+        plan_of(
+            roi={"Open Circuit": str(tmp_path / "roi.png")}, counts={"short": 3, "opencircuit": 6}, spacing=4
+        ),
+    )
+    opens = [one["centre"] for one in found["places"] if one["class"] == "open_circuit"]
+    assert len(opens) == 6 and all(60 <= x < 100 and 40 <= y < 80 for x, y in opens)
+    shorts = [one["centre"] for one in found["places"] if one["class"] == "short"]
+    assert len(shorts) == 3 and not all(60 <= x < 100 and 40 <= y < 80 for x, y in shorts)
+
+
+def test_regions_of_their_own_for_each_picture(boards, tmp_path):
+    (tmp_path / "roi").mkdir()
+    for number in range(3):
+        mask = np.zeros((128, 160, 3), dtype=np.uint8)
+        mask[:, 40 * number : 40 * number + 60] = 255 if number else 0  # nothing on the first picture
+        save_png(tmp_path / "roi" / f"board_{number}.png", mask)
+    found = plan(boards, plan_of(roi=str(tmp_path / "roi"), rank="uniform"), no_score)
+    assert centres(found, "board_0.png") == [] and not (tmp_path / "plan" / "board_0.txt").exists()
+    assert all(40 <= x < 100 for x, _ in centres(found, "board_1.png"))
+    assert all(80 <= x < 140 for x, _ in centres(found, "board_2.png"))
+    assert len(found["places"]) == 4
+
+
+def test_squashed_pictures_are_planned_in_their_new_size(boards, tmp_path):
+    save_png(
+        tmp_path / "roi.png", np.repeat(np.arange(160) >= 80, 128).reshape(160, 128).T.astype(np.uint8) * 255
+    )
+    squash = Geometry("squash", 1.0, 64, 32)
+    config = plan_of(size=[4, 8], spacing=4, keep=1, roi=str(tmp_path / "roi.png"))
+    make_plan(boards, CLASSES, config, squash, brightness, 0, tmp_path / "plan")
+    found = json.loads((tmp_path / "plan" / "plan.json").read_text())["places"]
+    assert len(found) == 4 and all(
+        32 <= one["centre"][0] <= 48 and 16 <= one["centre"][1] <= 48 for one in found
+    )
+
+
+def test_masks_that_do_not_fit_are_the_users_to_mend(boards, tmp_path):
+    save_png(tmp_path / "roi.png", np.zeros((10, 20), dtype=np.uint8))
+    with pytest.raises(UserError, match="20x10 px, but board_0.png is 160x128"):
+        plan(boards, plan_of(roi=str(tmp_path / "roi.png")))
+    with pytest.raises(UserError, match="no such file or folder"):
+        plan(boards, plan_of(roi="nowhere.png"))
+    with pytest.raises(UserError, match="class 'scratch' is unknown"):
+        plan(boards, plan_of(roi={"scratch": str(tmp_path / "roi.png")}))
+    with pytest.raises(UserError, match="no mask for 3 of 3 pictures"):
+        plan(boards, plan_of(roi=str(tmp_path)))
+    save_png(tmp_path / "roi.png", np.zeros((128, 160), dtype=np.uint8))
+    with pytest.raises(UserError, match="no place found"):
+        plan(boards, plan_of(roi=str(tmp_path / "roi.png")))
+
+
+def test_too_few_places_are_reported_with_numbers(boards, caplog):
+    with caplog.at_level(logging.WARNING, "utils.plan"):
+        found = plan(boards, plan_of(counts={"open_circuit": 50, "short": 2}, spacing=60, rank="uniform"))
+    (record,) = caplog.records
+    count = len([one for one in found["places"] if one["class"] == "open_circuit"])
+    assert 3 <= count < 50
+    assert f"open_circuit: {count} of 50 places found on 3 pictures" in record.getMessage()
+    assert "short" not in record.getMessage().split("; for more")[0]
+
+
+# Wishes
+
+
+def test_wishes_are_matched_by_normalised_names():
+    wanted = wanted_counts({"SHORT": 2, "Open Circuit": 3}, CLASSES)
+    assert wanted == [Wanted("open_circuit", 0, 3), Wanted("short", 1, 2)]
+    assert wanted_counts({"short": 2, "open_circuit": 0}, CLASSES) == [Wanted("short", 1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ({"scratch": 1}, "'scratch' is unknown"),
+        ({"short": 1, "Short": 2}, "given twice"),
+        ({}, "no defect to place"),
+        ({"short": 0}, "no defect to place"),
+    ],
+)
+def test_wishes_that_cannot_be_met(counts, message):
+    with pytest.raises(UserError, match=message):
+        wanted_counts(counts, CLASSES)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"counts": {"short": -1}},
+        {"counts": {"short": 1.5}},
+        {"size": [10]},
+        {"size": [48, 24]},
+        {"size": [0, 24]},
+        {"keep": 0},
+        {"keep": 1.1},
+        {"stride": 0},
+        {"per_image": 0},
+        {"rank": "best"},
+        {"roi": ""},
+        {"spacing": "wide"},
+        {"unknown": 1},
+    ],
+)
+def test_the_schema_refuses(values):
+    with pytest.raises(ValidationError):
+        PlanConfig(**values)
+
+
+def test_the_schema_reads_numbers_from_text_and_plans_nothing_by_default():
+    config = PlanConfig(counts={"short": "3"}, keep="0.2", spacing="64")
+    assert (config.counts, config.keep, config.spacing) == ({"short": 3}, 0.2, 64)
+    assert PlanConfig().counts == {} and PlanConfig(**PlanConfig().plain()) == PlanConfig()
+
+
+# The folder
+
+
+def test_a_plan_is_used_again_with_edited_labels(boards, tmp_path):
+    config = plan_of()
+    first = plan(boards, config)
+    files = sorted((tmp_path / "plan").glob("*.txt"))
+    assert len(files) == len({one["picture"] for one in first["places"]})
+    files[0].write_text("0 0.5 0.5 0.1 0.1\n")
+    files[1].unlink()
+    assert plan(boards, config, no_score) == first
+    assert files[0].read_text() == "0 0.5 0.5 0.1 0.1\n" and files[1].exists()
+
+
+def test_other_wishes_want_another_folder_or_overwrite(boards, tmp_path):
+    plan(boards, plan_of(rank="uniform"))
+    for config, options, what in (
+        (plan_of(), {}, "plan"),
+        (plan_of(rank="uniform"), {"seed": 1}, "seed"),
+        (plan_of(rank="uniform"), {"identity": {"weights": "abc"}}, "weights"),
+    ):
+        with pytest.raises(UserError, match=rf"other wishes \(what differs: {what}\)"):
+            plan(boards, config, **options)
+    save_png(boards[0], np.full((128, 160, 3), 9, dtype=np.uint8))
+    with pytest.raises(UserError, match="what differs: pictures"):
+        plan(boards, plan_of(rank="uniform"))
+    config = plan_of(counts={"short": 1}, rank="uniform")
+    found = plan(boards, config, overwrite=True)
+    assert len(found["places"]) == 1 and len(list((tmp_path / "plan").glob("*.txt"))) == 1
+
+
+def test_label_files_of_others_are_left_alone(boards, tmp_path):
+    (tmp_path / "plan").mkdir()
+    (tmp_path / "plan" / "board_0.txt").write_text("0 0.5 0.5\n")
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match="holds label files that no plan made"):
+            plan(boards, plan_of(), overwrite=overwrite)
+    (tmp_path / "plan" / "plan.json").write_text("[]")
+    with pytest.raises(UserError, match="not a plan"):
+        plan(boards, plan_of())
+
+
+def test_pictures_of_one_name_are_refused(boards, tmp_path):
+    (tmp_path / "more").mkdir()
+    save_png(tmp_path / "more" / "board_0.png", np.zeros((128, 160, 3), dtype=np.uint8))
+    with pytest.raises(UserError, match="board_0: several clean pictures"):
+        plan([*boards, tmp_path / "more" / "board_0.png"], plan_of())
+
+
+def test_many_candidates_are_sampled_and_scored_in_batches(boards):
+    sizes = []
+
+    def score(windows: np.ndarray, class_id: int) -> np.ndarray:
+        sizes.append(len(windows))
+        return brightness(windows, class_id)
+
+    found = plan(boards, plan_of(counts={"short": 12}, keep=0.5, stride=1), score)
+    looked = SPARE * 12 / 0.5
+    assert found["classes"]["short"]["looked_at"] == looked == sum(sizes)
+    assert max(sizes) <= 64 and found["classes"]["short"]["possible"] == 3 * 128 * 160

@@ -1,0 +1,261 @@
+"""Places for defects: candidates on a grid of clean pictures, ranked, and drawn from the best of them.
+
+What looks at the pictures is a function given from outside: it says how well a window suits a class. The places
+drawn lie apart from each other and are spread evenly over the pictures.
+"""
+
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from utils import images, labels
+from utils.contexts import Geometry, Size, Window, native_window, place
+from utils.errors import UserError
+from utils.plan_schema import PlanConfig
+from utils.seeding import sample_seed
+
+# Windows (B, s, s, 3) uint8 and a class id -> (B,), more is better
+Score = Callable[[np.ndarray, int], np.ndarray]
+
+SPARE = 5  # candidates per wanted place that the best share should hold: spacing takes some away
+MAX_CANDIDATES = 4000  # per class and picture
+BATCH = 64  # windows scored together
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A possible place: the picture's number, the class, centre and box in px of the output picture."""
+
+    picture: int
+    class_name: str
+    class_id: int
+    x: int
+    y: int
+    w: int
+    h: int
+    score: float = 0.0
+
+    def annotation(self, size: Size) -> labels.Annotation:
+        """The place as an annotation of a picture of `size`; the centre is the middle of pixel (x, y)."""
+        x, y = self.x + 0.5, self.y + 0.5
+        box = (x - self.w / 2, y - self.h / 2, x + self.w / 2, y + self.h / 2)
+        return labels.Annotation(self.class_id, self.class_name, *labels.relative_box(box, *size))
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A clean picture as it will be painted, (H, W, 3) uint8, and the file's width and height."""
+
+    number: int
+    path: Path
+    pixels: np.ndarray
+    native: Size
+
+    @property
+    def size(self) -> Size:
+        """Width and height of the output picture."""
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How many defects of a class, named as in the class file."""
+
+    class_name: str
+    class_id: int
+    count: int
+
+
+# Class id and picture -> (H, W) bool in px of the output picture, None: everywhere
+Allowed = Callable[[int, Picture], np.ndarray | None]
+
+
+def random_stream(seed: int, *identity: object) -> np.random.Generator:
+    """Random numbers of a plan that depend on the run's seed and on what they are for."""
+    return np.random.default_rng(sample_seed(seed, "plan", *identity))
+
+
+# Candidates
+
+
+def survey(
+    pictures: Sequence[Path],
+    wanted: Sequence[Wanted],
+    plan: PlanConfig,
+    geometry: Geometry,
+    allowed: Allowed,
+    score: Score,
+    seed: int,
+) -> tuple[dict[str, list[Candidate]], dict[str, dict[str, int]]]:
+    """The candidates that places are drawn from, by class, and how many were possible, looked at and kept.
+
+    Every picture is decoded once. Looked at are as many as let the best `plan.keep` of them hold SPARE for each
+    wanted place, at most MAX_CANDIDATES per class and picture; the best are those of all pictures together.
+    """
+    ranked = plan.rank == "appeal"
+    share = plan.keep if ranked else 1.0
+    pools: dict[str, list[Candidate]] = {one.class_name: [] for one in wanted}
+    counts = {one.class_name: dict.fromkeys(("possible", "looked_at", "kept"), 0) for one in wanted}
+    for number, path in enumerate(pictures):
+        picture = load_picture(number, path, geometry)
+        for one in wanted:
+            stream = random_stream(seed, path.name, one.class_name)
+            grid = grid_centres(picture.size, plan.stride, allowed(one.class_id, picture), stream)
+            enough = math.ceil(SPARE * one.count / (share * len(pictures))) if ranked else MAX_CANDIDATES
+            limit = min(enough, MAX_CANDIDATES)
+            found = candidates(picture, one, grid, plan, geometry, limit, stream)
+            pools[one.class_name] += scored(found, picture, geometry, score) if ranked else found
+            counts[one.class_name]["possible"] += len(grid)
+            counts[one.class_name]["looked_at"] += len(found)
+    for name, pool in pools.items():
+        pools[name] = best(pool, share)
+        counts[name]["kept"] = len(pools[name])
+    return pools, counts
+
+
+def load_picture(number: int, path: Path, geometry: Geometry) -> Picture:
+    """Decode a picture, squashed if it will be painted so. Raises UserError."""
+    pixels = images.load_rgb(path)
+    native = pixels.shape[1], pixels.shape[0]
+    if geometry.resize == "squash":
+        pixels = images.resize_squash(pixels, geometry.image_size)
+    return Picture(number, path, pixels, native)
+
+
+def grid_centres(
+    size: Size, stride: int, allowed: np.ndarray | None, stream: np.random.Generator
+) -> np.ndarray:
+    """A random point (x, y) of every cell of `stride` px, in random order: (N, 2) int.
+
+    `size` is (width, height); points where `allowed` (H, W) is False are left out.
+    """
+    columns, rows = (np.arange(0, side, stride) for side in size)
+    cells = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
+    points = np.minimum(cells + stream.integers(0, stride, cells.shape), np.array(size) - 1)
+    if allowed is not None:
+        points = points[allowed[points[:, 1], points[:, 0]]]
+    return stream.permutation(points)
+
+
+def candidates(
+    picture: Picture,
+    wanted: Wanted,
+    points: np.ndarray,
+    plan: PlanConfig,
+    geometry: Geometry,
+    limit: int,
+    stream: np.random.Generator,
+) -> list[Candidate]:
+    """The first `limit` of the points (N, 2), each with a box, that lie well inside the picture.
+
+    The box keeps `plan.edge_margin` from the edge. The window lies inside as a whole: the networks centre it on
+    the defect. Raises UserError where the context around a box is larger than the picture.
+    """
+    low, high = plan.size
+    sides = np.exp(stream.uniform(math.log(low - 0.5), math.log(high + 0.5), points.shape))  # log-uniform
+    sides = np.clip(np.rint(sides), low, high).astype(int)
+    found = []
+    for (x, y), (w, h) in zip(points.tolist(), sides.tolist(), strict=True):
+        candidate = Candidate(picture.number, wanted.class_name, wanted.class_id, x, y, w, h)
+        try:
+            side = window_of(candidate, picture.size, geometry)[2]
+        except UserError as error:
+            raise UserError(f"plan.size: a box of {w}x{h} px on {picture.path}: {error}") from error
+        clear = [max(side / 2, plan.edge_margin + box / 2) for box in (w, h)]
+        middle = x + 0.5, y + 0.5
+        if all(c <= m <= n - c for c, m, n in zip(clear, middle, picture.size, strict=True)):
+            found.append(candidate)
+        if len(found) == limit:
+            break
+    return found
+
+
+def window_of(candidate: Candidate, size: Size, geometry: Geometry) -> Window:
+    """The defect window around a candidate: (left, top, side) in px of the output picture."""
+    context = place(candidate.annotation(size), size, geometry)
+    return native_window(context, context.windows[0], geometry.crop_size)
+
+
+def scored(found: Sequence[Candidate], picture: Picture, geometry: Geometry, score: Score) -> list[Candidate]:
+    """The candidates with their scores; BATCH windows at a time, resampled to the prior's size."""
+    result = []
+    for start in range(0, len(found), BATCH):
+        batch = found[start : start + BATCH]
+        windows = []
+        for left, top, side in (window_of(one, picture.size, geometry) for one in batch):
+            window = picture.pixels[top : top + side, left : left + side]
+            windows.append(images.resize_squash(window, geometry.crop_size))
+        values = np.asarray(score(np.stack(windows), batch[0].class_id))
+        assert values.shape == (len(batch),), values.shape
+        if not np.isfinite(values).all():
+            raise UserError(
+                f"{picture.path}: the networks' output is not finite; check the weights, or use precision=fp32"
+            )
+        result += [replace(one, score=float(value)) for one, value in zip(batch, values, strict=True)]
+    return result
+
+
+def best(pool: Sequence[Candidate], share: float) -> list[Candidate]:
+    """The best `share` of the candidates, at least one, best first; equals keep their order."""
+    ranking = sorted(pool, key=lambda one: -one.score)
+    return ranking[: math.ceil(share * len(ranking))]
+
+
+# The choice
+
+
+def choose(
+    pools: Mapping[str, Sequence[Candidate]],
+    wanted: Sequence[Wanted],
+    spacing: float,
+    per_image: int | None,
+    stream: np.random.Generator,
+) -> list[Candidate]:
+    """Draw places from the pools (class -> candidates): at most `per_image` on a picture, `spacing` px apart.
+
+    Turn by turn, the class that has the fewest places gets one, on the picture that has the fewest of that
+    class, then of all. Ends when all wishes are met or nothing fits any more.
+    """
+    queues = {one.class_name: _queues(pools[one.class_name], stream) for one in wanted}
+    wishes = {one.class_name: one.count for one in wanted}
+    numbers = sorted({number for of_class in queues.values() for number in of_class})
+    luck = dict(zip(numbers, stream.permutation(len(numbers)).tolist(), strict=True))
+    chosen: list[Candidate] = []
+    met: Counter[str] = Counter()
+    taken: dict[int, list[Candidate]] = {number: [] for number in numbers}
+
+    def crowd(name: str, number: int) -> tuple[int, int, int]:
+        same = sum(one.class_name == name for one in taken[number])
+        return same, len(taken[number]), luck[number]
+
+    while wishes:
+        name = min(wishes, key=lambda name: met[name])
+        rooms = [
+            n for n, queue in queues[name].items() if queue and (not per_image or len(taken[n]) < per_image)
+        ]
+        if met[name] == wishes[name] or not rooms:
+            del wishes[name]
+            continue
+        number = min(rooms, key=lambda number: crowd(name, number))
+        candidate = queues[name][number].popleft()
+        if _apart(candidate, taken[number], spacing):
+            taken[number].append(candidate)
+            chosen.append(candidate)
+            met[name] += 1
+    return chosen
+
+
+def _queues(pool: Sequence[Candidate], stream: np.random.Generator) -> dict[int, deque[Candidate]]:
+    """The candidates of each picture, in random order."""
+    queues: dict[int, deque[Candidate]] = {}
+    for index in stream.permutation(len(pool)).tolist():
+        queues.setdefault(pool[index].picture, deque()).append(pool[index])
+    return queues
+
+
+def _apart(candidate: Candidate, others: Sequence[Candidate], spacing: float) -> bool:
+    return all(math.hypot(candidate.x - one.x, candidate.y - one.y) >= spacing for one in others)

@@ -1,0 +1,263 @@
+"""Defects asked for by numbers: the plan's folder of annotation files, made once and then used as it is."""
+
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from utils import images, labels
+from utils.contexts import Geometry
+from utils.errors import UserError
+from utils.files import replacing
+from utils.jobs import picture_size
+from utils.placement import Candidate, Picture, Score, Wanted, choose, random_stream, survey
+from utils.plan_schema import PlanConfig
+
+log = logging.getLogger(__name__)
+
+PLAN_FILE = "plan.json"
+
+
+# The plan's folder
+
+
+def make_plan(
+    pictures: Sequence[Path],
+    classes: Mapping[str, int],
+    plan: PlanConfig,
+    geometry: Geometry,
+    score: Score,
+    seed: int,
+    out: Path,
+    *,
+    identity: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write `<stem>.txt` (YOLO lines) per picture with places, and `plan.json`, to the folder `out`; returns it.
+
+    `score` is called with windows at the prior's size and a class id, never with `rank: uniform`; what it
+    depends on belongs into `identity` (JSON values). A plan in `out` for the same wishes is used as it is, so
+    its label files may have been edited; missing ones come back. Fewer places than wanted are logged as a
+    warning. Raises UserError for unknown classes, masks that do not fit, contexts larger than a picture, no
+    place at all, and a folder with label files of others or, without `overwrite`, with another plan.
+    """
+    wanted = wanted_counts(plan.counts, classes)
+    regions = Regions(plan.roi, pictures, classes)
+    _check_stems(pictures)
+    fingerprint = {
+        "plan": plan.plain(),
+        "classes": dict(classes),
+        "geometry": [geometry.resize, geometry.scale, geometry.image_size, geometry.crop_size],
+        "seed": seed,
+        "pictures": {path.name: _sha256(path) for path in pictures},
+        "regions": sorted(_sha256(path) for path in regions.files),
+        **(identity or {}),
+    }
+    found = _read_plan(out, fingerprint, overwrite)
+    if found is None:
+        pools, counts = survey(pictures, wanted, plan, geometry, regions.mask, score, seed)
+        stream = random_stream(seed, "choice")
+        chosen = choose(pools, wanted, plan.spacing, plan.per_image, stream)
+        tally = count_places(wanted, chosen, counts)
+        _warn(tally, len(pictures))
+        found = {"fingerprint": fingerprint, "classes": tally, **_record(pictures, chosen, geometry)}
+        _write_text(out / PLAN_FILE, json.dumps(found, indent=1) + "\n")
+    for stem, lines in found["labels"].items():
+        if not (out / f"{stem}.txt").exists():
+            _write_text(out / f"{stem}.txt", "".join(f"{line}\n" for line in lines))
+    return out
+
+
+def wanted_counts(counts: Mapping[str, int], classes: Mapping[str, int]) -> list[Wanted]:
+    """The wishes with the class file's names and ids, in the order of ids; zeros are left out.
+
+    Raises UserError for unknown classes, two spellings of one class, and no wish at all.
+    """
+    names = {class_id: name for name, class_id in classes.items()}
+    found: dict[int, int] = {}
+    problems = []
+    for spelling, count in counts.items():
+        try:
+            class_id = labels.match_class(spelling, classes)
+        except UserError as error:
+            problems.append(f"plan.counts: {error}")
+            continue
+        if class_id in found:
+            problems.append(
+                f"plan.counts: class {names[class_id]!r} is given twice (the second is {spelling!r})"
+            )
+        found[class_id] = count
+    wanted = [Wanted(names[class_id], class_id, count) for class_id, count in sorted(found.items()) if count]
+    if not (wanted or problems):
+        problems.append("plan.counts: got no defect to place; expected class: number, as in open_circuit: 20")
+    if problems:
+        raise UserError.from_problems("the plan cannot be made", problems)
+    return wanted
+
+
+def _check_stems(pictures: Sequence[Path]) -> None:
+    twice = sorted(stem for stem, count in Counter(path.stem for path in pictures).items() if count > 1)
+    if twice:
+        raise UserError(
+            f"{', '.join(twice)}: several clean pictures of one name, whose label files would collide; rename them"
+        )
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _read_plan(out: Path, fingerprint: Mapping[str, Any], overwrite: bool) -> dict[str, Any] | None:
+    """The plan in `out` if it answers the same wishes, None if there is none (any more).
+
+    Raises UserError for a plan of other wishes, unless it may be overwritten: then it goes.
+    """
+    path = out / PLAN_FILE
+    if not path.exists():
+        if strangers := sorted(p.name for p in out.glob("*.txt")):
+            raise UserError(
+                f"{out}: holds label files that no plan made ({strangers[0]}, ...); expected an empty folder: "
+                "move them elsewhere"
+            )
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        stems, before, now = list(found["labels"]), found["fingerprint"], json.loads(json.dumps(fingerprint))
+        changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path}: not a plan of this programme ({error}); remove its folder {out}") from error
+    if not changed:
+        return found
+    if not overwrite:
+        raise UserError(
+            f"{out}: holds a plan for other wishes (what differs: {', '.join(changed)}); set another outdir, or "
+            "overwrite=true to make a new one"
+        )
+    for stem in stems:
+        (out / f"{stem}.txt").unlink(missing_ok=True)
+    path.unlink()
+    return None
+
+
+def count_places(
+    wanted: Sequence[Wanted], chosen: Sequence[Candidate], counts: Mapping[str, Mapping[str, int]]
+) -> dict[str, dict[str, int]]:
+    """Class -> how many places were asked for and found, and the numbers of candidates behind them."""
+    found = Counter(place.class_name for place in chosen)
+    return {
+        one.class_name: {"asked": one.count, "found": found[one.class_name], **counts[one.class_name]}
+        for one in wanted
+    }
+
+
+def _warn(tally: Mapping[str, Mapping[str, int]], pictures: int) -> None:
+    """Log the numbers; warn of classes that lack places. Raises UserError when there is no place at all."""
+    short = []
+    for name, n in tally.items():
+        text = (
+            f"{name}: {n['found']} of {n['asked']} places found on {pictures} pictures ({n['possible']} possible, "
+            f"{n['looked_at']} looked at, {n['kept']} good enough)"
+        )
+        log.info("plan: %s", text)
+        short += [text] if n["found"] < n["asked"] else []
+    way_out = (
+        "take more or larger pictures, a smaller spacing or edge_margin, a larger keep, roi or per_image"
+    )
+    if not any(n["found"] for n in tally.values()):
+        raise UserError.from_problems(f"plan: no place found; {way_out}", [*short, f"what helps: {way_out}"])
+    if short:
+        log.warning("plan: too few places: %s; for more, %s", "; ".join(short), way_out)
+
+
+def _record(pictures: Sequence[Path], chosen: Sequence[Candidate], geometry: Geometry) -> dict[str, Any]:
+    """What plan.json says about the places, and the label lines of each picture that has some."""
+    places: list[dict[str, Any]] = []
+    lines: dict[str, list[str]] = {}
+    for one in sorted(chosen, key=lambda one: (one.picture, one.class_id, one.y, one.x)):
+        path = pictures[one.picture]
+        places.append(
+            {"picture": path.name, "class": one.class_name, "centre": [one.x, one.y], "box": [one.w, one.h]}
+            | {"score": round(one.score, 6)}
+        )
+        a = one.annotation(picture_size(path, geometry))
+        lines.setdefault(path.stem, []).append(labels.format_annotation(a.class_id, a.cx, a.cy, a.w, a.h))
+    return {"places": places, "labels": lines}
+
+
+def _write_text(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+# What is allowed
+
+
+class Regions:
+    """Where centres may lie: pictures, white = allowed, for all classes or for some; without one, everywhere.
+
+    `roi` is null, a file for every picture, a folder with a file of each picture's name, or class -> either.
+    Raises UserError for a path that is not there, a picture without its mask and an unknown class.
+    """
+
+    def __init__(
+        self, roi: str | Mapping[str, str] | None, pictures: Sequence[Path], classes: Mapping[str, int]
+    ):
+        by_class = roi if isinstance(roi, Mapping) else {name: roi for name in classes if roi is not None}
+        self.paths: dict[tuple[int, Path], Path] = {}  # (class id, picture) -> mask
+        problems = []
+        for name, path in by_class.items():
+            try:
+                class_id = labels.match_class(name, classes)
+                self.paths |= {(class_id, p): m for p, m in _mask_files(Path(path), pictures).items()}
+            except UserError as error:
+                problems.append(f"plan.roi: {error}")
+        if problems:
+            raise UserError.from_problems("the plan's regions cannot be used", list(dict.fromkeys(problems)))
+
+    @property
+    def files(self) -> list[Path]:
+        """All mask files, each once."""
+        return list(dict.fromkeys(self.paths.values()))
+
+    def mask(self, class_id: int, picture: Picture) -> np.ndarray | None:
+        """(H, W) bool in px of the output picture, None: everywhere. Raises UserError for a mask of another size."""
+        path = self.paths.get((class_id, picture.path))
+        if path is None:
+            return None
+        mask = images.load_rgb(path).max(axis=2) > 127
+        height, width = mask.shape
+        if (width, height) not in (picture.native, picture.size):
+            raise UserError(
+                f"plan.roi: {path} is {width}x{height} px, but {picture.path.name} is {picture.native[0]}x"
+                f"{picture.native[1]}; expected a mask of the picture's size"
+            )
+        columns, rows = (np.arange(n) * m // n for n, m in zip(picture.size, (width, height), strict=True))
+        return mask[np.ix_(rows, columns)]
+
+
+def _mask_files(path: Path, pictures: Sequence[Path]) -> dict[Path, Path]:
+    """Picture -> its mask file."""
+    if path.is_file():
+        return dict.fromkeys(pictures, path)
+    if not path.is_dir():
+        raise UserError(f"{path}: no such file or folder")
+    masks = {mask.stem: mask for mask in images.list_images(path)}
+    missing = [picture.stem for picture in pictures if picture.stem not in masks]
+    if missing:
+        raise UserError(
+            f"{path}: no mask for {len(missing)} of {len(pictures)} pictures ({missing[0]}, ...); expected "
+            f"{missing[0]}.png and so on, all black where a picture may not be used"
+        )
+    return {picture: masks[picture.stem] for picture in pictures}
