@@ -424,6 +424,69 @@ def test_checkpoint_in_torch_s_format_with_prefixes(painted: Place, place: Place
     assert place.digests() == painted.digests()
 
 
+# Several defects on one picture, and what is good enough
+
+
+def test_all_defects_of_a_file_on_one_picture(place: Place):
+    board = place.board("a.png", "0 0.2 0.5\n1 0.31 0.5\n2 0.8 0.5\n0 0.22 0.55", size=(150, 100))
+    overrides = ["paint=all", "resize=native", "background=original", "n_samples=2", "batch_size=3"]
+    assert place.run(*overrides, "report=true", "visualize=true") == 0
+    assert place.samples() == ["a_all_0", "a_all_1"]
+    clean, untouched = np.array(Image.open(board)), np.ones((100, 150), bool)
+    for x, y in ((30, 50), (46, 50), (120, 50), (33, 55)):
+        untouched[y - 8 : y + 8, x - 8 : x + 8] = False
+    for name in place.samples():
+        sample = place.sample(name)
+        assert np.array_equal(sample[untouched], clean[untouched]) and (sample != clean).any()
+    entries = [json.loads(line) for line in (place.out / "manifest.jsonl").read_text().splitlines()]
+    assert [len(entry["defects"]) for entry in entries] == [4, 4]
+    for entry in entries:
+        label = (place.out / entry["files"]["label"]).read_text().splitlines()
+        boxed = [defect for defect in entry["defects"] if defect["box"]]
+        assert [int(line[0]) for line in label] == [defect["class_id"] for defect in boxed]
+        assert len(entry["files"]["crop"]) == len(entry["files"]["attention"]) == 4
+        assert all((place.out / path).is_file() for path in entry["files"]["attention"])
+    # Three contexts: two near defects, the far one, and in the second turn the one that overlaps
+    assert Image.open(place.out / "grid/a_all_grid.png").size == (4 * 34 + 2, 3 * 34 + 2)
+    assert (place.out / "attention/a_all_1_4.png").is_file() and (place.out / "report/index.html").is_file()
+
+
+def test_what_fails_min_score_is_reported_and_not_shipped(place: Place):
+    place.board("a.png", "0 0.5 0.5\n1 0.1 0.1")
+    assert place.run("min_score=1", "max_rerolls=1") == 0
+    assert place.samples() == [] and not list(place.out.glob("label/*"))
+    assert "2 of 2 samples fail min_score and were not saved" in place.log()
+    assert "fails min_score with" in place.log() and "after 2 attempts" in place.log()
+    entries = [json.loads(line) for line in (place.out / "manifest.jsonl").read_text().splitlines()]
+    assert [entry["status"] for entry in entries] == ["rejected"] * 2
+    assert place.run("min_score=1", "max_rerolls=1") == 0
+    assert "nothing to paint" in place.log()
+
+
+def test_a_data_set_at_the_end_of_a_run(place: Place):
+    for name in "abc":
+        place.board(f"{name}.png", "0 0.5 0.5\n1 0.2 0.2", size=(90, 70))
+    place.board("clean.png").with_suffix(".txt").unlink()
+    overrides = ["resize=native", "background=original", "dataset.export=true", "label_box=annotation"]
+    assert place.run(*overrides) == 2  # no width and height
+    for name in "abc":
+        place.board(f"{name}.png", "0 0.5 0.5 0.1 0.1\n1 0.2 0.2 0.1 0.1", size=(90, 70))
+    assert place.run(*overrides) == 0
+    data = yaml.safe_load((place.out / "dataset/data.yaml").read_text())
+    assert data["names"] == {0: "spur", 1: "mouse bite", 2: "a/b:c"}
+    assert "1 pictures have no annotations and are left alone: clean.png" in place.log()
+
+
+def test_batch_size_that_fits_is_kept_by_a_resumed_run(place: Place):
+    place.board("a.png", "0 0.5 0.5\n1 0.25 0.25")
+    assert place.run("batch_size=auto") == 0
+    assert yaml.safe_load((place.out / "config.yml").read_text())["batch_size"] == 8  # most on a CPU
+    first = place.digests()
+    (place.out / "sample/a_spur_cx16_cy16_0.png").unlink()
+    place.configure(batch_size="auto")
+    assert place.run() == 0 and place.digests() == first
+
+
 # Pictures of the attention, plans, settings
 
 

@@ -1,0 +1,124 @@
+"""Painting that is killed at random moments and started again, or shared by processes, leaves the same bytes.
+
+Small by default; `KILLS=5 SAMPLES=200 pytest tests/test_generation_kill.py` is the long form.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import random
+import subprocess
+import sys
+import time
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+
+import sample_generation
+from tests.test_sample_generation import Place, build, save_weights
+from utils.manifest import read_manifest
+
+KILLS = int(os.environ.get("KILLS", "2"))
+SAMPLES = int(os.environ.get("SAMPLES", "16"))
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    save_weights(folder)
+    return folder
+
+
+def prepared(root: Path, weights: Path, boards: Path) -> Place:
+    """Boards with three defects each, two of them overlapping, all on one picture; rerolls are likely."""
+    place = build(root, weights)
+    place.configure(
+        **{"defect_free_dir": str(boards), "outdir": str(place.out), "paint": "all", "resize": "native"},
+        **{"background": "original", "batch_size": 3, "n_samples": SAMPLES // 4, "min_score": 0.02},
+        **{"max_rerolls": 1, "crop_class_json_path": str(boards.parent / "classes.json")},
+    )
+    return place
+
+
+@pytest.fixture(scope="module")
+def boards(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Path:
+    place = build(tmp_path_factory.mktemp("boards"), weights)
+    for n in range(4):
+        place.board(f"b{n}.png", "0 0.25 0.5\n1 0.3 0.45\n2 0.8 0.7", size=(90 + n, 70))
+    return place.root / "boards"
+
+
+def start(place: Place) -> BaseProcess:
+    """The command line in a process of its own, forked from one that has imported everything but run nothing."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["sample_generation"])
+    process = context.Process(target=sample_generation.main, args=(["--conf_path", str(place.conf)],))
+    process.start()
+    return process
+
+
+def contents(place: Place) -> dict[str, str]:
+    """What a run leaves: pictures and labels by their hashes, and the manifest without its times."""
+    files = (place.out / name for name in place.files() if name.split("/")[0] != "log")
+    found = {path.relative_to(place.out).as_posix(): path.read_bytes() for path in files}
+    found.pop("config.yml")  # names the outdir
+    found.pop("manifest.jsonl")
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in found.items()}
+    for entry in read_manifest(place.out / "manifest.jsonl"):
+        digests[f"manifest {entry['name']}"] = json.dumps({**entry, "seconds": 0})
+    return digests
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, weights: Path, boards: Path) -> dict[str, str]:
+    """What a run leaves that nobody disturbed."""
+    place = prepared(tmp_path_factory.mktemp("whole") / "place", weights, boards)
+    process = start(place)
+    process.join()
+    assert process.exitcode == 0
+    found = contents(place)
+    assert len([name for name in found if name.startswith("manifest ")]) == SAMPLES // 4 * 4
+    return found
+
+
+def test_a_killed_run_ends_like_one_that_was_not(
+    tmp_path: Path, weights: Path, boards: Path, whole: dict[str, str]
+):
+    place, rng = prepared(tmp_path / "place", weights, boards), random.Random(time.time_ns())
+    killed = []
+    for _ in range(KILLS):
+        process, done = start(place), lines_of(place)
+        goal = rng.randrange(1, max(2, (SAMPLES - done) // 2))
+        while process.is_alive() and lines_of(place) - done < goal:
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.2))
+        process.kill()
+        process.join()
+        killed.append((process.exitcode, lines_of(place)))
+    assert any(code == -9 for code, _ in killed), killed
+    again = start(place)
+    again.join()
+    assert again.exitcode == 0
+    assert contents(place) == whole, killed
+
+
+def lines_of(place: Place) -> int:
+    manifest = place.out / "manifest.jsonl"
+    return manifest.read_bytes().count(b"\n") if manifest.is_file() else 0
+
+
+def test_two_processes_under_torchrun_leave_what_one_leaves(
+    tmp_path: Path, weights: Path, boards: Path, whole: dict[str, str]
+):
+    place = prepared(tmp_path / "place", weights, boards)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "sample_generation.py", "--conf_path", str(place.conf)],
+        **{"cwd": ROOT, "env": environment, "capture_output": True, "text": True},
+    )
+    assert done.returncode == 0, done.stderr
+    assert contents(place) == whole
