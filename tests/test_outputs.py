@@ -163,10 +163,10 @@ def test_several_defects_and_rejected_ones(tmp_path: Path):
     assert np.array_equal(np.array(Image.open(outputs.mask_path(job(0)))), np.eye(8) * 255)
     lines = outputs.label_path(job(0)).read_text().splitlines()
     assert lines == ["0 0.250000 0.250000 0.500000 0.500000", "1 0.750000 0.750000 0.500000 0.500000"]
-    entry = outputs.entries[name]
+    (entry,) = read_manifest(outputs.manifest_file)
     assert [defect["status"] for defect in entry["defects"]] == ["painted", "painted", "rejected"]
     outputs.save(painted(job(1), good=(False,)), PROVENANCE, 1)
-    entry = outputs.entries["a_spur_cx4_cy4_1"]
+    entry = read_manifest(outputs.manifest_file)[1]
     assert (entry["status"], entry["files"]) == ("rejected", {})
     assert not outputs.sample_path(job(1)).exists()
     assert not outputs.missing(job(1)) and not outputs.shipped(job(1)) and outputs.shipped(job(0))
@@ -177,7 +177,7 @@ def test_labels_may_hold_the_annotation_s_box(tmp_path: Path):
     outputs.prepare(config())
     outputs.save(painted(job(0)), PROVENANCE, 1)
     assert outputs.label_path(job(0)).read_text() == "0 0.500000 0.500000 0.500000 0.500000\n"
-    (defect,) = outputs.entries["a_spur_cx4_cy4_0"]["defects"]
+    (defect,) = read_manifest(outputs.manifest_file)[0]["defects"]
     assert (defect["box"], defect["painted_box"]) == ([2, 2, 6, 6], [2, 1, 6, 5])
 
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +21,27 @@ def read_manifest(path: str | Path) -> list[Entry]:
     A last line without its end, which a killed run leaves, is passed over. Raises UserError when the file is
     missing or another line is not a JSON object with a name.
     """
+    return list({entry["name"]: entry for entry in iterate_manifest(path)}.values())
+
+
+def iterate_manifest(path: str | Path) -> Iterator[Entry]:
+    """The lines of a manifest one by one, as in `read_manifest`, but with repeated names."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such manifest; expected the outdir of a run of sample_generation.py")
-    entries: dict[str, Entry] = {}
-    lines = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline was cut short
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-            entries[entry["name"]] = entry
-        except (ValueError, TypeError, KeyError) as error:
-            raise UserError(
-                f"{path}:{number}: got {line[:60]!r}, expected a sample as JSON with a name; remove that line "
-                "(its sample is then painted anew)"
-            ) from error
-    return list(entries.values())
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip() or not line.endswith(b"\n"):
+                continue
+            try:
+                entry = json.loads(line)
+                entry["name"] + ""
+            except (ValueError, TypeError, KeyError) as error:
+                raise UserError(
+                    f"{path}:{number}: got {line[:60]!r}, expected a sample as JSON with a name; remove that line "
+                    "(its sample is then painted anew)"
+                ) from error
+            yield entry
 
 
 def append_entry(path: Path, entry: Mapping[str, Any]) -> None:

@@ -22,13 +22,14 @@ from utils.config import (
 from utils.errors import UserError
 from utils.files import replacing
 from utils.jobs import Job
-from utils.manifest import append_entry, mask_rle, read_manifest, rewrite
+from utils.manifest import append_entry, iterate_manifest, mask_rle, rewrite
 from utils.painted import Box, PaintedDefect, PaintedSample
 from utils.version import VERSION
 
 FOLDERS = ("sample", "grid", "crop", "mask", "label", "log")
 
 GRID_COLUMNS = 6
+STATE_KEYS = ("status", "weights")  # of a line of the manifest, that decide how a run goes on
 
 
 @dataclass(frozen=True)
@@ -167,10 +168,11 @@ class Outputs:
 
     @property
     def entries(self) -> dict[str, dict[str, Any]]:
-        """The manifest's lines by sample name, as far as this process knows; UserError for a damaged one."""
+        """Status and weights of the manifest's lines by sample name, as far as this process knows; UserError
+        for a damaged manifest."""
         if self._entries is None:
-            lines = read_manifest(self.manifest_file) if self.manifest_file.exists() else []
-            self._entries = {entry["name"]: entry for entry in lines}
+            lines = iterate_manifest(self.manifest_file) if self.manifest_file.exists() else ()
+            self._entries = {line["name"]: {key: line[key] for key in STATE_KEYS} for line in lines}
         return self._entries
 
     def reread(self) -> None:
@@ -247,7 +249,7 @@ class Outputs:
                 "seconds": round(seconds, 3),
             }
             append_entry(self.manifest_file, entry)
-        self.entries[job.name] = entry
+        self.entries[job.name] = {key: entry[key] for key in STATE_KEYS}
 
     def _save_files(self, sample: PaintedSample) -> dict[str, Any]:
         """The pictures and the label; -> their paths relative to the folder."""
