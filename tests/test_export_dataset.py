@@ -1,0 +1,253 @@
+"""The data set for a detector: what is in it, how it is split, and that the packages people use read it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from utils.config import resolved_yaml
+from utils.config_schema import GenerationConfig
+from utils.errors import UserError, run_main
+from utils.export_dataset import export_dataset, main, split_sources
+from utils.manifest import append_entry, mask_rle
+
+CLASSES = {"spur": 0, "mouse bite": 2}
+SIDE = 64
+
+
+def box_mask(box: list[int]) -> np.ndarray:
+    mask = np.zeros((SIDE, SIDE), bool)
+    mask[box[1] : box[3], box[0] : box[2]] = True
+    return mask
+
+
+def defect(class_id: int, box: list[int] | None, status: str = "painted", score: float = 0.9) -> dict:
+    mask = None if box is None else mask_rle(box_mask(box), (0, 0), (SIDE, SIDE))
+    name = {v: k for k, v in CLASSES.items()}[class_id]
+    return {
+        "class_id": class_id,
+        "class_name": name,
+        "box": box,
+        "mask": mask,
+        "status": status,
+        "scores": {"score": score},
+    }
+
+
+def add(run: Path, stem: str, index: int, defects: list[dict]) -> None:
+    """A sample of a source in a run's folder: a noisy picture with bright boxes."""
+    name, source = f"{stem}_all_{index}", run.parent / "boards" / f"{stem}.png"
+    clean = np.array(Image.open(source))
+    boxes = [d["box"] for d in defects if d["box"] and d["status"] == "painted"]
+    mask = np.any([box_mask(box) for box in boxes], axis=0) if boxes else np.zeros((SIDE, SIDE), bool)
+    painted = np.where(mask[:, :, None], 250, clean).astype(np.uint8)
+    status = "painted" if boxes else "rejected"
+    files = {"sample": f"sample/{name}.png", "mask": f"mask/{name}.png"} if boxes else {}
+    if boxes:
+        Image.fromarray(painted).save(run / files["sample"])
+        Image.fromarray(mask.astype(np.uint8) * 255).save(run / files["mask"])
+    entry = {"name": name, "status": status, "source": str(source), "size": [SIDE, SIDE], "files": files}
+    append_entry(run / "manifest.jsonl", entry | {"defects": defects})
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Five boards, two samples of four of them; the fifth was not painted on."""
+    (tmp_path / "boards").mkdir()
+    for n in range(5):
+        noise = np.random.default_rng(n).integers(0, 120, (SIDE, SIDE, 3), np.uint8)
+        Image.fromarray(noise).save(tmp_path / f"boards/b{n}.png")
+    (tmp_path / "classes.json").write_text(json.dumps(CLASSES))
+    folder = tmp_path / "run"
+    for name in ("sample", "mask", "log"):
+        (folder / name).mkdir(parents=True)
+    values = {
+        "crop_class_json_path": str(tmp_path / "classes.json"),
+        "defect_free_dir": str(tmp_path / "boards"),
+    }
+    (folder / "config.yml").write_text(resolved_yaml(GenerationConfig(resize="native", **values)))
+    for n in range(4):
+        for index in range(2):
+            add(folder, f"b{n}", index, [defect(0, [4, 8, 20, 16]), defect(2, [30 + n, 30, 50, 44 + index])])
+    return folder
+
+
+def names(folder: Path, kind: str = "images") -> dict[str, list[str]]:
+    return {part: sorted(p.stem for p in (folder / kind / part).iterdir()) for part in ("train", "val")}
+
+
+# What is in it
+
+
+def test_layout_labels_and_masks(run: Path):
+    report = export_dataset(run, val_share=0.25, background_share=0.2)
+    folder = run / "dataset"
+    assert report.pictures == {"train": 6, "val": 2} and sum(report.backgrounds.values()) == 2
+    assert names(folder) == names(folder, "labels") == names(folder, "masks")
+    assert yaml.safe_load((folder / "data.yaml").read_text()) == {
+        "train": "images/train", "val": "images/val", "names": {0: "spur", 1: "unused_1", 2: "mouse bite"}
+    }  # fmt: skip
+    (label,) = (folder / "labels").rglob("b3_all_1.txt")
+    assert label.read_text().splitlines() == [
+        "0 0.187500 0.187500 0.250000 0.125000",
+        "2 0.648438 0.585938 0.265625 0.234375",
+    ]
+    (picture,) = (folder / "images").rglob("b3_all_1.png")
+    assert picture.read_bytes() == (run / "sample/b3_all_1.png").read_bytes()
+    clean = next((folder / "labels").rglob("clean_*.txt"))
+    assert clean.read_text() == ""
+    board = Image.open(run.parent / "boards" / f"{clean.stem.removeprefix('clean_')}.png")
+    (background,) = (folder / "images").rglob(f"{clean.stem}.png")
+    assert np.array_equal(np.array(Image.open(background)), np.array(board))
+
+
+def test_all_samples_of_a_source_are_in_one_part_and_backgrounds_stay_in_it(run: Path):
+    for seed in range(6):
+        export_dataset(run, val_share=0.5, background_share=0.4, seed=seed)
+        parts = names(run / "dataset")
+        sources = {part: {name.removeprefix("clean_")[:2] for name in found} for part, found in parts.items()}
+        assert not sources["train"] & sources["val"] and len(sources["val"]) == 2
+        assert sum(len(found) for found in parts.values()) == 13  # 8 samples and 5 of 5 clean pictures
+
+
+def test_a_class_keeps_its_training_defects_where_it_can():
+    def entry(source: str, *classes: int) -> dict:
+        return {"source": source, "defects": [{"class_id": c} for c in classes]}
+
+    entries = [entry("a", 0, 0), entry("b", 0), entry("c", 1), entry("d", 0)]
+    for seed in range(10):
+        assert split_sources(entries, 0.5, seed)["c"] == "train"
+    assert set(split_sources(entries[:2], 0.9, 0).values()) == {"train", "val"}
+    assert split_sources(entries[:1], 0.5, 0) == {"a": "train"}
+    assert set(split_sources(entries, 0.0, 0).values()) == {"train"}
+
+
+def test_rejected_and_weak_ones_stay_out(run: Path):
+    add(run, "b4", 0, [defect(0, [1, 1, 9, 9], "rejected"), defect(2, [20, 20, 30, 30])])
+    add(run, "b4", 1, [defect(0, [1, 1, 9, 9], "rejected")])
+    add(run, "b4", 2, [defect(0, [1, 1, 9, 9], score=0.3), defect(2, [20, 20, 30, 30])])
+    report = export_dataset(run, min_score=0.5, background_share=0)
+    found = sum(names(run / "dataset").values(), [])
+    assert "b4_all_0" in found and "b4_all_1" not in found and "b4_all_2" not in found
+    (label,) = (run / "dataset/labels").rglob("b4_all_0.txt")
+    assert [line[0] for line in label.read_text().splitlines()] == ["2"]
+    assert sum(report.defects["mouse bite"].values()) == 9
+
+
+def test_one_source_and_squashed_backgrounds(run: Path, tmp_path: Path):
+    config = (run / "config.yml").read_text().replace("resize: native", "resize: squash")
+    (run / "config.yml").write_text(config.replace("image_size: 256", f"image_size: {SIDE}", 1))
+    (run / "manifest.jsonl").unlink()
+    Image.fromarray(np.full((90, 130, 3), 7, np.uint8)).save(tmp_path / "boards/b0.png")
+    for n in range(1, 5):
+        (tmp_path / f"boards/b{n}.png").unlink()
+    Image.fromarray(np.zeros((SIDE, SIDE, 3), np.uint8)).save(tmp_path / "other.png")
+    name = {"sample": "sample/b0_all_0.png", "mask": "mask/b0_all_0.png"}
+    entry = {
+        "name": "b0_all_0",
+        "status": "painted",
+        "source": str(tmp_path / "boards/b0.png"),
+        "files": name,
+    }
+    append_entry(
+        run / "manifest.jsonl", entry | {"size": [SIDE, SIDE], "defects": [defect(0, [4, 8, 20, 16])]}
+    )
+    report = export_dataset(run, background_share=0.5)
+    assert "one source picture alone" in str(report) and "no mouse bite in train" in str(report)
+    assert Image.open(run / "dataset/images/train/clean_b0.png").size == (SIDE, SIDE)
+    assert yaml.safe_load((run / "dataset/data.yaml").read_text())["val"] == "images/train"
+
+
+# Files
+
+
+def test_an_earlier_set_is_replaced_and_anything_else_refused(run: Path, tmp_path: Path):
+    export_dataset(run)
+    (run / "dataset/stray.txt").write_text("")
+    export_dataset(run, link=True)
+    assert not (run / "dataset/stray.txt").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("")
+    with pytest.raises(UserError, match="not an earlier data set"):
+        export_dataset(run, tmp_path / "mine")
+    assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+    assert not [p for p in run.iterdir() if p.name.startswith(".")]
+
+
+def test_missing_files_are_listed_and_nothing_is_lost(run: Path, capsys: pytest.CaptureFixture):
+    export_dataset(run)
+    (run / "sample/b1_all_0.png").unlink()
+    (run / "mask/b2_all_1.png").unlink()
+    assert run_main(main, [str(run)]) == 2
+    message = capsys.readouterr().err
+    assert "(2 problems)" in message and "b1_all_0.png: missing" in message and "b2_all_1.png" in message
+    assert (run / "dataset/data.yaml").is_file()
+
+
+def test_runs_that_cannot_be_exported(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    assert run_main(main, [str(tmp_path / "nowhere")]) == 2
+    assert "no such manifest" in capsys.readouterr().err
+    assert run_main(main, [str(run), "--min-score", "0.95"]) == 2
+    assert "no sample to export" in capsys.readouterr().err
+    (tmp_path / "classes.json").unlink()
+    assert run_main(main, [str(run)]) == 2
+    assert "no such class file" in capsys.readouterr().err
+
+
+# The packages that people use
+
+
+def test_coco_reads_boxes_and_masks(run: Path):
+    coco = pytest.importorskip("pycocotools.coco", reason="needs pycocotools (requirements-eval.txt)")
+    from pycocotools.cocoeval import COCOeval
+
+    export_dataset(run, val_share=0.25)
+    truth = coco.COCO(str(run / "dataset/annotations.json"))
+    assert {c["id"]: c["name"] for c in truth.loadCats(truth.getCatIds())} == {0: "spur", 2: "mouse bite"}
+    for picture in truth.loadImgs(truth.getImgIds()):
+        found = truth.loadAnns(truth.getAnnIds(picture["id"]))
+        union = np.zeros((SIDE, SIDE), np.uint8)
+        for annotation in found:
+            mask = truth.annToMask(annotation)
+            assert annotation["area"] == mask.sum()
+            rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+            box = [columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1]
+            assert annotation["bbox"] == box
+            union |= mask
+        path = run / "dataset" / picture["file_name"]
+        assert np.array_equal(union * 255, np.array(Image.open(str(path).replace("/images/", "/masks/"))))
+    validation = coco.COCO(str(run / "dataset/annotations_val.json"))
+    evaluation = COCOeval(validation, validation.loadRes(validation.loadAnns(validation.getAnnIds())), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    assert evaluation.stats[0] == 1.0
+
+
+def test_ultralytics_trains_on_it(run: Path, tmp_path: Path):
+    pytest.importorskip("ultralytics", reason="needs Ultralytics (requirements-eval.txt)")
+    export_dataset(run, val_share=0.25)
+    moved = tmp_path / "elsewhere"
+    (run / "dataset").rename(moved)  # no path of this machine is in it
+    program = (
+        "from ultralytics import YOLO, settings; settings.update({'sync': False});"
+        f"YOLO('yolo11n.yaml').train(data={str(moved / 'data.yaml')!r}, epochs=1, imgsz=64, batch=4, workers=0,"
+        f"device='cpu', amp=False, plots=False, save=False, pretrained=False, project={str(tmp_path)!r}, name='yolo')"
+    )
+    offline = {"YOLO_OFFLINE": "1", "YOLO_CONFIG_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env=os.environ | offline,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    results = (tmp_path / "yolo/results.csv").read_text().splitlines()
+    assert len(results) == 2 and "corrupt" not in done.stdout.replace("0 corrupt", "")
