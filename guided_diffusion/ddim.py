@@ -210,7 +210,7 @@ class Sampler:
         """Both models at t, as the refinement wants them."""
 
         def crop(c: Tensor, index: Sequence[int]) -> Prediction:
-            return self._prior(c, t, classes[list(index)])
+            return self._prior(c, t, classes if len(index) == len(classes) else classes[list(index)])
 
         return Networks(lambda x: self._image_estimate(x, t), crop)
 

@@ -161,8 +161,9 @@ class GaussianDiffusion:
 
     def network_times(self, t: int | Tensor, device: torch.device | str = "cpu") -> Tensor:
         """Step numbers as the network sees them, for chain indices t: (N,), or (1,) for an int."""
-        index = t if isinstance(t, Tensor) else torch.tensor([t], device=device)
-        return torch.tensor(self.network_steps, device=index.device)[index]
+        if isinstance(t, int):
+            return torch.tensor([self.network_steps[t]], device=device)
+        return torch.tensor(self.network_steps, device=t.device)[t]
 
     def _bound(self, output: Tensor, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """One term of the variational bound in bits per element (N,): KL, or the decoder's NLL at t = 0."""

@@ -5,8 +5,10 @@ batch equals its single runs. CoPaint (Zhang et al. 2023) is where descending on
 """
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -35,25 +37,31 @@ class Windows:
     size: int
     owner: Tensor  # (M,) int64, ascending
 
+    @cached_property
+    def owners(self) -> list[int]:
+        """`owner` as numbers: read from its device once, not at every use."""
+        return self.owner.tolist()
+
     def cut(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (M, C, size, size)."""
-        parts = zip(self.owner.tolist(), self.corners, strict=True)
+        parts = zip(self.owners, self.corners, strict=True)
         s = self.size
         return torch.stack([x[i, :, top : top + s, left : left + s] for i, (left, top) in parts])
 
     def outside(self, x: Tensor) -> Tensor:
         """1 off every window of an image, 0 inside one: (N, 1, H, W) for x (N, C, H, W)."""
         mask, s = torch.ones_like(x[:, :1]), self.size
-        for i, (left, top) in zip(self.owner.tolist(), self.corners, strict=True):
+        for i, (left, top) in zip(self.owners, self.corners, strict=True):
             mask[i, :, top : top + s, left : left + s] = 0
         return mask
 
     def of(self, images: Sequence[int]) -> tuple["Windows", list[int]]:
         """The windows of some images only, renumbered in that order, and their indices among all."""
-        owner = self.owner.tolist()
-        index = [m for i in images for m, o in enumerate(owner) if o == i]
+        if list(images) == list(range(len(images))) and len(images) > max(self.owners, default=-1):
+            return self, list(range(len(self.owners)))
+        index = [m for i in images for m, o in enumerate(self.owners) if o == i]
         place = {i: n for n, i in enumerate(images)}
-        renumbered = torch.tensor([place[owner[m]] for m in index], device=self.owner.device)
+        renumbered = torch.tensor([place[self.owners[m]] for m in index], device=self.owner.device)
         return Windows([self.corners[m] for m in index], self.size, renumbered), index
 
 
@@ -80,18 +88,19 @@ class Target:
     def of(self, images: Sequence[int]) -> "Target":
         """The target of some images only, in that order."""
         windows, index = self.windows.of(images)
-
-        def pick(values: Tensor | None, which: Sequence[int]) -> Tensor | None:
-            return None if values is None else values[list(which)]
-
         return Target(
-            pick(self.clean, images),
+            _rows(self.clean, images),
             windows,
-            pick(self.clean_windows, index),
-            pick(self.outside, images),
-            pick(self.defect, index),
-            pick(self.background, index),
+            _rows(self.clean_windows, index),
+            _rows(self.outside, images),
+            None if self.defect is None else _rows(self.defect, index),
+            None if self.background is None else _rows(self.background, index),
         )
+
+
+def _rows(values: Tensor, index: Sequence[int]) -> Tensor:
+    """Some rows in that order; `values` itself, not a copy, where they are all it has."""
+    return values if list(index) == list(range(len(values))) else values[list(index)]
 
 
 def energy(end: Tensor, crop_x0: Tensor, target: Target) -> Tensor:
@@ -168,22 +177,19 @@ def refine(
     """
     everything = list(range(len(x)))
     start = _Start(x, crop)
-    live = _evaluate(x, crop, prior, target, networks, how, start, everything, graph=how.steps > 0)
-    if not torch.isfinite(live.value).all():
-        raise NonFiniteEnergy(
-            f"the refinement's loss is {live.value.tolist()} at t={t}; expected numbers: check the weights "
-            "and images, or use a higher precision"
-        )
-    point = _settle(live, graph=how.steps > 0)
+    point = _settle(
+        _evaluate(x, crop, prior, target, networks, how, start, everything, graph=how.steps > 0),
+        graph=how.steps > 0,
+    )
+    if how.steps == 0:
+        _require_finite(point.value.tolist(), t)
     rates = [how.rate] * len(x)
     for left in range(how.steps, 0, -1):
         pending, best = everything, point
         for _ in range(MAX_REJECTIONS):
-            live = _trial(point, pending, rates, target, networks, how, start, graph=left > 1)
-            accepted = _accepted(live, point, pending, how.adaptive)
-            if accepted:
-                settled = _settle(live, graph=left > 1)
-                best = _merge(best, settled, pending, accepted, target.windows)
+            trial, accepted = _attempt(point, pending, rates, target, networks, how, start, t, graph=left > 1)
+            if trial is not None:
+                best = _merge(best, trial, pending, accepted, target.windows)
             pending = [i for i in pending if i not in accepted]
             if not pending:
                 break
@@ -228,14 +234,14 @@ def _evaluate(
             prior = networks.crop(crop, index)
         image = networks.image(x)
         value = energy(image.end, prior.x0, target)
-        pull = ((x - start.x[images]) ** 2).flatten(1).sum(1)
+        pull = ((x - _rows(start.x, images)) ** 2).flatten(1).sum(1)
         if moving:
-            change = ((crop - start.crop[index]) ** 2).flatten(1).sum(1)
+            change = ((crop - _rows(start.crop, index)) ** 2).flatten(1).sum(1)
             pull = pull.index_add(0, target.windows.owner, change)
         return Point(x, crop, image, prior, value + how.coef_reg * pull)
 
 
-def _trial(
+def _attempt(
     point: Point,
     images: list[int],
     rates: list[float],
@@ -243,27 +249,43 @@ def _trial(
     networks: Networks,
     how: Descent,
     start: _Start,
+    t: int,
     graph: bool,
-) -> Point:
-    """One gradient step of some images, from `point`, each at its own rate."""
+) -> tuple[Point | None, list[int]]:
+    """One gradient step of some images, each at its own rate: the point (None: all rejected), and those accepted.
+
+    The graph of a rejected trial is gone on return, before the next one is built.
+    """
     windows, index = target.windows.of(images)
     step = torch.tensor([rates[i] for i in images], device=point.x.device)
-    x = point.x[images] - step.view(-1, 1, 1, 1) * point.grad[images]
-    crop, prior = point.crop[index], None
+    x = _rows(point.x, images) - step.view(-1, 1, 1, 1) * _rows(point.grad, images)
+    crop, prior = _rows(point.crop, index), None
     if point.crop_grad is None:
-        prior = Prediction(point.prior.x0[index], point.prior.eps[index])
+        prior = Prediction(_rows(point.prior.x0, index), _rows(point.prior.eps, index))
     else:
         crop_step = step[windows.owner] * (how.crop_rate / how.rate)
-        crop = crop - crop_step.view(-1, 1, 1, 1) * point.crop_grad[index]
-    return _evaluate(x, crop, prior, target, networks, how, start, images, graph)
+        crop = crop - crop_step.view(-1, 1, 1, 1) * _rows(point.crop_grad, index)
+    live = _evaluate(x, crop, prior, target, networks, how, start, images, graph)
+    accepted = _accepted(live, point, images, how.adaptive, t)
+    return _settle(live, graph) if accepted else None, accepted
 
 
-def _accepted(trial: Point, point: Point, images: list[int], adaptive: bool) -> list[int]:
-    """Those of `images` whose trial is accepted: the one decision the device is waited for."""
+def _accepted(trial: Point, point: Point, images: list[int], adaptive: bool, t: int) -> list[int]:
+    """Those of `images` whose trial is accepted: the one transfer that the device is waited for."""
+    before, after = torch.stack([_rows(point.value, images), trial.value]).tolist()
+    _require_finite(before, t)
     if not adaptive:
         return images
-    good = (trial.value <= point.value[images]).tolist()  # a NaN compares false
-    return [i for i, ok in zip(images, good, strict=True) if ok]
+    # A NaN compares false
+    return [i for i, old, new in zip(images, before, after, strict=True) if new <= old]
+
+
+def _require_finite(values: list[float], t: int) -> None:
+    if not all(map(math.isfinite, values)):
+        raise NonFiniteEnergy(
+            f"the refinement's loss is {values} at t={t}; expected numbers: check the weights and images, or "
+            "use a higher precision"
+        )
 
 
 def _settle(live: Point, graph: bool) -> Point:

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from guided_diffusion.frozen import Conv2d, norm_silu
+
 GROUPS = 32
 
 
@@ -54,7 +56,7 @@ class Upsample(nn.Module):
 
     def __init__(self, channels: int, use_conv: bool):
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1) if use_conv else None
+        self.conv = Conv2d(channels, channels, 3, padding=1) if use_conv else None
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.interpolate(x, scale_factor=2, mode="nearest")
@@ -66,7 +68,7 @@ class Downsample(nn.Module):
 
     def __init__(self, channels: int, use_conv: bool):
         super().__init__()
-        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1) if use_conv else nn.AvgPool2d(2)
+        self.op = Conv2d(channels, channels, 3, stride=2, padding=1) if use_conv else nn.AvgPool2d(2)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.op(x)
@@ -93,7 +95,7 @@ class ResBlock(nn.Module):
         self.use_scale_shift_norm = use_scale_shift_norm
         self.use_checkpoint = use_checkpoint
         self.in_layers = nn.Sequential(
-            GroupNorm32(channels), nn.SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1)
+            GroupNorm32(channels), nn.SiLU(), Conv2d(channels, out_channels, 3, padding=1)
         )
         self.resample: nn.Module = nn.Identity()
         if up:
@@ -106,11 +108,11 @@ class ResBlock(nn.Module):
             GroupNorm32(out_channels),
             nn.SiLU(),
             nn.Dropout(dropout),
-            zero_initialised(nn.Conv2d(out_channels, out_channels, 3, padding=1)),
+            zero_initialised(Conv2d(out_channels, out_channels, 3, padding=1)),
         )
         self.skip_connection: nn.Module = nn.Identity()
         if out_channels != channels:
-            self.skip_connection = nn.Conv2d(channels, out_channels, 1)
+            self.skip_connection = Conv2d(channels, out_channels, 1)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         if self.use_checkpoint and torch.is_grad_enabled():
@@ -118,17 +120,15 @@ class ResBlock(nn.Module):
         return self._forward(x, emb)
 
     def _forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        norm, activation, conv = self.in_layers
-        h = conv(self.resample(activation(norm(x))))
+        norm, _, conv = self.in_layers
+        h = conv(self.resample(norm_silu(norm, x)))
         e = self.emb_layers(emb).to(h.dtype)[:, :, None, None]  # (N, width, 1, 1)
-        norm, activation, dropout, conv = self.out_layers
+        norm, _, dropout, conv = self.out_layers
         if self.use_scale_shift_norm:
-            scale, shift = e.chunk(2, dim=1)
-            h = torch.addcmul(shift, norm(h), 1 + scale)
+            h = norm_silu(norm, h, *e.chunk(2, dim=1))
         else:
-            h = norm(h + e)
-        h = conv(dropout(activation(h)))
-        return self.skip_connection(self.resample(x)) + h
+            h = norm_silu(norm, h + e)
+        return self.skip_connection(self.resample(x)) + conv(dropout(h))
 
 
 class AttentionBlock(nn.Module):
@@ -244,7 +244,7 @@ class UNetModel(nn.Module):
         self.out = nn.Sequential(
             GroupNorm32(widths[0]),
             nn.SiLU(),
-            zero_initialised(nn.Conv2d(widths[0], out_channels, 3, padding=1)),
+            zero_initialised(Conv2d(widths[0], out_channels, 3, padding=1)),
         )
 
     def _attention(self, channels: int, heads: int) -> AttentionBlock:
@@ -254,7 +254,7 @@ class UNetModel(nn.Module):
     def _build_encoder(self, widths: list[int], num_res_blocks: int, heads: int) -> list[int]:
         """Build `input_blocks`; returns the channel counts of their outputs, in order."""
         c, factor = widths[0], 1
-        self.input_blocks = nn.ModuleList([EmbedSequential(nn.Conv2d(3, c, 3, padding=1))])
+        self.input_blocks = nn.ModuleList([EmbedSequential(Conv2d(3, c, 3, padding=1))])
         skips = [c]
         for level, width in enumerate(widths):
             for _ in range(num_res_blocks):
@@ -322,4 +322,5 @@ class UNetModel(nn.Module):
         h = self.middle_block(h, emb)
         for block in self.output_blocks:
             h = block(torch.cat([h, skips.pop()], dim=1), emb)
-        return self.out(h).float()
+        norm, _, conv = self.out
+        return conv(norm_silu(norm, h)).float()

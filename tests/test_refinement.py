@@ -1,6 +1,7 @@
 """The energy on tensors small enough for paper, and the descent on quadratic toy networks."""
 
 import logging
+import weakref
 from dataclasses import dataclass, field
 
 import pytest
@@ -65,6 +66,9 @@ def test_target_of_some_images():
     assert torch.equal(one.clean_windows, target.clean_windows[1:])
     assert torch.equal(one.outside, target.outside[1:])
     assert one.defect is None and one.background is None
+    swapped = target.of([1, 0])
+    assert torch.equal(swapped.clean, target.clean.flip(0))
+    assert torch.equal(swapped.clean_windows, target.clean_windows[[1, 2, 0]])
 
 
 # Energy
@@ -254,6 +258,22 @@ def test_rejection_shrinks_the_rate_and_retries_from_the_same_gradient():
         assert torch.allclose(seen, x - rate * grad, atol=1e-5)
     assert torch.allclose(point.x, toy.seen[-1])
     assert point.value.item() < energy(x, crop, target).item()
+
+
+def test_a_rejected_trials_graph_is_gone_before_the_next_is_built():
+    x, crop, target = start()
+    alive, before = [], []  # results of the network at each call, and how many of them still were there
+
+    def image(row: Tensor) -> ImageEstimate:
+        before.append(sum(ref() is not None for ref in alive))
+        end = row * 1.0
+        alive.append(weakref.ref(end))
+        return ImageEstimate(Prediction(end, row), end)
+
+    networks = Networks(image, Toy().crop)
+    refine(x, crop, Prediction(crop, crop), target, networks, Descent(2, 0.15, 0.0, 0.0, True), 7)
+    # 0.15 and 0.12 are rejected, 0.096 is accepted twice
+    assert before == [0] * 5
 
 
 def test_a_shrunken_rate_stays_for_the_later_steps():

@@ -1,0 +1,72 @@
+"""Operations of networks whose parameters are frozen: the same values and gradients, less kept in between.
+
+Sampling differentiates by the input alone. PyTorch keeps what the gradients of the parameters would need as well: the
+input of every convolution and of every activation. These operations keep the input of each normalisation, and
+recompute from it; at the published 256 px network that is 0.9 GB a forward instead of 2.5.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def differentiates_input_alone(x: Tensor, module: nn.Module) -> bool:
+    """Whether a backward pass will want the gradient of `x` and none of the parameters of `module`."""
+    return torch.is_grad_enabled() and x.requires_grad and not module.weight.requires_grad
+
+
+class Conv2d(nn.Conv2d):
+    """nn.Conv2d that does not keep its input while its parameters are frozen: (N, C, H, W) -> (N, C', H', W')."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if differentiates_input_alone(x, self):
+            return _FrozenConvolution.apply(x, self.weight, self.bias, self.stride, self.padding)
+        return super().forward(x)
+
+
+class _FrozenConvolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, stride, padding) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.shape, ctx.stride, ctx.padding = x.shape, stride, padding
+        return F.conv2d(x, weight, bias, stride, padding)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        (weight,) = ctx.saved_tensors
+        return torch.nn.grad.conv2d_input(ctx.shape, weight, grad, ctx.stride, ctx.padding), *[None] * 4
+
+
+def norm_silu(
+    norm: nn.GroupNorm, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None
+) -> Tensor:
+    """SiLU(norm(x) * (1 + scale) + shift) for x (N, C, H, W); `scale` and `shift` are (N, C, 1, 1) or None."""
+    if differentiates_input_alone(x, norm) and (scale is None or not scale.requires_grad):
+        return _FrozenNormSilu.apply(x, norm, scale, shift)
+    h = norm(x)
+    return F.silu(h if scale is None else torch.addcmul(shift, h, 1 + scale))
+
+
+class _FrozenNormSilu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, norm: nn.GroupNorm, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, scale, shift)
+        ctx.norm = norm
+        return F.silu(_modulated(norm(x), scale, shift), inplace=True)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        x, scale, shift = ctx.saved_tensors
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            h = ctx.norm(x)
+        # The gradient of a normalisation does not look at its output, which may be overwritten
+        grad = torch.ops.aten.silu_backward(grad, _modulated(h.detach(), scale, shift))
+        if scale is not None:
+            grad = grad.mul_(1 + scale)
+        return *torch.autograd.grad(h, x, grad), None, None, None
+
+
+def _modulated(h: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+    """h * (1 + scale) + shift, in the memory of h."""
+    return h if scale is None else torch.addcmul(shift, h, 1 + scale, out=h)
