@@ -299,3 +299,9 @@ def test_fingerprint_changes_with_the_picture_alone(tmp_path: Path):
     expected = ["ddim.schedule_params.start_step: 30 against 60", "seed: 1 against 2"]
     assert sorted(differences(base, other)) == expected
     assert differences({"a": None}, {}) == ["a: null against nothing"]
+
+
+def test_the_home_folder_may_be_abbreviated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    cfg = load_generation_config(conf(tmp_path, "model_path: ~/weights/a.pt"), ["outdir=~/results"])
+    assert (cfg.model_path, cfg.outdir) == ("/home/someone/weights/a.pt", "/home/someone/results")

@@ -1,8 +1,9 @@
 """What the configuration's sections are made of: tolerant readers of numbers and lists, and the frozen base."""
 
+import os
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 # Tolerant readers: numbers may be strings ('1e-4' is one to PyYAML), lists may be strings ('16, 8')
 
@@ -54,9 +55,14 @@ Float = Annotated[float, BeforeValidator(_number)]
 IntList = Annotated[tuple[Annotated[Int, Field(ge=1)], ...], BeforeValidator(_split)]
 FloatList = Annotated[tuple[Annotated[Float, Field(gt=0)], ...], BeforeValidator(_split)]
 RateList = Annotated[tuple[Annotated[Float, Field(ge=0, lt=1)], ...], BeforeValidator(_split)]
-FilePath = Annotated[str, Field(min_length=1, json_schema_extra={"expected": "a path"})]
+FilePath = Annotated[
+    str, AfterValidator(os.path.expanduser), Field(min_length=1, json_schema_extra={"expected": "a path"})
+]
 OptionalPath = Annotated[
-    str, BeforeValidator(_empty_for_null), Field(json_schema_extra={"expected": "path or ''"})
+    str,
+    BeforeValidator(_empty_for_null),
+    AfterValidator(os.path.expanduser),
+    Field(json_schema_extra={"expected": "path or ''"}),
 ]
 Respacing = Annotated[
     str,

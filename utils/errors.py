@@ -1,5 +1,6 @@
 """The one exception that stands for a mistake of the user's, not of the programme's."""
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -21,14 +22,19 @@ class UserError(Exception):
 def run_main(main: Callable[[list[str]], None], argv: list[str] | None = None) -> int:
     """Run `main(argv)`; returns the exit code.
 
-    0; 2 with one message on stderr after a UserError; 130 after Ctrl-C, as shells expect.
+    0; 2 with one message on stderr after a UserError; 130 after Ctrl-C, as shells expect; 141 when what is
+    printed finds no reader any more (`... | head`).
     """
     try:
         main(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from what is finished", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at exit
+        return 141
     return 0
