@@ -42,12 +42,16 @@ def norm_silu(
 ) -> Tensor:
     """SiLU(norm(x) * (1 + scale) + shift) for x (N, C, H, W); `scale` and `shift` are (N, C, 1, 1) or None."""
     if differentiates_input_alone(x, norm) and (scale is None or not scale.requires_grad):
-        return _FrozenNormSilu.apply(x, norm, scale, shift)
+        # Float32 has a backward pass of its own; the library's kernels mix low precision with float32 sums
+        frozen = _FrozenNormSilu if x.dtype == torch.float32 else _RecomputedNormSilu
+        return frozen.apply(x, norm, scale, shift)
     h = norm(x)
     return F.silu(h if scale is None else torch.addcmul(shift, h, 1 + scale))
 
 
-class _FrozenNormSilu(torch.autograd.Function):
+class _RecomputedNormSilu(torch.autograd.Function):
+    """Keeps x, and runs the normalisation again to differentiate it."""
+
     @staticmethod
     def forward(ctx, x: Tensor, norm: nn.GroupNorm, scale: Tensor | None, shift: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, scale, shift)
@@ -65,6 +69,53 @@ class _FrozenNormSilu(torch.autograd.Function):
         if scale is not None:
             grad = grad.mul_(1 + scale)
         return *torch.autograd.grad(h, x, grad), None, None, None
+
+
+class _FrozenNormSilu(torch.autograd.Function):
+    """Keeps x and its statistics; with them all before the SiLU is a * x + b, a and b per image and channel."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, norm: nn.GroupNorm, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+        x = x.contiguous(memory_format=_layout(x))
+        n, c, height, width = x.shape
+        h, mean, rstd = torch.native_group_norm(
+            x, norm.weight, norm.bias, n, c, height * width, norm.num_groups, norm.eps
+        )
+        ctx.save_for_backward(x, mean, rstd, scale, shift)
+        ctx.norm = norm
+        return F.silu(_modulated(h, scale, shift), inplace=True)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        x, mean, rstd, scale, shift = ctx.saved_tensors
+        n, c, height, width = x.shape
+        groups = ctx.norm.num_groups
+
+        def per_channel(values: Tensor) -> Tensor:  # (N, groups) -> (N, C, 1, 1)
+            return values.repeat_interleave(c // groups, dim=1)[:, :, None, None]
+
+        gain = ctx.norm.weight.view(1, c, 1, 1)
+        offset = ctx.norm.bias.view(1, c, 1, 1)
+        if scale is not None:
+            gain, offset = gain * (1 + scale), offset * (1 + scale) + shift
+        a = per_channel(rstd) * gain
+        h = torch.addcmul(offset - a * per_channel(mean), x, a)
+        grad = torch.ops.aten.silu_backward.grad_input(grad, h, grad_input=h)
+        # With z = (x - mean) rstd and M numbers in a group, d/dx = a grad - rstd (<gain grad> + z <gain grad z>),
+        # <> being the sum over the group divided by M (Wu & He 2018, differentiated)
+        dot = (gain * (grad * x).sum((2, 3), keepdim=True)).view(n, groups, -1).sum(2)
+        total = (gain * grad.sum((2, 3), keepdim=True)).view(n, groups, -1).sum(2)
+        count = c // groups * height * width
+        slope = (total * mean - dot) * rstd**3 / count
+        level = -slope * mean - total * rstd / count
+        result = torch.addcmul(per_channel(level), x, per_channel(slope))
+        return result.addcmul_(grad, a), None, None, None
+
+
+def _layout(x: Tensor) -> torch.memory_format:
+    """The memory format that the normalisation's kernel works in."""
+    channels_last = x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if channels_last else torch.contiguous_format
 
 
 def _modulated(h: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
