@@ -1,18 +1,22 @@
 """Paint defects on defect-free pictures: `python sample_generation.py --conf_path confs/demo.yml [key=value ...]`."""
 
 import argparse
+import atexit
 import json
 import logging
 import os
+import shutil
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -22,6 +26,7 @@ from guided_diffusion.ddim import Model, Sampler, SamplerOptions, StepRecord, gu
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion
 from guided_diffusion.memory import fitting_batch_size
 from guided_diffusion.painting import Entry, Painter, PaintOptions, entry_seed
+from guided_diffusion.placing import class_appeal
 from guided_diffusion.refinement import Windows
 from guided_diffusion.timesteps import check_chain_length, gradient_steps, noising_index, sampling_timesteps
 from utils import images, jobs, labels, logger
@@ -35,6 +40,7 @@ from utils.export_dataset import export_dataset
 from utils.jobs import Job, Pass
 from utils.outputs import Outputs, Provenance, plan_groups
 from utils.painted import PaintedSample
+from utils.plan import PLAN_FILE, make_plan
 from utils.report import write_report
 from utils.seeding import SampleNoise
 from utils.visualize import AttentionRecorder, save_figure, save_gif
@@ -45,17 +51,23 @@ def main(argv: list[str]) -> None:
     config = load_generation_config(args.conf_path, args.overrides)
     classes = labels.load_class_names(config.crop_class_json_path)
     diffusion, options = make_schedule(config)
-    todo = jobs.plan_jobs(config.defect_free_dir, classes, make_geometry(config), make_wish(config))
-    check_class_ids(config, todo, classes)
     device = resolve_device(config.device, config.cuda, rank_on_host=local_rank())
     outputs = Outputs(config.outdir, config.overwrite, config.label_box)
     config = with_arithmetic(outputs.with_earlier_choices(config), device)
     outputs.check(config)
+    load_sampler = cache(lambda: Sampler(*load_models(config, classes, device), diffusion, options))
+    label_folder = (
+        place_defects(config, classes, outputs, load_sampler, device) if config.plan.counts else None
+    )
+    todo = jobs.plan_jobs(
+        config.defect_free_dir, classes, make_geometry(config), make_wish(config), label_folder
+    )
+    check_class_ids(config, todo, classes)
     groups = make_groups(config, todo, outputs)
     if config.dry_run:
         show_plan(config, groups, len(todo), classes, options, device)
         return
-    sampler = Sampler(*load_models(config, classes, device), diffusion, options) if groups else None
+    sampler = load_sampler() if groups else None
     outputs.prepare(config, replaced=[job for group in groups for job in group] if config.overwrite else ())
     log = logger.setup_logging(outputs.log_file, config.debug)
     tell_settings(config, todo, outputs.strangers(todo) if config.overwrite else [], log)
@@ -269,6 +281,39 @@ def time_forward(
     return time.perf_counter() - started
 
 
+def place_defects(
+    config: GenerationConfig,
+    classes: dict[str, int],
+    outputs: Outputs,
+    load_sampler: Callable[[], Sampler],
+    device: torch.device,
+) -> Path:
+    """The folder of annotation files that `plan` asks for, made when it is not there; a dry run's goes again."""
+    logger.setup_logging(None, config.debug)
+
+    def score(windows: np.ndarray, class_id: int) -> np.ndarray:
+        clean = torch.cat([images.to_tensor(window) for window in windows]).to(device)
+        return class_appeal(load_sampler(), clean, class_id).cpu().numpy()
+
+    pictures = jobs.picture_files(Path(config.defect_free_dir))
+    folder = outputs.root / "plan"
+    if config.dry_run and (config.overwrite or not (folder / PLAN_FILE).exists()):
+        folder = Path(tempfile.mkdtemp(prefix="plan-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    with nullcontext() if config.dry_run else outputs.locked("plan"):
+        return make_plan(
+            pictures,
+            classes,
+            config.plan,
+            make_geometry(config),
+            score,
+            config.seed,
+            folder,
+            identity={"weights": dict(Provenance.of(config).weights)} if config.plan.rank == "appeal" else {},
+            overwrite=config.overwrite,
+        )
+
+
 # Models
 
 
@@ -461,7 +506,7 @@ def finish(run: Run, todo: Sequence[Job], log: logging.Logger) -> None:
 
     Several processes may come here; each looks for itself whether it is the last one.
     """
-    with FileLock(run.outputs.root / "log" / "finish.lock"):
+    with run.outputs.locked("finish"):
         run.outputs.reread()
         for family in run.families.values():
             if not run.outputs.grid_path(family[0]).exists():

@@ -214,6 +214,11 @@ class Sampler:
 
         return Networks(lambda x: self._image_estimate(x, t), crop)
 
+    def estimates(self, crop: Tensor, t: int, classes: Tensor) -> tuple[Prediction, Prediction]:
+        """What the prior and the contextual model see in a noised crop (M, 3, h, w) of `classes` (M,) at t."""
+        plain = self._predict(self.contextual, crop, t, None, self.options.clip_denoised)
+        return self._prior(crop, t, classes), plain
+
     def _call(self, model: Model, x: Tensor, t: int, y: Tensor | None) -> Tensor:
         """The one place where a network is called."""
         return model(x, self.diffusion.network_times(t, x.device).expand(len(x)), y)

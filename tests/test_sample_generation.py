@@ -477,6 +477,43 @@ def test_a_data_set_at_the_end_of_a_run(place: Place):
     assert "1 pictures have no annotations and are left alone: clean.png" in place.log()
 
 
+PLAN = (
+    "plan.counts={'spur': 2, 'mouse bite': 1}",
+    *("resize=native", "plan.size=[6, 10]", "plan.spacing=12", "plan.edge_margin=2", "plan.stride=4"),
+)
+
+
+def test_defects_by_numbers(place: Place, capsys: pytest.CaptureFixture):
+    for name in ("a.png", "b.png"):
+        place.board(name, size=(72, 64)).with_suffix(".txt").unlink()
+    assert place.run(*PLAN, "dry_run=true") == 0
+    assert not place.out.exists() and "3" in capsys.readouterr().out
+    assert place.run(*PLAN) == 0
+    plan = json.loads((place.out / "plan/plan.json").read_text())
+    assert [plan["classes"][name]["found"] for name in ("spur", "mouse bite")] == [2, 1]
+    assert all(found["score"] > 0 for found in plan["places"])
+    ids = [line.split()[0] for path in place.out.glob("plan/*.txt") for line in path.read_text().splitlines()]
+    assert sorted(ids) == ["0", "0", "1"] and len(place.samples()) == 3
+    before, written = place.digests(), (place.out / "plan/plan.json").stat().st_mtime_ns
+    (place.out / "sample" / f"{place.samples()[0]}.png").unlink()
+    assert place.run(*PLAN) == 0
+    assert place.digests() == before and (place.out / "plan/plan.json").stat().st_mtime_ns == written
+
+
+def test_plan_of_other_wishes_is_refused_or_replaced(place: Place, capsys: pytest.CaptureFixture):
+    place.board("a.png", size=(72, 64)).with_suffix(".txt").unlink()
+    assert place.run(*PLAN, "plan.rank=uniform") == 0
+    samples = place.samples()
+    capsys.readouterr()
+    message = refused(capsys, place, *PLAN, "plan.rank=uniform", "plan.spacing=13")
+    assert "plan.spacing" in message and place.samples() == samples
+    assert place.run(*PLAN, "plan.rank=uniform", "plan.spacing=13", "overwrite=true") == 0
+    assert json.loads((place.out / "plan/plan.json").read_text())["fingerprint"]["plan"]["spacing"] == 13
+    capsys.readouterr()
+    message = refused(capsys, place, "plan.counts={'mouse': 1}", f"outdir={place.root / 'other'}")
+    assert "'mouse'" in message and "spur, mouse bite" in message
+
+
 def test_batch_size_that_fits_is_kept_by_a_resumed_run(place: Place):
     place.board("a.png", "0 0.5 0.5\n1 0.25 0.25")
     assert place.run("batch_size=auto") == 0

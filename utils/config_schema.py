@@ -23,6 +23,7 @@ from utils.config_base import (
     Respacing,
     Section,
 )
+from utils.plan_schema import PlanConfig
 
 # Channel multipliers of ADM by image size, for an empty `channel_mult`.
 SIZE_CHANNEL_MULT: dict[int, tuple[float, ...]] = {
@@ -353,6 +354,7 @@ class GenerationConfig(Section):
     max_rerolls: Int = Field(
         2, ge=0, description="times it is painted again; what still fails is reported, not shipped"
     )
+    plan: PlanConfig = Field(default_factory=PlanConfig)
     report: bool = Field(False, description="write report/index.html, a page to look through the results")
     dataset: DatasetConfig = Field(default_factory=DatasetConfig)
 

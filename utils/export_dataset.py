@@ -78,8 +78,9 @@ def export_dataset(
     """Write the data set of a run to `out` (default RUN/dataset), whole or not at all; an earlier one is replaced.
 
     `val_share` of the source pictures, with all their samples, make the validation part; `background_share` of
-    all pictures are clean sources without labels. Samples with a defect below `min_score` stay out. `link`: hard links instead of copies. Raises UserError for a run without samples or with files missing,
-    and for an `out` that is not an earlier data set.
+    all pictures are clean sources without labels. Samples with a defect below `min_score` stay out. `link`: hard
+    links instead of copies. Raises UserError for a run without samples or with files missing, and for an `out`
+    that is not an earlier data set.
     """
     run = Path(run)
     out = run / "dataset" if out is None else Path(out)

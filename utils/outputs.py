@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from utils import images, labels
 from utils.config import (
@@ -142,6 +143,13 @@ class Outputs:
         except OSError as error:
             place = f": {error.filename}" if error.filename else ""
             raise UserError(self._unwritable(f"{error.strerror or error}{place}")) from error
+
+    def locked(self, name: str) -> FileLock:
+        """A lock between the processes of a run; its folder is made. Raises UserError when that fails."""
+        with self._writing():
+            (self.root / "log").mkdir(parents=True, exist_ok=True)
+            (self.root / "log" / f"{name}.lock").touch()
+        return FileLock(self.root / "log" / f"{name}.lock")
 
     def prepare(self, config: GenerationConfig, replaced: Sequence[Job] = ()) -> None:
         """Create the folders, the log and the resolved configuration; raises UserError when that fails.

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from utils.config_schema import FilePath, Int, Section
+from utils.config_base import FilePath, Int, Section
 
 Counts = Annotated[
     dict[Annotated[str, Field(min_length=1)], Annotated[Int, Field(ge=0)]],
