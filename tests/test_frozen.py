@@ -66,7 +66,9 @@ def test_a_frozen_normalisation_keeps_its_input_alone(layout, modulated):
     expected = value_and_gradient(lambda x: usual_norm_silu(norm, x, scale, shift), x)
     for one, other in zip(got, expected, strict=True):
         assert torch.allclose(one, other, atol=1e-5)
-    extra = 2 * 2 * 32 + (2 * 2 * 64 if modulated else 0)  # means and deviations of the groups; scale and shift
+    extra = 2 * 2 * 32 + (
+        2 * 2 * 64 if modulated else 0
+    )  # means and deviations of the groups; scale and shift
     assert kept_numbers(lambda x: norm_silu(norm, x, scale, shift), x, [norm]) == x.numel() + extra
 
 

@@ -1,0 +1,152 @@
+"""What the benchmarks share: time, memory, the machine's own limit, networks with random weights, and a probe."""
+
+import platform
+import re
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from guided_diffusion.create import create_unet
+from guided_diffusion.unet import UNetModel
+from utils.config_schema import NetworkConfig
+
+
+def timed(call: Callable[[], object], repeats: int, device: torch.device) -> float:
+    """Median seconds of `call` after one warm-up."""
+    seconds = []
+    for _ in range(repeats + 1):
+        synchronise(device)
+        started = time.perf_counter()
+        call()
+        synchronise(device)
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds[1:])
+
+
+def synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def matrix_peak(dtype: torch.dtype, device: torch.device) -> float:
+    """Operations per second of the best of several large matrix products on random data."""
+    size = 2048 if device.type == "cpu" else 8192
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    return 2 * size**3 / min(timed(lambda: a @ b, 3, device) for _ in range(3))
+
+
+def memory_gb(device: torch.device) -> float:
+    """Peak memory so far: of the process on a CPU, of PyTorch's allocator on a GPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    status = Path("/proc/self/status")
+    if status.exists():  # the other number is inherited from the parent process
+        return int(re.search(r"VmHWM:\s*(\d+)", status.read_text())[1]) * 1024 / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def in_own_process(function: Callable, *arguments: object) -> object:
+    """`function(*arguments)` in a fresh process, so that peak memory is its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def machine(device: torch.device) -> str:
+    """Processor, threads or GPU, and PyTorch's version."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+    cpu = Path("/proc/cpuinfo")
+    name = platform.machine()
+    if cpu.exists() and (found := re.search(r"model name\s*:\s*(.+)", cpu.read_text())):
+        name = found[1]
+    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+# Networks
+
+
+def random_network(network: NetworkConfig, device: torch.device, num_classes: int = 6) -> UNetModel:
+    """The network with random weights, in eval mode; zero-initialised layers get some too, so that all take part."""
+    torch.manual_seed(0)
+    model = create_unet(**network.plain(), num_classes=num_classes)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.02)
+    return model.eval().to(device)
+
+
+def forward_operations(network: NetworkConfig) -> float:
+    """Operations (two per multiply-add) of one forward pass at batch 1."""
+    model = random_network(network, torch.device("cpu"))
+    x = torch.zeros(1, 3, network.image_size, network.image_size)
+    y = torch.zeros(1, dtype=torch.long) if network.class_cond else None
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(x, torch.zeros(1), y)
+    return counter.get_total_flops()
+
+
+# What networks do within a run
+
+
+@dataclass
+class Calls:
+    """Of one network: pictures forward and back, the seconds of both, and each call's (side, pictures, graph)."""
+
+    forward: int = 0
+    backward: int = 0
+    seconds: float = 0.0
+    log: list[tuple[int, int, bool]] = field(default_factory=list)
+
+
+class Probe:
+    """A network that counts and times what goes through it, forward and back."""
+
+    def __init__(self, model: nn.Module, device: torch.device):
+        self.model, self.device, self.calls = model, device, Calls()
+        self._started = 0.0
+
+    def __call__(self, x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
+        graph = torch.is_grad_enabled() and x.requires_grad
+        if graph:
+            x = _Stamp.apply(x, self._backward_ends)
+        synchronise(self.device)
+        started = time.perf_counter()
+        out = self.model(x, t, y)
+        synchronise(self.device)
+        self.calls.seconds += time.perf_counter() - started
+        self.calls.forward += len(x)
+        self.calls.log.append((x.shape[-1], len(x), graph))
+        return _Stamp.apply(out, self._backward_begins) if graph else out
+
+    def _backward_begins(self, grad: Tensor) -> None:
+        synchronise(self.device)
+        self.calls.backward += len(grad)
+        self._started = time.perf_counter()
+
+    def _backward_ends(self, grad: Tensor) -> None:
+        synchronise(self.device)
+        self.calls.seconds += time.perf_counter() - self._started
+
+
+class _Stamp(torch.autograd.Function):
+    """The identity, which tells when the gradient comes by."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, tell: Callable[[Tensor], None]) -> Tensor:
+        ctx.tell = tell
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        ctx.tell(grad)
+        return grad, None

@@ -1,0 +1,226 @@
+"""How fast is it? Our wiring and the published one, demo and published configuration, in one table.
+
+    python -m benchmarks.run [--confs confs/demo.yml confs/pcb_gen.yml] [--device cpu] [--batches 1 2]
+
+Times one guided step with random weights and every line-search trial accepted; a picture's seconds are the steps of
+its walk. The published wiring is composed of its timed parts: trainable parameters, contiguous tensors, one forward
+with graph, then for each gradient step a backward, a forward without and one with graph, of the contextual model
+and of the prior alike. benchmarks.painting measures whole pictures with trained weights, rejected trials included.
+"""
+
+import argparse
+import sys
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from benchmarks.measure import (
+    forward_operations,
+    in_own_process,
+    machine,
+    matrix_peak,
+    memory_gb,
+    random_network,
+    timed,
+)
+from guided_diffusion.ddim import Sampler, SamplerOptions, guided_steps
+from guided_diffusion.refinement import Target, Windows
+from sample_generation import make_schedule
+from utils.config import GenerationConfig, load_generation_config
+from utils.device import DTYPES, has_fast_bf16, prefers_channels_last, resolve_device
+from utils.errors import UserError, run_main
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a picture of a configuration costs: the walk's guided steps, and operations of one forward each."""
+
+    gradient_steps: list[int]  # of every guided step
+    contextual: float
+    prior: float
+    guidance: float  # the contextual model's look at a crop, 0 without prior_guidance
+
+    @property
+    def forwards(self) -> int:
+        """Of the contextual model, ours; as many as n + 1 at n gradient steps."""
+        return sum(n + 1 for n in self.gradient_steps)
+
+    @property
+    def backwards(self) -> int:
+        return sum(self.gradient_steps)
+
+    @property
+    def ours(self) -> float:
+        """Operations per picture: a backward with frozen weights is a forward's work, the prior looks once a step."""
+        return sum(map(self.our_step, self.gradient_steps))
+
+    @property
+    def published(self) -> float:
+        """Operations per picture: 2n + 1 forwards and n backwards, with the weights' gradients twice a forward's."""
+        return sum(map(self.published_step, self.gradient_steps))
+
+    def our_step(self, n: int) -> float:
+        """Operations of a guided step with n gradient steps, all trials accepted."""
+        return (2 * n + 1) * self.contextual + self.prior + self.guidance
+
+    def published_step(self, n: int) -> float:
+        return (4 * n + 1) * (self.contextual + self.prior)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement: seconds of a guided step with `n` gradient steps, memory beyond the imported packages."""
+
+    wiring: str
+    precision: str
+    batch: int
+    seconds: float
+    memory: float
+    peak: float  # operations/s of a matrix product, measured beside
+
+
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.splitlines()[0])
+    parser.add_argument("--confs", nargs="+", default=["confs/demo.yml", "confs/pcb_gen.yml"])
+    parser.add_argument("--device", default=None, help="cpu, cuda or cuda:N")
+    parser.add_argument(
+        "--precisions", nargs="+", choices=DTYPES, help="default: fp32, and bf16 if it pays here"
+    )
+    parser.add_argument("--batches", nargs="+", type=int, help="default: 1 2 on a CPU, 1 2 4 ... 64 on a GPU")
+    parser.add_argument("--repeats", type=int, default=3, help="of each measurement, whose median counts")
+    parser.add_argument("--skip-published", action="store_true", help="time our wiring alone")
+    args = parser.parse_args(argv)
+    device = resolve_device(args.device)
+    precisions = args.precisions or (["fp32", "bf16"] if has_fast_bf16(device) else ["fp32"])
+    batches = args.batches or ([1, 2] if device.type == "cpu" else [1, 2, 4, 8, 16, 32, 64])
+    if min([*batches, args.repeats]) < 1:
+        raise UserError("--batches, --repeats: expected 1 or more")
+    print(machine(device))
+    for conf in args.confs:
+        config = load_generation_config(conf, [])
+        plan = plan_of(config)
+        n = max(plan.gradient_steps)
+        print(
+            f"\n{conf}: {len(plan.gradient_steps)} guided steps a picture; contextual model "
+            f"{config.network.image_size} px, {plan.contextual / 1e9:.1f} GFLOP a forward, prior "
+            f"{config.crop.image_size} px, {plan.prior / 1e9:.1f} GFLOP"
+        )
+        print(
+            f"{'wiring':<11}{'arith.':<8}{'batch':>5}{'s/step':>9}{'s/picture':>11}{'forward+back':>14}"
+            f"{'TFLOP':>8}{'GFLOP/s':>9}{'of peak':>9}{'memory':>9}"
+        )
+        baseline = None
+        for tf32 in [] if args.skip_published else [True, False] if device.type == "cuda" else [False]:
+            baseline = in_own_process(published_row, conf, n, args.repeats, str(device), tf32)
+            show(baseline, plan, n, None)
+        for precision in precisions:
+            for batch in batches:
+                row = in_own_process(our_row, conf, n, batch, precision, args.repeats, str(device))
+                if row is None:
+                    print(f"{'ours':<11}{precision:<8}{batch:>5}  the memory of {device} is too small")
+                    break
+                show(row, plan, n, baseline)
+
+
+def plan_of(config: GenerationConfig) -> Plan:
+    options = make_schedule(config)[1]
+    steps = [options.gradient_steps[t] for t in guided_steps(options)]
+    contextual = forward_operations(config.network)
+    share = (config.crop.image_size / config.network.image_size) ** 2 if config.prior_guidance else 0.0
+    return Plan(steps, contextual, forward_operations(config.crop), share * contextual)
+
+
+def show(row: Row, plan: Plan, n: int, baseline: Row | None) -> None:
+    """Print a row; a picture's seconds are those of the step in proportion to the operations."""
+    if row.wiring == "ours":
+        step = plan.our_step(n)
+        total, calls = plan.ours, f"{plan.forwards}+{plan.backwards}"
+    else:
+        step = plan.published_step(n)
+        total, calls = plan.published, f"{plan.forwards + plan.backwards}+{plan.backwards}"
+    each = row.seconds / row.batch
+    rate = step / each
+    times = f"  {baseline.seconds / each:.2f} times as fast" if baseline else ""
+    print(
+        f"{row.wiring:<11}{row.precision:<8}{row.batch:>5}{each:>9.3f}{each * total / step:>11.1f}{calls:>14}"
+        f"{total / 1e12:>8.1f}{rate / 1e9:>9.0f}{rate / row.peak:>9.0%}{row.memory:>6.2f} GB{times}",
+        flush=True,
+    )
+
+
+# Measurements, each in a process of its own
+
+
+def our_row(conf: str, n: int, batch: int, precision: str, repeats: int, device_name: str) -> Row | None:
+    """A guided step of the sampler, at rates so small that every trial is accepted; None: out of memory."""
+    config, device = load_generation_config(conf, []), torch.device(device_name)
+    base = memory_gb(device)
+    networks = []
+    for network in (config.network, config.crop):
+        model = random_network(network, device).requires_grad_(False)
+        if prefers_channels_last(precision, network.num_channels, device):
+            model.to(memory_format=torch.channels_last)
+        networks.append(model.set_precision(DTYPES[precision]))
+    diffusion, configured = make_schedule(config)
+    t = max(guided_steps(configured))
+    options = SamplerOptions(
+        timesteps=[t, t - 1],
+        start_index=t,
+        gradient_steps=[n] * diffusion.num_timesteps,
+        lr_xt=1e-9,
+        prior_guidance=configured.prior_guidance,
+        attention=configured.attention,
+    )
+    sampler = Sampler(*networks, diffusion, options)
+    x, crop, y = inputs(config, batch, device)
+    offset = (x.shape[-1] - crop.shape[-1]) // 2
+    windows = Windows([(offset, offset)] * batch, crop.shape[-1], torch.arange(batch, device=device))
+    target = Target.of_clean(torch.zeros_like(x), windows)
+    try:
+        seconds = timed(
+            lambda: sampler.guided_step(x, crop, t, target, y, None, options.lr_xt, 0.0), repeats, device
+        )
+    except torch.cuda.OutOfMemoryError:
+        return None
+    memory = memory_gb(device) - base
+    return Row("ours", precision, batch, seconds, memory, matrix_peak(DTYPES[precision], device))
+
+
+def published_row(conf: str, n: int, repeats: int, device_name: str, tf32: bool) -> Row:
+    """A step in the published wiring at batch 1 in float32, from its timed forwards and backwards."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    config, device = load_generation_config(conf, []), torch.device(device_name)
+    base, total = memory_gb(device), 0.0
+    x, crop, y = inputs(config, 1, device)
+    for network, sample, classes in ((config.network, x, None), (config.crop, crop, y)):
+        model, t = random_network(network, device), torch.zeros(1, device=device)
+        classes = classes if network.class_cond else None
+
+        def with_graph(model=model, sample=sample, t=t, classes=classes) -> Tensor:
+            return model(sample.detach().requires_grad_(), t, classes)
+
+        def without_graph(model=model, sample=sample, t=t, classes=classes) -> Tensor:
+            with torch.no_grad():
+                return model(sample, t, classes)
+
+        def both(forward=with_graph) -> None:
+            forward().square().sum().backward()
+
+        graph, plain = timed(with_graph, repeats, device), timed(without_graph, repeats, device)
+        backward = max(timed(both, repeats, device) - graph, 0.0)
+        total += (n + 1) * graph + n * plain + n * backward
+    memory = memory_gb(device) - base
+    return Row("published", "tf32" if tf32 else "fp32", 1, total, memory, matrix_peak(torch.float32, device))
+
+
+def inputs(config: GenerationConfig, batch: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Random pictures and crops at the networks' sizes, and classes."""
+    generator = torch.Generator().manual_seed(1)
+    sides = config.network.image_size, config.crop.image_size
+    x, crop = (torch.randn(batch, 3, side, side, generator=generator).to(device) for side in sides)
+    return x, crop, torch.zeros(batch, dtype=torch.long, device=device)
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))
