@@ -1,0 +1,67 @@
+"""What the benchmarks count: calls, operations, rejected trials."""
+
+import pytest
+import torch
+
+from benchmarks.measure import Probe, forward_operations
+from benchmarks.painting import changed_decisions, paint, rejections
+from benchmarks.run import Plan, plan_of
+from utils.config import load_generation_config
+from utils.config_schema import NetworkConfig
+
+DEMO = ["ddim.schedule_params.start_step=2", "device=cpu", "precision=fp32", "batch_size=1"]
+
+
+def test_published_configuration_s_calls_and_operations():
+    plan = Plan([2] * 73, contextual=590.0, prior=40.0, guidance=0.0)
+    assert (plan.forwards, plan.backwards) == (3 * 73, 2 * 73)
+    assert plan.our_step(2) == 3 * 590 + 2 * 590 + 40  # 3 forwards, 2 backwards, 1 look at the crop
+    assert plan.published_step(2) == (5 + 2 * 2) * (
+        590 + 40
+    )  # 5 forwards; backwards with the weights' gradients
+    assert plan.ours == 73 * plan.our_step(2)
+
+
+def test_walk_of_the_published_configuration():
+    plan = plan_of(load_generation_config("confs/pcb_gen.yml", []))
+    assert len(plan.gradient_steps) == 73 and set(plan.gradient_steps) == {2}
+    assert plan.contextual == pytest.approx(590e9, rel=0.02)
+
+
+def test_operations_of_a_convolution_count_twice_per_multiply_add():
+    small = NetworkConfig(
+        image_size=8, num_channels=32, num_res_blocks=1, channel_mult="1", attention_resolutions=[]
+    )
+    large = small.model_copy(update={"image_size": 16})
+    # All but the embedding's linear layers and the middle's attention, whose products grow faster, is convolutions
+    assert 3.9 < forward_operations(large) / forward_operations(small) < 4.7
+
+
+def test_rejected_trials_are_told_from_the_calls_graphs():
+    graphs = [True, True, False]  # evaluated, two gradient steps, all accepted
+    assert rejections(graphs, [2]) == [0, 0]
+    graphs = [True, True, True, False, False, False]  # one rejected in the first, two in the second
+    assert rejections(graphs, [2]) == [1, 2]
+    graphs = [True, True, False, False, *[True, False], False]  # ... then one gradient step, and none
+    assert rejections(graphs, [2, 1, 0]) == [0, 1, 0]
+    assert changed_decisions([0, 1, 0, 0], [0, 2, 0, 0]) == 0.25
+
+
+def test_a_probe_counts_pictures_forward_and_back_and_changes_nothing():
+    layer = torch.nn.Conv2d(3, 3, 1)
+    probe = Probe(lambda x, t, y: layer(x), torch.device("cpu"))
+    x = torch.randn(2, 3, 4, 4, requires_grad=True)
+    got = torch.autograd.grad(probe(x, None, None).sum(), x)[0]
+    assert torch.equal(got, torch.autograd.grad(layer(x).sum(), x)[0])
+    with torch.no_grad():
+        assert torch.equal(probe(x[:1], None, None), layer(x[:1]))
+    calls = probe.calls
+    assert (calls.forward, calls.backward, calls.log) == (3, 2, [(4, 2, True), (4, 1, False)])
+    assert calls.seconds > 0
+
+
+def test_whole_pictures_with_the_bundled_weights(tmp_path):
+    run = paint("confs/demo.yml", [*DEMO, "plan.counts={}"])
+    assert len(run.pictures) == 6 and run.needed == run.backwards // 2 * 3
+    assert sum(run.decisions) == run.forwards - run.needed
+    assert 0 < run.networks < run.seconds
