@@ -1,5 +1,6 @@
 """Weights load strictly or say why not; saving is atomic."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -168,3 +169,12 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path):
         temporary.write_text("new")
         assert path.read_text() == "old" and temporary.parent == tmp_path
     assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
+
+
+def test_weights_can_be_read_by_whom_the_umask_lets(tmp_path: Path):
+    before = os.umask(0o027)
+    try:
+        save_safetensors(tmp_path / "a.safetensors", network().state_dict())
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.safetensors").stat().st_mode & 0o777 == 0o640
