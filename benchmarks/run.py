@@ -10,7 +10,8 @@ and of the prior alike. benchmarks.painting measures whole pictures with trained
 
 import argparse
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -40,6 +41,11 @@ class Plan:
     contextual: float
     prior: float
     guidance: float  # the contextual model's look at a crop, 0 without prior_guidance
+    windows: int = 1
+
+    def with_windows(self, count: int) -> "Plan":
+        """The same for `count` defects that share a context."""
+        return replace(self, windows=count)
 
     @property
     def forwards(self) -> int:
@@ -62,7 +68,7 @@ class Plan:
 
     def our_step(self, n: int) -> float:
         """Operations of a guided step with n gradient steps, all trials accepted."""
-        return (2 * n + 1) * self.contextual + self.prior + self.guidance
+        return (2 * n + 1) * self.contextual + self.windows * (self.prior + self.guidance)
 
     def published_step(self, n: int) -> float:
         return (4 * n + 1) * (self.contextual + self.prior)
@@ -88,14 +94,17 @@ def main(argv: list[str]) -> None:
         "--precisions", nargs="+", choices=DTYPES, help="default: fp32, and bf16 if it pays here"
     )
     parser.add_argument("--batches", nargs="+", type=int, help="default: 1 2 on a CPU, 1 2 4 ... 64 on a GPU")
+    parser.add_argument(
+        "--windows", nargs="+", type=int, default=[1], help="defects that share a context, for our wiring"
+    )
     parser.add_argument("--repeats", type=int, default=3, help="of each measurement, whose median counts")
     parser.add_argument("--skip-published", action="store_true", help="time our wiring alone")
     args = parser.parse_args(argv)
     device = resolve_device(args.device)
     precisions = args.precisions or (["fp32", "bf16"] if has_fast_bf16(device) else ["fp32"])
     batches = args.batches or ([1, 2] if device.type == "cpu" else [1, 2, 4, 8, 16, 32, 64])
-    if min([*batches, args.repeats]) < 1:
-        raise UserError("--batches, --repeats: expected 1 or more")
+    if min([*batches, *args.windows, args.repeats]) < 1:
+        raise UserError("--batches, --windows, --repeats: expected 1 or more")
     print(machine(device))
     for conf in args.confs:
         config = load_generation_config(conf, [])
@@ -107,20 +116,19 @@ def main(argv: list[str]) -> None:
             f"{config.crop.image_size} px, {plan.prior / 1e9:.1f} GFLOP"
         )
         print(
-            f"{'wiring':<11}{'arith.':<8}{'batch':>5}{'s/step':>9}{'s/picture':>11}{'forward+back':>14}"
+            f"{'wiring':<13}{'arith.':<8}{'batch':>5}{'s/step':>9}{'s/picture':>11}{'forward+back':>14}"
             f"{'TFLOP':>8}{'GFLOP/s':>9}{'of peak':>9}{'memory':>9}"
         )
         baseline = None
         for tf32 in [] if args.skip_published else [True, False] if device.type == "cuda" else [False]:
             baseline = in_own_process(published_row, conf, n, args.repeats, str(device), tf32)
             show(baseline, plan, n, None)
-        for precision in precisions:
-            for batch in batches:
-                row = in_own_process(our_row, conf, n, batch, precision, args.repeats, str(device))
-                if row is None:
-                    print(f"{'ours':<11}{precision:<8}{batch:>5}  the memory of {device} is too small")
-                    break
-                show(row, plan, n, baseline)
+        for precision, count, batch in product(precisions, args.windows, batches):
+            row = in_own_process(our_row, conf, n, batch, count, precision, args.repeats, str(device))
+            if row is None:
+                print(f"{'ours':<13}{precision:<8}{batch:>5}  the memory of {device} is too small")
+            else:
+                show(row, plan.with_windows(count), n, baseline)
 
 
 def plan_of(config: GenerationConfig) -> Plan:
@@ -133,7 +141,7 @@ def plan_of(config: GenerationConfig) -> Plan:
 
 def show(row: Row, plan: Plan, n: int, baseline: Row | None) -> None:
     """Print a row; a picture's seconds are those of the step in proportion to the operations."""
-    if row.wiring == "ours":
+    if row.wiring != "published":
         step = plan.our_step(n)
         total, calls = plan.ours, f"{plan.forwards}+{plan.backwards}"
     else:
@@ -143,7 +151,7 @@ def show(row: Row, plan: Plan, n: int, baseline: Row | None) -> None:
     rate = step / each
     times = f"  {baseline.seconds / each:.2f} times as fast" if baseline else ""
     print(
-        f"{row.wiring:<11}{row.precision:<8}{row.batch:>5}{each:>9.3f}{each * total / step:>11.1f}{calls:>14}"
+        f"{row.wiring:<13}{row.precision:<8}{row.batch:>5}{each:>9.3f}{each * total / step:>11.1f}{calls:>14}"
         f"{total / 1e12:>8.1f}{rate / 1e9:>9.0f}{rate / row.peak:>9.0%}{row.memory:>6.2f} GB{times}",
         flush=True,
     )
@@ -152,7 +160,9 @@ def show(row: Row, plan: Plan, n: int, baseline: Row | None) -> None:
 # Measurements, each in a process of its own
 
 
-def our_row(conf: str, n: int, batch: int, precision: str, repeats: int, device_name: str) -> Row | None:
+def our_row(
+    conf: str, n: int, batch: int, windows: int, precision: str, repeats: int, device_name: str
+) -> Row | None:
     """A guided step of the sampler, at rates so small that every trial is accepted; None: out of memory."""
     config, device = load_generation_config(conf, []), torch.device(device_name)
     base = memory_gb(device)
@@ -174,9 +184,11 @@ def our_row(conf: str, n: int, batch: int, precision: str, repeats: int, device_
     )
     sampler = Sampler(*networks, diffusion, options)
     x, crop, y = inputs(config, batch, device)
-    offset = (x.shape[-1] - crop.shape[-1]) // 2
-    windows = Windows([(offset, offset)] * batch, crop.shape[-1], torch.arange(batch, device=device))
-    target = Target.of_clean(torch.zeros_like(x), windows)
+    crop, y = crop.repeat_interleave(windows, dim=0), y.repeat_interleave(windows)
+    room = x.shape[-1] - crop.shape[-1]
+    corners = [(room * k // max(windows - 1, 1), room // 2) for k in range(windows)] * batch
+    owner = torch.arange(batch, device=device).repeat_interleave(windows)
+    target = Target.of_clean(torch.zeros_like(x), Windows(corners, crop.shape[-1], owner))
     try:
         seconds = timed(
             lambda: sampler.guided_step(x, crop, t, target, y, None, options.lr_xt, 0.0), repeats, device
@@ -184,7 +196,8 @@ def our_row(conf: str, n: int, batch: int, precision: str, repeats: int, device_
     except torch.cuda.OutOfMemoryError:
         return None
     memory = memory_gb(device) - base
-    return Row("ours", precision, batch, seconds, memory, matrix_peak(DTYPES[precision], device))
+    wiring = "ours" if windows == 1 else f"ours, {windows} in 1"
+    return Row(wiring, precision, batch, seconds, memory, matrix_peak(DTYPES[precision], device))
 
 
 def published_row(conf: str, n: int, repeats: int, device_name: str, tf32: bool) -> Row:
