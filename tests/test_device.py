@@ -1,5 +1,7 @@
 """What `auto` means on a device."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -21,11 +23,35 @@ def test_fp16_on_a_cpu_is_refused():
 
 
 @pytest.mark.parametrize("fast, expected", [(torch.bfloat16, "bf16"), (torch.float32, "fp32")])
-def test_auto_on_a_cpu_takes_what_is_faster(
+def test_auto_on_a_silent_cpu_takes_what_is_faster(
     monkeypatch: pytest.MonkeyPatch, fast: torch.dtype, expected: str
 ):
+    monkeypatch.setattr(device, "processor_flags", lambda: frozenset())
     monkeypatch.setattr(device, "product_seconds", lambda dtype: [1.0 if dtype == fast else 2.0, 9.0])
     assert device.resolve_precision("auto", CPU) == expected
+
+
+@pytest.mark.parametrize(
+    "line, expected",
+    [
+        ("flags\t\t: fpu avx512f avx512_bf16 amx_tile", "bf16"),
+        ("Features\t: fp asimd bf16 i8mm", "bf16"),
+        ("flags\t\t: fpu avx2 avx512f", "fp32"),
+    ],
+)
+def test_auto_on_linux_goes_by_the_processor_s_flags(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str, expected: str
+):
+    (tmp_path / "cpuinfo").write_text(
+        f"processor\t: 0\nmodel name\t: some bf16 chip\n{line}\nbugs\t\t: none\n"
+    )
+    flags = device.processor_flags(str(tmp_path / "cpuinfo"))
+    monkeypatch.setattr(device, "processor_flags", lambda: flags)
+    assert device.resolve_precision("auto", CPU) == expected
+
+
+def test_no_flags_where_there_is_no_such_file(tmp_path: Path):
+    assert device.processor_flags(str(tmp_path / "cpuinfo")) == frozenset()
 
 
 @pytest.mark.parametrize("capability, expected", [((8, 0), "bf16"), ((9, 0), "bf16"), ((7, 5), "fp32")])
