@@ -28,6 +28,7 @@ from guided_diffusion.refinement import (
     Point,
     Target,
     Windows,
+    carried,
     refine,
 )
 
@@ -62,6 +63,7 @@ class SamplerOptions:
     lr_xt_decay: float = 1.012
     use_smart_lr_xt_decay: bool = True
     use_adaptive_lr_xt: bool = True
+    carry_lr_xt: bool = False
     coef_xt_reg: float = 1e-4
     coef_xt_reg_decay: float = 1.01
     mid_interval_num: int = 1
@@ -133,15 +135,17 @@ class Sampler:
         noised = x = d.q_sample(clean, o.start_index, noise.image(clean))
         crop = windows.cut(x)
         target = Target.of_clean(clean, windows)
-        lr, reg, mask, refined = o.lr_xt, o.coef_xt_reg, None, False
+        lr, reg, mask, shrunk, refined = o.lr_xt, o.coef_xt_reg, None, None, False
         for t, s in pairwise(o.timesteps):
             if s < t:
-                point, mask = self.guided_step(x, crop, t, target, classes, mask, lr, reg, on_step)
+                point, mask = self.guided_step(x, crop, t, target, classes, mask, lr, reg, on_step, shrunk)
+                shrunk = carried(shrunk, point.shrunk) if o.carry_lr_xt else None
                 x, crop = self.ddim_update(point, t, s, noise)
                 lr, reg, refined = lr * o.lr_xt_decay, reg * o.coef_xt_reg_decay, False
                 continue
             if o.refines_before_climbs and not refined:
-                point, _ = self.guided_step(x, crop, t, target, classes, mask, lr, reg, on_step)
+                point, _ = self.guided_step(x, crop, t, target, classes, mask, lr, reg, on_step, shrunk)
+                shrunk = carried(shrunk, point.shrunk) if o.carry_lr_xt else None
                 x, crop = point.x, point.crop
                 if t == 0:
                     fresh = windows.cut(point.image.prediction.x0)
@@ -165,10 +169,11 @@ class Sampler:
         lr: float,
         reg: float,
         on_step: Callable[[StepRecord], None] | None = None,
+        shrunk: Sequence[float] | None = None,
     ) -> tuple[Point, Tensor | None]:
         """Refine x (N, 3, H, W) and, if asked, crop (M, 3, h, w) at t; returns where they end, and the mask.
 
-        `mask` is the accumulated attention so far, None at the first step.
+        `mask` is the accumulated attention so far, None at the first step; `shrunk` (N,) factors on the rates.
         """
         networks = self.networks(t, classes, target.windows)
         everything = range(len(crop))
@@ -177,7 +182,7 @@ class Sampler:
         if self.options.attention.enabled:
             instant, mask = self.attend(prior.x0, target.clean_windows, mask, t)
             target = replace(target, defect=mask, background=background_mask(mask))
-        point = refine(x, crop, prior, target, networks, self.descent(t, lr, reg), t)
+        point = refine(x, crop, prior, target, networks, self.descent(t, lr, reg), t, shrunk)
         if on_step is not None:
             on_step(StepRecord(t, point.image.prediction.x0, point.prior.x0, instant, mask))
         return point, mask

@@ -7,7 +7,7 @@ batch equals its single runs. CoPaint (Zhang et al. 2023) is where descending on
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -153,7 +153,10 @@ class Descent:
 
 @dataclass(frozen=True)
 class Point:
-    """The state at one t, what the models say there, and the energy with regulariser. All detached."""
+    """The state at one t, what the models say there, and the energy with regulariser. All detached.
+
+    `shrunk`, at the end of a refinement: by what factor the line search shrank each image's rates.
+    """
 
     x: Tensor  # (N, 3, H, W)
     crop: Tensor  # (M, 3, h, w)
@@ -162,17 +165,26 @@ class Point:
     value: Tensor  # (N,)
     grad: Tensor | None = None  # d value / d x
     crop_grad: Tensor | None = None  # d value / d crop, None while the crop is not optimised
+    shrunk: tuple[float, ...] = ()
 
 
 def refine(
-    x: Tensor, crop: Tensor, prior: Prediction, target: Target, networks: Networks, how: Descent, t: int
+    x: Tensor,
+    crop: Tensor,
+    prior: Prediction,
+    target: Target,
+    networks: Networks,
+    how: Descent,
+    t: int,
+    shrunk: Sequence[float] | None = None,
 ) -> Point:
     """Gradient steps on x (N, 3, H, W), and on the crop if it has a rate; returns where they end.
 
     `prior` is the prior's prediction at `crop`. An accepted trial is the next step's evaluation, the last
     one needs no graph, and while the crop is fixed its network is not called again. With `adaptive`, an
     image's trial is accepted when its value is a number and not larger than before; otherwise its rates
-    shrink by 0.8 and it alone is tried again, from the same gradient, at most 100 times.
+    shrink by 0.8 and it alone is tried again, from the same gradient, at most 100 times. `shrunk` are factors on
+    the rates to begin with, one per image (None: 1).
     Raises NonFiniteEnergy, naming t, when the energy is not a number at the beginning.
     """
     everything = list(range(len(x)))
@@ -183,7 +195,7 @@ def refine(
     )
     if how.steps == 0:
         _require_finite(point.value.tolist(), t)
-    rates = [how.rate] * len(x)
+    rates = [how.rate * factor for factor in shrunk or [1.0] * len(x)]
     for left in range(how.steps, 0, -1):
         pending, best = everything, point
         for _ in range(MAX_REJECTIONS):
@@ -200,7 +212,14 @@ def refine(
         point = best
     if log.isEnabledFor(logging.DEBUG):
         log.debug("t=%d: loss %s, rates %s", t, point.value.tolist(), rates)
-    return point
+    return replace(point, shrunk=tuple(rate / how.rate for rate in rates))
+
+
+def carried(before: Sequence[float] | None, after: Sequence[float]) -> list[float]:
+    """Factors on the rates for the next t from those before and after a refinement: each image's as the line search
+    left it, a notch larger, at most 1, where no trial was rejected. A line search of Armijo's kind with memory."""
+    before = before or [1.0] * len(after)
+    return [min(new / SHRINK, 1.0) if new >= old else new for old, new in zip(before, after, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from guided_diffusion.refinement import (
     NonFiniteEnergy,
     Target,
     Windows,
+    carried,
     energy,
     refine,
 )
@@ -283,6 +284,22 @@ def test_a_shrunken_rate_stays_for_the_later_steps():
     once = x - 0.096 * gradient(x, crop, target)
     assert toy.rows == [1] * 5
     assert torch.allclose(point.x, once - 0.096 * gradient(once, crop, target), atol=1e-5)
+
+
+def test_a_refinement_may_begin_with_the_rate_that_the_last_one_ended_with():
+    x, crop, target = start()
+    point = run(Toy(), x, crop, target, rate=0.15)
+    assert point.shrunk == pytest.approx((0.64,))  # two trials rejected
+    toy = Toy()
+    again = refine(
+        x, crop, point.prior, target, toy.networks(), Descent(1, 0.15, 0.0, 0.0, True), 7, point.shrunk
+    )
+    assert toy.rows == [1, 1] and torch.equal(again.x, point.x) and again.shrunk == point.shrunk
+
+
+def test_carried_rates_shrink_with_rejections_and_grow_a_notch_without():
+    assert carried(None, [1.0, 0.64]) == [1.0, 0.64]
+    assert carried([0.64, 0.64, 0.9], [0.64, 0.512, 0.9]) == pytest.approx([0.8, 0.512, 1.0])
 
 
 def test_without_line_search_the_first_trial_is_taken():

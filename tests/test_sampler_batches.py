@@ -94,6 +94,21 @@ def test_a_whole_loop_of_a_batch_equals_the_single_ones(base):
             assert far(getattr(whole, name)[i], getattr(single, name)[0]) < 1e-5, name
 
 
+def test_a_carried_rate_saves_trials(base):
+    calls = {}
+    for carry in (False, True):
+        run = variant(base, lr_xt=10.0, lr_xt_decay=1.0, carry_lr_xt=carry)
+        rows = []
+
+        def counted(x, t, y, rows=rows):
+            rows.append(len(x))
+            return base.contextual(x, t, y)
+
+        sample(Sampler(counted, run.prior, run.diffusion, run.options), [0, 1])
+        calls[carry] = sum(rows)
+    assert calls[True] < 0.8 * calls[False]
+
+
 def test_two_windows_on_one_image(base):
     run = variant(base, timesteps=[1, 0, 1, 0], start_index=2)
     windows = Windows([CORNERS[0], (16, 16), CORNERS[2]], WINDOW, torch.tensor([0, 0, 1]))

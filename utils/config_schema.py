@@ -237,6 +237,9 @@ class OptimizeConfig(Section):
     use_adaptive_lr_xt: bool = Field(
         True, description="line search: shrink the step until the loss does not rise"
     )
+    carry_lr_xt: bool = Field(
+        False, description="begin with the step that the line search ended with at the last t: fewer trials"
+    )
     coef_xt_reg: Float = Field(
         0.0001, ge=0, description="pull towards the state at the beginning of the step"
     )
