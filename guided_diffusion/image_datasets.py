@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from utils.images import resize_squash
+
 Key = tuple[int, int]  # (index of an image, seed of its augmentation)
 
 
@@ -17,13 +19,15 @@ class Augmentation:
     """What may change between two visits of an image; none of it changes a defect's class.
 
     `jitter`: px by which a centred crop may be off centre. `color`: largest relative change of brightness and
-    contrast, and of each channel's gain (half of it); 0 is off.
+    contrast, and of each channel's gain (half of it); 0 is off. `shrink`: crops of defect-free images cover up to
+    so many times the side and are resampled to size, as painting does for long defects; 1 is off.
     """
 
     flip: bool = True
     rotate90: bool = True
     jitter: int = 4
     color: float = 0.0
+    shrink: float = 1.0
 
 
 def augment(
@@ -37,9 +41,9 @@ def augment(
     if centred:
         offset = limits // 2 + rng.integers(-how.jitter, how.jitter + 1, 2)
         top, left = np.clip(offset, 0, limits)
+        crop = image[top : top + size, left : left + size]
     else:
-        top, left = (int(rng.integers(0, limit + 1)) for limit in limits)
-    crop = image[top : top + size, left : left + size]
+        crop = resize_squash(_square(image, size, how.shrink, rng), size)
     if how.rotate90:
         crop = np.rot90(crop, int(rng.integers(0, 4)))
     if how.flip and rng.random() < 0.5:
@@ -49,6 +53,15 @@ def augment(
         gain = 1 + how.color * (rng.uniform(-1, 1) + 0.5 * rng.uniform(-1, 1, 3))
         values = np.clip(values * gain + how.color * rng.uniform(-1, 1), -1, 1)
     return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def _square(image: np.ndarray, size: int, shrink: float, rng: np.random.Generator) -> np.ndarray:
+    """A square anywhere in (H, W, 3), its side `size` times a factor from 1 to `shrink` (uniform in the logarithm)."""
+    side = size
+    if shrink > 1:
+        side = min(round(size * shrink ** rng.random()), *image.shape[:2])
+    top, left = (int(rng.integers(0, length - side + 1)) for length in image.shape[:2])
+    return image[top : top + side, left : left + side]
 
 
 class PatchDataset(Dataset):

@@ -57,6 +57,30 @@ def test_other_crops_lie_anywhere():
     assert corners == {(i, j) for i in range(3) for j in range(2)}
 
 
+def test_shrunk_crops_cover_more_and_keep_the_slope_of_a_ramp():
+    ramp = np.repeat(2 * np.arange(64, dtype=np.uint8)[:, None, None], 64, axis=1).repeat(3, axis=2)
+    how, rng = Augmentation(flip=False, rotate90=False, shrink=2.0), np.random.default_rng(0)
+    slopes = []
+    for _ in range(200):
+        values = augment(ramp, 32, False, how, rng)
+        assert values.shape == (32, 32, 3)
+        rows = values[4:-4, 5, 0] * 127.5  # off the edges, where bicubic levels off
+        slopes.append(np.polyfit(np.arange(24), rows, 1)[0] / 2)
+    # a uniform logarithm: a quarter below 2 ** 0.25
+    assert min(slopes) == pytest.approx(1, abs=0.05) and max(slopes) == pytest.approx(2, abs=0.05)
+    assert np.quantile(slopes, 0.25) == pytest.approx(2**0.25, abs=0.07)
+    small = augment(ramp[:40], 32, False, how, rng)  # never more than there is
+    assert small.shape == (32, 32, 3)
+
+
+def test_defect_patches_are_never_shrunk():
+    how = Augmentation(flip=False, rotate90=False, jitter=0, shrink=4.0)
+    values = augment(numbered(64, 64), 16, True, how, np.random.default_rng(0))
+    assert corner(values) == (24, 24) and values[1, 0, 0] - values[0, 0, 0] == pytest.approx(
+        1 / 127.5, abs=1e-6
+    )
+
+
 def test_turns_and_mirrors_are_the_eight_of_a_square():
     how, rng = Augmentation(jitter=0), np.random.default_rng(0)
     picture = numbered(4, 4)

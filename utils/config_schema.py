@@ -284,6 +284,12 @@ class AugmentConfig(Section):
     rotate90: bool = Field(True, description="turn by multiples of 90 degrees")
     jitter: Int = Field(4, ge=0, description="shift of the crop, at most this many px")
     color: Float = Field(0.0, ge=0, le=1, description="strength of brightness and contrast changes")
+    shrink: Float = Field(
+        1.0,
+        ge=1,
+        le=8,
+        description="defect-free crops cover up to so many times the side, shrunk to size, as `scale` does",
+    )
 
 
 # The two files
