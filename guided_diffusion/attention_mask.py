@@ -5,6 +5,7 @@ statistics are taken per image, so a batch gives what its images give one by one
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -54,12 +55,22 @@ class AttentionConfig:
                 raise ValueError(f"{name}: got {getattr(self, name)}, expected a number in 0..1")
 
 
-@torch.no_grad()
 def defect_attention(pred: torch.Tensor, clean: torch.Tensor, config: AttentionConfig) -> torch.Tensor:
     """The instant attention of one step, (N, 1, h, w) float32 in [0, 1], without gradient.
 
     `pred` is the prior's clean estimate and `clean` the defect-free window, both (N, C, h, w) in [-1, 1].
     Raises ValueError when their shapes differ or the window is too small for the blur or the central region.
+    """
+    return begin_attention(pred, clean, config)()
+
+
+@torch.no_grad()
+def begin_attention(
+    pred: torch.Tensor, clean: torch.Tensor, config: AttentionConfig
+) -> Callable[[], torch.Tensor]:
+    """`defect_attention` in two parts: all but the connected components, and a call that finishes it.
+
+    Components are labelled on the host. What a caller queues on a GPU between the two parts is computed meanwhile.
     """
     if pred.shape != clean.shape or pred.ndim != 4:
         raise ValueError(f"got {tuple(pred.shape)} and {tuple(clean.shape)}, expected one (N, C, h, w)")
@@ -71,9 +82,31 @@ def defect_attention(pred: torch.Tensor, clean: torch.Tensor, config: AttentionC
         mask = (mask * weight).clamp(0, 1)
     if config.blur_sigma > 0:
         mask = _blur(mask, config.blur_sigma)
-    if config.connected_components:
-        mask = mask * _component_factor(mask, config)
-    return mask.clamp(0, 1)
+    copied = _to_host(mask[:, 0]) if config.connected_components else None
+
+    @torch.no_grad()
+    def finish() -> torch.Tensor:
+        if copied is None:
+            return mask.clamp(0, 1)
+        return (mask * _component_factor(copied(), config).to(mask.device)).clamp(0, 1)
+
+    return finish
+
+
+def _to_host(values: torch.Tensor) -> Callable[[], np.ndarray]:
+    """Start a copy to the host; the call waits for it, and for nothing that was queued behind it."""
+    if values.device.type != "cuda":
+        return lambda: values.cpu().numpy()
+    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    host.copy_(values, non_blocking=True)
+    done = torch.cuda.Event()
+    done.record(torch.cuda.current_stream(values.device))
+
+    def wait() -> np.ndarray:
+        done.synchronize()
+        return host.numpy()
+
+    return wait
 
 
 @torch.no_grad()
@@ -143,12 +176,11 @@ def _blur(mask: torch.Tensor, sigma: float) -> torch.Tensor:
     return (rows.unfold(2, len(kernel), 1) * kernel).sum(dim=-1)
 
 
-def _component_factor(mask: torch.Tensor, config: AttentionConfig) -> torch.Tensor:
-    """What to multiply (N, 1, h, w) with to keep the central components alone; one transfer per batch."""
-    images = mask[:, 0].cpu().numpy()
+def _component_factor(images: np.ndarray, config: AttentionConfig) -> torch.Tensor:
+    """What to multiply masks (N, h, w) with to keep their central components alone: (N, 1, h, w)."""
     gaussian, center = _center_region(*images.shape[1:], config.center_region_ratio)
     factors = np.stack([_central_components(image, gaussian, center, config) for image in images])
-    return torch.from_numpy(factors)[:, None].to(mask.device)
+    return torch.from_numpy(factors)[:, None]
 
 
 def _central_components(

@@ -17,8 +17,8 @@ from guided_diffusion.attention_mask import (
     AttentionConfig,
     accumulate,
     background_mask,
+    begin_attention,
     beta_at,
-    defect_attention,
 )
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion, Prediction
 from guided_diffusion.refinement import (
@@ -29,6 +29,7 @@ from guided_diffusion.refinement import (
     Target,
     Windows,
     carried,
+    live_estimate,
     refine,
 )
 
@@ -175,25 +176,27 @@ class Sampler:
 
         `mask` is the accumulated attention so far, None at the first step; `shrunk` (N,) factors on the rates.
         """
-        networks = self.networks(t, classes, target.windows)
-        everything = range(len(crop))
-        prior = networks.crop(crop, everything)
-        instant = None
-        if self.options.attention.enabled:
-            instant, mask = self.attend(prior.x0, target.clean_windows, mask, t)
+        networks, how = self.networks(t, classes, target.windows), self.descent(t, lr, reg)
+        prior = networks.crop(crop, range(len(crop)))
+        attention, instant = self.options.attention, None
+        finish = begin_attention(prior.x0, target.clean_windows, attention) if attention.enabled else None
+        # Queued before the attention is finished: a GPU computes it while the host labels components
+        first = live_estimate(x, networks, graph=how.steps > 0)
+        if finish is not None:
+            instant = finish()
+            mask = self.blend(instant, mask, t)
             target = replace(target, defect=mask, background=background_mask(mask))
-        point = refine(x, crop, prior, target, networks, self.descent(t, lr, reg), t, shrunk)
+        point = refine(x, crop, prior, target, networks, how, t, shrunk, first)
         if on_step is not None:
             on_step(StepRecord(t, point.image.prediction.x0, point.prior.x0, instant, mask))
         return point, mask
 
-    def attend(self, crop_x0: Tensor, clean: Tensor, mask: Tensor | None, t: int) -> tuple[Tensor, Tensor]:
-        """This step's attention, and the one in force: blended with `mask`, the accumulated one so far."""
+    def blend(self, instant: Tensor, mask: Tensor | None, t: int) -> Tensor:
+        """The attention in force: this step's, blended with `mask`, the accumulated one so far."""
         config = self.options.attention
-        instant = defect_attention(crop_x0, clean, config)
         if mask is None or not config.accumulation_enabled:
-            return instant, instant
-        return instant, accumulate(instant, mask, beta_at(t, config, self.diffusion.num_timesteps))
+            return instant
+        return accumulate(instant, mask, beta_at(t, config, self.diffusion.num_timesteps))
 
     def descent(self, t: int, lr: float, reg: float) -> Descent:
         """Rates at t; the smart decay scales them by the signal left, sqrt(abar_t / abar_0)."""

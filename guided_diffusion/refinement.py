@@ -177,21 +177,26 @@ def refine(
     how: Descent,
     t: int,
     shrunk: Sequence[float] | None = None,
+    first: "LiveEstimate | None" = None,
 ) -> Point:
     """Gradient steps on x (N, 3, H, W), and on the crop if it has a rate; returns where they end.
 
-    `prior` is the prior's prediction at `crop`. An accepted trial is the next step's evaluation, the last
-    one needs no graph, and while the crop is fixed its network is not called again. With `adaptive`, an
-    image's trial is accepted when its value is a number and not larger than before; otherwise its rates
-    shrink by 0.8 and it alone is tried again, from the same gradient, at most 100 times. `shrunk` are factors on
-    the rates to begin with, one per image (None: 1).
+    `prior` is the prior's prediction at `crop`, `first` the `live_estimate` at x if there is one. An accepted
+    trial is the next step's evaluation, the last one needs no graph, and while the crop is fixed its network is
+    not called again. With `adaptive`, an image's trial is accepted when its value is a number and not larger
+    than before; otherwise its rates shrink by 0.8 and it alone is tried again, from the same gradient, at most
+    100 times. `shrunk` are factors on the rates to begin with, one per image (None: 1).
     Raises NonFiniteEnergy, naming t, when the energy is not a number at the beginning.
     """
     everything = list(range(len(x)))
-    start = _Start(x, crop)
+    start, graph = _Start(x, crop), how.steps > 0
+    # No name is kept of anything with a graph, so that it goes before the next one is built
     point = _settle(
-        _evaluate(x, crop, prior, target, networks, how, start, everything, graph=how.steps > 0),
-        graph=how.steps > 0,
+        _evaluate(
+            *(first or live_estimate(x, networks, graph), crop, prior, target, networks, how, start),
+            *(everything, graph),
+        ),
+        graph,
     )
     if how.steps == 0:
         _require_finite(point.value.tolist(), t)
@@ -230,8 +235,24 @@ class _Start:
     crop: Tensor
 
 
+@dataclass(frozen=True)
+class LiveEstimate:
+    """The contextual model's estimate at x (N, 3, H, W), which it can be differentiated by if it has a graph."""
+
+    x: Tensor
+    image: ImageEstimate
+
+
+def live_estimate(x: Tensor, networks: Networks, graph: bool) -> LiveEstimate:
+    """The contextual model at x; with `graph`, x becomes the leaf of a graph of its own."""
+    with torch.set_grad_enabled(graph):
+        if graph:
+            x = x.detach().requires_grad_()
+        return LiveEstimate(x, networks.image(x))
+
+
 def _evaluate(
-    x: Tensor,
+    at: LiveEstimate,
     crop: Tensor,
     prior: Prediction | None,
     target: Target,
@@ -241,23 +262,21 @@ def _evaluate(
     images: list[int],
     graph: bool,
 ) -> Point:
-    """The point at (x, crop) of some images; with `graph` its value can still be differentiated."""
+    """The point at (at.x, crop) of some images; with `graph` its value can still be differentiated."""
     moving = how.crop_rate != 0
     with torch.set_grad_enabled(graph):
         if graph:
-            x = x.detach().requires_grad_()
             crop = crop.detach().requires_grad_(moving)
         index = target.windows.of(images)[1]
         target = target if len(images) == len(target.clean) else target.of(images)
         if prior is None or moving:
             prior = networks.crop(crop, index)
-        image = networks.image(x)
-        value = energy(image.end, prior.x0, target)
-        pull = ((x - _rows(start.x, images)) ** 2).flatten(1).sum(1)
+        value = energy(at.image.end, prior.x0, target)
+        pull = ((at.x - _rows(start.x, images)) ** 2).flatten(1).sum(1)
         if moving:
             change = ((crop - _rows(start.crop, index)) ** 2).flatten(1).sum(1)
             pull = pull.index_add(0, target.windows.owner, change)
-        return Point(x, crop, image, prior, value + how.coef_reg * pull)
+        return Point(at.x, crop, at.image, prior, value + how.coef_reg * pull)
 
 
 def _attempt(
@@ -284,7 +303,9 @@ def _attempt(
     else:
         crop_step = step[windows.owner] * (how.crop_rate / how.rate)
         crop = crop - crop_step.view(-1, 1, 1, 1) * _rows(point.crop_grad, index)
-    live = _evaluate(x, crop, prior, target, networks, how, start, images, graph)
+    live = _evaluate(
+        live_estimate(x, networks, graph), crop, prior, target, networks, how, start, images, graph
+    )
     accepted = _accepted(live, point, images, how.adaptive, t)
     return _settle(live, graph) if accepted else None, accepted
 
