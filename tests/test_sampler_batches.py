@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from guided_diffusion import attention_mask
 from guided_diffusion.ddim import Sampler
 from guided_diffusion.refinement import Target, Windows
 from guided_diffusion.timesteps import noising_index, sampling_timesteps
@@ -92,6 +93,27 @@ def test_a_whole_loop_of_a_batch_equals_the_single_ones(base):
         single = sample(run, [i])
         for name in ("noised", "sample", "crop", "attention"):
             assert far(getattr(whole, name)[i], getattr(single, name)[0]) < 1e-5, name
+
+
+def test_components_are_labelled_when_the_first_estimate_is_under_way(base, monkeypatch):
+    order, label = [], attention_mask._central_components
+
+    def model(name: str, network):
+        def call(x, t, y):
+            order.append(name)
+            return network(x, t, y)
+
+        return call
+
+    def labelled(*arguments):
+        order.append("label")
+        return label(*arguments)
+
+    monkeypatch.setattr(attention_mask, "_central_components", labelled)
+    options = variant(base, timesteps=[1, 0], start_index=2).options
+    run = Sampler(model("image", base.contextual), model("crop", base.prior), base.diffusion, options)
+    sample(run, [0])
+    assert order == ["crop", "image", "label", "image", "image"]  # g_scha: two gradient steps
 
 
 def test_a_carried_rate_saves_trials(base):
