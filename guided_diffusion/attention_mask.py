@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
+from guided_diffusion.transfer import to_device, to_host
+
 BACKGROUND_BELOW = 0.01  # attention under this is background
 FIXED_THRESHOLD = 0.2  # component threshold when it is not adaptive, and the cap of the fallback
 ADAPTIVE_RANGE = (0.05, 0.8)  # limits of the adaptive component threshold
@@ -82,31 +84,15 @@ def begin_attention(
         mask = (mask * weight).clamp(0, 1)
     if config.blur_sigma > 0:
         mask = _blur(mask, config.blur_sigma)
-    copied = _to_host(mask[:, 0]) if config.connected_components else None
+    copied = to_host(mask[:, 0]) if config.connected_components else None
 
     @torch.no_grad()
     def finish() -> torch.Tensor:
         if copied is None:
             return mask.clamp(0, 1)
-        return (mask * _component_factor(copied(), config).to(mask.device)).clamp(0, 1)
+        return (mask * to_device(_component_factor(copied(), config), mask.device)).clamp(0, 1)
 
     return finish
-
-
-def _to_host(values: torch.Tensor) -> Callable[[], np.ndarray]:
-    """Start a copy to the host; the call waits for it, and for nothing that was queued behind it."""
-    if values.device.type != "cuda":
-        return lambda: values.cpu().numpy()
-    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-    host.copy_(values, non_blocking=True)
-    done = torch.cuda.Event()
-    done.record(torch.cuda.current_stream(values.device))
-
-    def wait() -> np.ndarray:
-        done.synchronize()
-        return host.numpy()
-
-    return wait
 
 
 @torch.no_grad()

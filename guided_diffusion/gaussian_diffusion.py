@@ -162,7 +162,7 @@ class GaussianDiffusion:
     def network_times(self, t: int | Tensor, device: torch.device | str = "cpu") -> Tensor:
         """Step numbers as the network sees them, for chain indices t: (N,), or (1,) for an int."""
         if isinstance(t, int):
-            return torch.tensor([self.network_steps[t]], device=device)
+            return torch.full((1,), self.network_steps[t], device=device)
         return torch.tensor(self.network_steps, device=t.device)[t]
 
     def _bound(self, output: Tensor, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:

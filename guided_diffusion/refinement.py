@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from guided_diffusion.gaussian_diffusion import Prediction
+from guided_diffusion.transfer import to_device
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class Windows:
             return self, list(range(len(self.owners)))
         index = [m for i in images for m, o in enumerate(self.owners) if o == i]
         place = {i: n for n, i in enumerate(images)}
-        renumbered = torch.tensor([place[self.owners[m]] for m in index], device=self.owner.device)
+        renumbered = to_device(torch.tensor([place[self.owners[m]] for m in index]), self.owner.device)
         return Windows([self.corners[m] for m in index], self.size, renumbered), index
 
 
@@ -295,7 +296,7 @@ def _attempt(
     The graph of a rejected trial is gone on return, before the next one is built.
     """
     windows, index = target.windows.of(images)
-    step = torch.tensor([rates[i] for i in images], device=point.x.device)
+    step = to_device(torch.tensor([rates[i] for i in images]), point.x.device)
     x = _rows(point.x, images) - step.view(-1, 1, 1, 1) * _rows(point.grad, images)
     crop, prior = _rows(point.crop, index), None
     if point.crop_grad is None:

@@ -17,15 +17,18 @@ LEAVES = (
     "losses",
     "attention_mask",
     "resample",
+    "transfer",
 )
 
 # What each module of guided_diffusion may import of the project; the others are bound by the package's rule.
 ALLOWED = {f"guided_diffusion.{leaf}": set() for leaf in LEAVES}
 ALLOWED["guided_diffusion.unet"] = {"guided_diffusion.frozen"}
+ALLOWED["guided_diffusion.attention_mask"] = {"guided_diffusion.transfer"}
 ALLOWED["guided_diffusion.gaussian_diffusion"] = {"guided_diffusion.losses", "guided_diffusion.respace"}
 ALLOWED["guided_diffusion.refinement"] = {
     "guided_diffusion.attention_mask",
     "guided_diffusion.gaussian_diffusion",
+    "guided_diffusion.transfer",
 }
 ALLOWED["guided_diffusion.ddim"] = {f"guided_diffusion.{leaf}" for leaf in (*LEAVES, "refinement")}
 

@@ -36,4 +36,6 @@ class SampleNoise:
     def _draw(self, like: Tensor, streams: Sequence[int]) -> Tensor:
         assert len(like) == len(streams), f"{len(like)} rows, {len(streams)} streams"
         rows = [torch.randn(like.shape[1:], generator=self.generators[i]) for i in streams]
-        return torch.stack(rows).to(like)
+        noise = torch.stack(rows)
+        # From page-locked memory a copy does not wait for what the GPU has yet to do
+        return noise.pin_memory().to(like, non_blocking=True) if like.is_cuda else noise.to(like)
