@@ -99,7 +99,9 @@ def _load_pickle(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except PICKLE_ERRORS as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        reason = "it is no PyTorch file, or holds other things than tensors, which are not loaded"
+        if isinstance(error, (RuntimeError, OSError)):
+            reason = str(error).partition("\n")[0].partition(". ")[0]
         raise UnreadableCheckpoint(
             f"{path}: not a readable checkpoint, perhaps cut short while copying: {reason}"
         ) from error
