@@ -2,7 +2,6 @@
 
 import argparse
 import atexit
-import json
 import logging
 import os
 import shutil
@@ -31,7 +30,14 @@ from guided_diffusion.refinement import Windows
 from guided_diffusion.timesteps import check_chain_length, gradient_steps, noising_index, sampling_timesteps
 from utils import images, jobs, labels, logger
 from utils.canvas import Canvas, PictureCache
-from utils.checkpoint import SHAPE_KEYS, load_strict, missing_checkpoint
+from utils.checkpoint import (
+    SHAPE_KEYS,
+    described,
+    load_metadata,
+    load_strict,
+    missing_checkpoint,
+    network_differences,
+)
 from utils.config import GenerationConfig, NetworkConfig, load_generation_config
 from utils.contexts import Geometry
 from utils.device import DTYPES, prefers_channels_last, resolve_device, resolve_precision
@@ -325,34 +331,32 @@ def load_models(
     problems = list(filter(None, map(missing_checkpoint, paths)))
     if problems:
         raise UserError.from_problems("the weights are not there", problems)
+    check_metadata(config, classes)
     count = count_classes(config, classes)
     contextual = create_unet(**config.network.plain())
-    metadata = load_strict(contextual, config.model_path, SHAPE_KEYS, "the contextual model (top-level keys)")
-    check_metadata(metadata, config.model_path, config.network, "", {})
+    load_strict(contextual, config.model_path, SHAPE_KEYS, "the contextual model (top-level keys)")
     prior = create_unet(**config.crop.plain(), num_classes=count)
     keys = [f"crop.{key}" for key in SHAPE_KEYS] + ["num_classes"]
-    metadata = load_strict(prior, config.crop_model_path, keys, "the defect prior (keys under crop)")
-    check_metadata(metadata, config.crop_model_path, config.crop, "crop.", classes)
+    load_strict(prior, config.crop_model_path, keys, "the defect prior (keys under crop)")
     contextual = prepare(contextual, config.network, config, device)
     prior = prepare(prior, config.crop, config, device)
     return contextual, prior if config.crop.class_cond else without_classes(prior)
 
 
-def check_metadata(
-    metadata: dict, path: str, network: NetworkConfig, prefix: str, classes: dict[str, int]
-) -> None:
+def check_metadata(config: GenerationConfig, classes: dict[str, int]) -> None:
     """Raises UserError when weights of ours were trained with another network or other class ids than the
-    configuration says, where the shapes alone would not tell."""
-    trained, now = metadata.get("network", {}), network.plain()
-    problems = [
-        f"{prefix}{key}: got {now[key]}, but {path} was trained with {trained[key]}"
-        for key in sorted(now.keys() & trained.keys() - {"image_size", "dropout", "use_checkpoint"})
-        if json.loads(json.dumps(now[key])) != trained[key]
-    ]
-    named = {labels.normalise_class_name(name): i for name, i in metadata.get("classes", {}).items()}
-    if named and classes and named != {labels.normalise_class_name(name): i for name, i in classes.items()}:
+    configuration says: before they are loaded, since shapes alone say less, or nothing."""
+    path, prior_path = config.model_path, config.crop_model_path
+    metadata = load_metadata(prior_path)
+    problems = network_differences(load_metadata(path), config.network.plain(), path)
+    problems += network_differences(metadata, config.crop.plain(), prior_path, "crop.")
+    trained = described(metadata, "classes")
+    named, now = (
+        {labels.normalise_class_name(name): i for name, i in ids.items()} for ids in (trained, classes)
+    )
+    if named and now and named != now:
         problems.append(
-            f"crop_class_json_path: got the classes {classes}, but {path} was trained with {metadata['classes']}; "
+            f"crop_class_json_path: got the classes {classes}, but {prior_path} was trained with {trained}; "
             "use the class file of the training"
         )
     if problems:

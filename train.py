@@ -28,13 +28,15 @@ from guided_diffusion.train_util import Hooks, NonFiniteLoss, TrainLoop, TrainOp
 from utils import images, labels, logger
 from utils.checkpoint import (
     SHAPE_KEYS,
+    described,
     load_state_dict,
     load_strict,
     load_training_state,
+    network_differences,
     save_atomic,
     save_safetensors,
 )
-from utils.config import TrainingConfig, load_training_config, resolved_yaml
+from utils.config import NetworkConfig, TrainingConfig, differences, load_training_config, resolved_yaml
 from utils.device import prefers_channels_last, resolve_device, resolve_precision, start_process_group
 from utils.errors import UserError, run_main
 from utils.training_report import draw_curves, loss_warning, preview_warning, read_log
@@ -76,7 +78,7 @@ def train(config: TrainingConfig, place: Place) -> None:
     torch.manual_seed(config.seed)
     model = create_unet(**config.network.plain(), num_classes=count_classes(config, names))
     if config.init_from:
-        start_from(model, config.init_from, names, log)
+        start_from(model, config.init_from, config.network, names, log)
     log.info(
         "%d images, %.2f M parameters, %s, %s",
         len(dataset), sum(p.numel() for p in model.parameters()) / 1e6, place.device, config.precision,
@@ -94,6 +96,11 @@ def train(config: TrainingConfig, place: Place) -> None:
         loop.run()
     except NonFiniteLoss as error:
         raise UserError(f"training stopped: {error}; lower lr, or use precision fp32 or bf16") from error
+    except OSError as error:
+        raise UserError(
+            f"training stopped after step {loop.step}: {error}; see to space and rights in checkpoint_dir {folder}, "
+            "then the same command goes on from the last checkpoint"
+        ) from error
     log.info(
         "%s at step %d; weights are in %s", "stopped" if loop.interrupted else "finished", loop.step, folder
     )
@@ -124,8 +131,16 @@ def with_arithmetic(config: TrainingConfig, device: torch.device) -> TrainingCon
 
 
 def start_log(config: TrainingConfig, place: Place) -> logging.Logger:
-    """The log of the first process goes to the console and into the folder; the others say errors alone."""
-    log = logger.setup_logging(Path(config.checkpoint_dir) / "train.log" if place.rank == 0 else None)
+    """The log of the first process goes to the console and into the folder; the others say errors alone.
+
+    Raises UserError when the folder cannot be made or written to.
+    """
+    try:
+        log = logger.setup_logging(Path(config.checkpoint_dir) / "train.log" if place.rank == 0 else None)
+    except OSError as error:
+        raise UserError(
+            f"checkpoint_dir {config.checkpoint_dir}: cannot be written to ({error}); choose another folder"
+        ) from error
     if place.rank > 0:
         logging.disable(logging.WARNING)
     if config.ignored_keys:
@@ -170,10 +185,13 @@ def count_classes(config: TrainingConfig, names: dict[str, int]) -> int:
     return count
 
 
-def start_from(model: nn.Module, path: str, names: dict[str, int], log: logging.Logger) -> None:
+def start_from(
+    model: nn.Module, path: str, network: NetworkConfig, names: dict[str, int], log: logging.Logger
+) -> None:
     """Load the weights `init_from`; a class head of another size is left as it was drawn.
 
-    Raises UserError for any other weight that differs in name or shape.
+    Raises UserError for any other weight that differs in name or shape, and for weights that say that they
+    were trained with another network.
     """
     head = "label_emb.weight"
     weights, metadata = load_state_dict(path)
@@ -181,6 +199,8 @@ def start_from(model: nn.Module, path: str, names: dict[str, int], log: logging.
     fresh = model.label_emb if own is not None and other is not None and len(own) != len(other) else None
     if fresh is not None:
         model.label_emb = nn.Embedding(len(other), own.shape[1])  # takes the file's head, then goes
+    if differences := network_differences(metadata, network.plain(), path):
+        raise UserError.from_problems("init_from does not fit the configuration", differences)
     load_strict(model, path, SHAPE_KEYS, "init_from")
     log.info("starting from the weights of %s", path)
     if fresh is not None:
@@ -189,7 +209,7 @@ def start_from(model: nn.Module, path: str, names: dict[str, int], log: logging.
             "%s knows %d classes, this run has %d: the class head (%s) starts anew",
             *(path, len(other), len(own), head),
         )
-    elif names and metadata.get("classes") not in (None, names):
+    elif names and described(metadata, "classes") not in ({}, names):
         log.warning("%s was trained on other classes (%s)", path, ", ".join(metadata["classes"]))
 
 
@@ -201,7 +221,9 @@ def load_dataset(config: TrainingConfig, names: dict[str, int]) -> PatchDataset:
     """
     paths = images.list_images(Path(config.data_dir))
     if not paths:
-        raise UserError(f"data_dir {config.data_dir}: no images in it; expected PNG, JPEG, BMP or TIFF files")
+        raise UserError(
+            f"data_dir {config.data_dir}: no images in it; expected files {', '.join(images.SUFFIXES)}"
+        )
     size, pictures, classes, problems = config.network.image_size, [], [], []
     for path in paths:
         try:
@@ -216,7 +238,9 @@ def load_dataset(config: TrainingConfig, names: dict[str, int]) -> PatchDataset:
             try:
                 classes.append(labels.match_class(labels.class_from_filename(path.name), names))
             except UserError as error:
-                problems.append(f"{path}: {error}")
+                problems.append(
+                    f"{path.parent}/{error}" if str(error).startswith(path.name) else f"{path}: {error}"
+                )
     if problems:
         raise UserError.from_problems(f"data_dir {config.data_dir}", problems)
     own = {f.name for f in fields(Augmentation)}
@@ -232,7 +256,7 @@ def resume(loop: TrainLoop, config: TrainingConfig) -> None:
     except UserError:
         raise
     except (RuntimeError, ValueError, LookupError) as error:
-        reason = str(error).strip().replace("\n\t", " ")[:300]
+        reason = "; ".join(changed_settings(config)) or str(error).strip().partition("\n")[0]
         where = (
             config.resume_checkpoint or f"the last training state in checkpoint_dir {config.checkpoint_dir}"
         )
@@ -240,6 +264,19 @@ def resume(loop: TrainLoop, config: TrainingConfig) -> None:
             f"{where} does not fit this configuration: {reason}; use the settings that it was trained with "
             "(config.yml beside it), or another checkpoint_dir"
         ) from error
+
+
+def changed_settings(config: TrainingConfig) -> list[str]:
+    """One line for each setting that decides the state's shape and is not as config.yml of the folder says."""
+    try:
+        before = load_training_config(Path(config.checkpoint_dir) / "config.yml")
+    except UserError:
+        return []
+    shapes = [
+        c.network.plain() | {key: getattr(c, key) for key in ("schedule_sampler", "num_classes")}
+        for c in (before, config)
+    ]
+    return differences(*shapes)
 
 
 def make_hooks(
@@ -280,6 +317,7 @@ def make_hooks(
         scalars=scalars,
         report=report,
         message=log.info,
+        warning=log.warning,
     )
 
 

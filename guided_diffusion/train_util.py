@@ -22,6 +22,8 @@ from tqdm import tqdm
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion
 from utils.device import DTYPES
 
+REPEATS = 1.0  # seconds; signals that follow one within so short a time are the same wish
+
 
 @dataclass(frozen=True)
 class TrainOptions:
@@ -58,6 +60,7 @@ class Hooks:
     scalars: Callable[[dict[str, float], int], None] = lambda values, step: None
     report: Callable[[int], None] = lambda step: None  # after every checkpoint, with the step
     message: Callable[[str], None] = print
+    warning: Callable[[str], None] = print
 
 
 class NonFiniteLoss(RuntimeError):
@@ -89,13 +92,23 @@ def update_ema(averages: dict[str, Tensor], model: nn.Module, rate: float) -> No
             averages[name].lerp_(value.float(), 1.0 - rate)
 
 
+def progress_line(step: int, last: float, loss: float, speed: float, batch: int) -> str:
+    """How far a run is; `last` is its final step (inf: none), `speed` in images/s, `batch` images a step."""
+    text = f"step {step}{f' of {last}' if math.isfinite(last) else ''}: loss {loss:.4f}, {speed:.1f} images/s"
+    if not math.isfinite(last):
+        return text
+    minutes = (last - step) * batch / speed / 60
+    return f"{text}, {f'{minutes:.0f} min' if minutes < 120 else f'{minutes / 60:.1f} h'} left"
+
+
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
     """Yield a function that tells whether Ctrl-C or SIGTERM came, so that a step is never cut in two.
 
-    The first signal is only noted; a second one acts as if this function were not there.
+    The first signal is only noted; one that comes a second later or more acts as if this function were not
+    there. Repeats before that are torchrun's, which passes on what the terminal has told all processes.
     """
-    asked: list[int] = []
+    asked: list[float] = []
     usual: dict[int, object] = {}
 
     def restore() -> None:
@@ -103,8 +116,10 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
     def note(number: int, frame: object) -> None:
-        asked.append(number)
-        restore()
+        asked.append(time.monotonic())
+        if asked[-1] - asked[0] >= REPEATS:
+            restore()
+            signal.raise_signal(number)
 
     # Python hands signals to the main thread alone.
     if threading.current_thread() is threading.main_thread():
@@ -171,7 +186,7 @@ class TrainLoop:
                     self.train_step(x, y)
                     bar.update()
                     if self.step % self.options.log_interval == 0:
-                        self._log(bar, len(x) * self.world_size)
+                        self._log(bar, len(x) * self.world_size, last)
                     if self.step % self.options.save_interval == 0:
                         self.save()
                         saved = self.step
@@ -289,7 +304,7 @@ class TrainLoop:
 
     # Records and files
 
-    def _log(self, bar: tqdm, batch: int) -> None:
+    def _log(self, bar: tqdm, batch: int, last: float) -> None:
         """Mean of the records since the last log line, to the bar, the CSV and TensorBoard."""
         now = time.monotonic()
         speed = (self.step - self._segment_step) * batch / max(now - self._segment_start, 1e-9)
@@ -303,6 +318,8 @@ class TrainLoop:
         bar.set_postfix(loss=f"{row['loss']:.4f}", images_s=f"{speed:.1f}")
         if self.rank > 0:
             return
+        if self.options.show_progress and bar.disable:  # no terminal: lines take the bar's place
+            self.hooks.message(progress_line(self.step, last, row["loss"], speed, batch))
         path = self.folder / "train_log.csv"
         fresh = not path.exists()
         cut_short = not fresh and not path.read_bytes().endswith(b"\n")
@@ -371,11 +388,16 @@ class TrainLoop:
             except (OSError, ValueError, RuntimeError, EOFError) as error:
                 if path is not None:
                     raise
-                self.hooks.message(f"skipping {candidate.name}, which cannot be read ({error})")
+                self.hooks.warning(f"skipping {candidate.name}, which cannot be read ({error})")
                 continue
             self._restore(state)
             self.hooks.message(f"resuming from {candidate} at step {self.step}")
             break
+        else:
+            if candidates:
+                self.hooks.warning(
+                    f"none of the {len(candidates)} training states in {self.folder} can be read: starting anew"
+                )
         steps = self._gather(torch.tensor([self.step], device=self.device)).tolist()
         if len(set(steps)) > 1:
             raise ValueError(f"the processes are at steps {steps}; all of them have to see the same folder")

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from pydantic import ValidationError
 
+from utils.checkpoint import save_safetensors
 from utils.config import (
     GenerationConfig,
     NetworkConfig,
@@ -305,3 +307,52 @@ def test_the_home_folder_may_be_abbreviated(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("HOME", "/home/someone")
     cfg = load_generation_config(conf(tmp_path, "model_path: ~/weights/a.pt"), ["outdir=~/results"])
     assert (cfg.model_path, cfg.outdir) == ("/home/someone/weights/a.pt", "/home/someone/results")
+
+
+# Networks that the weights describe
+
+TRAINED = {"image_size": 32, "num_channels": 64, "channel_mult": [1.0, 2.0], "attention_resolutions": [16]}
+TRAINED |= {
+    "num_heads": 2,
+    "num_head_channels": -1,
+    "learn_sigma": False,
+    "dropout": 0.5,
+    "of_a_later_version": 1,
+}
+
+
+def test_network_keys_that_are_left_out_come_from_the_weights(tmp_path: Path):
+    save_safetensors(tmp_path / "full.safetensors", {"a": torch.zeros(1)}, {"network": TRAINED})
+    prior = TRAINED | {"class_cond": True, "image_size": 16}
+    save_safetensors(tmp_path / "prior.safetensors", {"a": torch.zeros(1)}, {"network": prior})
+    paths = f"model_path: {tmp_path}/full.safetensors\ncrop_model_path: {tmp_path}/prior.safetensors\n"
+    cfg = load_generation_config(conf(tmp_path, paths))
+    assert (cfg.network.image_size, cfg.network.channel_mult, cfg.network.num_heads) == (32, (1, 2), 2)
+    assert (cfg.network.dropout, cfg.network.learn_sigma, cfg.network.num_res_blocks) == (0, False, 2)
+    assert (cfg.crop.image_size, cfg.crop.num_channels, cfg.crop.class_cond) == (16, 64, True)
+    # What the file or the command line says stands; the command line may also name the weights.
+    text = f"crop_model_path: {tmp_path}/prior.safetensors\nnum_channels: 32\ncrop: {{num_heads: 1}}"
+    cfg = load_generation_config(
+        conf(tmp_path, text), [f"model_path={tmp_path}/full.safetensors", "crop.num_channels=96"]
+    )
+    assert (cfg.network.num_channels, cfg.network.image_size) == (32, 32)
+    assert (cfg.crop.num_channels, cfg.crop.num_heads, cfg.crop.image_size) == (96, 1, 16)
+
+
+@pytest.mark.parametrize("metadata", [None, {"network": "of another programme"}, {"format": "pt"}])
+def test_weights_that_say_nothing_leave_the_published_defaults(tmp_path: Path, metadata: dict | None):
+    path = tmp_path / "full.safetensors"
+    save_safetensors(path, {"a": torch.zeros(1)}, metadata)
+    assert load_generation_config(conf(tmp_path, f"model_path: {path}")).network == NetworkConfig()
+    (tmp_path / "full.pt").write_bytes(b"not read")
+    cfg = load_generation_config(conf(tmp_path, f"model_path: {tmp_path}/full.pt"))
+    assert (cfg.network, cfg.crop) == (NetworkConfig(), GenerationConfig().crop)
+
+
+def test_weights_that_describe_no_network_are_named(tmp_path: Path):
+    path = tmp_path / "full.safetensors"
+    save_safetensors(path, {"a": torch.zeros(1)}, {"network": {"num_channels": "many"}})
+    message = problem(tmp_path, f"model_path: {path}")
+    assert "full.safetensors: its metadata describe no network" in message
+    path.write_bytes(path.read_bytes()[:20])
+    assert "full.safetensors: not a readable safetensors file" in problem(tmp_path, f"model_path: {path}")

@@ -199,6 +199,26 @@ def test_yolo_with_data_yaml_boxes_polygons_and_background(tmp_path):
     assert [p.path.name for p in survey.clean] == ["b.png"] and "taken as free" in survey.notes[0]
 
 
+def test_yolo_background_may_be_a_link(tmp_path):
+    picture(tmp_path / "elsewhere/b.png", 2)
+    text(tmp_path / "set/data.yaml", "train: train/images\nnames: [spur]\n")
+    picture(tmp_path / "set/train/images/a.png", 1)
+    text(tmp_path / "set/train/labels/a.txt", "0 0.5 0.5 0.25 0.5\n")
+    (tmp_path / "set/train/images/b.png").symlink_to(tmp_path / "elsewhere/b.png")
+    assert [p.path.name for p in survey_source(tmp_path / "set").clean] == ["b.png"]
+
+
+def test_names_of_pku_market_pcb_have_boards_as_groups_in_every_format(tmp_path):
+    text(tmp_path / "data.yaml", "names: [spur]\n")
+    for number, stem in enumerate(("02_Spur_02", "02_spur_01", "12_spur_01")):
+        picture(tmp_path / f"images/{stem}.png", number)
+        text(tmp_path / f"labels/{stem}.txt", "0 0.5 0.5 0.25 0.5\n")
+    assert [p.group for p in survey_source(tmp_path).pictures] == ["02", "02", "12"]
+    (tmp_path / "images/12_spur_01.png").rename(tmp_path / "images/x.png")
+    (tmp_path / "labels/12_spur_01.txt").rename(tmp_path / "labels/x.txt")
+    assert [p.group for p in survey_source(tmp_path).pictures] == ["02_Spur_02", "02_spur_01", "x"]
+
+
 def test_coco_boxes_and_polygons(tmp_path):
     picture(tmp_path / "train/a.png", 1)
     picture(tmp_path / "train/b.png", 2)
@@ -274,6 +294,11 @@ def test_mvtec_masks_give_a_box_per_component(tmp_path):
     assert boxes == [("crack", 30, 10, 50, 20), ("crack", 70, 60, 95, 70)]
     assert len({p.group for p in survey.pictures}) == 3 and len({p.name for p in survey.pictures}) == 3
     assert "1 components" in survey.notes[0]
+    # Good and defective pictures of one number are different parts.
+    (tmp_path / "test/good/000.png").unlink()
+    survey = survey_source(tmp_path)
+    assert survey.defective[0].counterpart is None
+    assert {p.group for p in survey.pictures} == {"train/good/000", "crack/000"}
 
 
 # Recognition
@@ -435,6 +460,14 @@ def test_drawn_holdout_has_every_class_in_both_parts_where_possible(tmp_path):
         assert len(held) == 2 and len(held & {"2", "5"}) == 1
     assert choose_groups(survey, None, 0.25, 1) == choose_groups(survey, None, 0.25, 1)
     assert choose_groups(survey, None, 0, 0) == set()
+
+
+def test_a_class_of_one_group_is_trained_rather_than_tested(tmp_path):
+    for number in range(6):
+        picture(tmp_path / f"{number}.png", number)
+        voc_xml(tmp_path / f"{number}.xml", [("short" if number == 3 else "spur", 10, 10, 30, 30)])
+    survey = survey_source(tmp_path)
+    assert all("3" not in choose_groups(survey, None, 0.2, seed) for seed in range(20))
 
 
 def test_wrong_holdouts(tmp_path):

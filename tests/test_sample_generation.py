@@ -22,7 +22,7 @@ from guided_diffusion.ddim import SamplerOptions
 from guided_diffusion.timesteps import sampling_timesteps
 from sample_generation import duration, guided_steps, main
 from utils.checkpoint import load_state_dict, save_safetensors
-from utils.config import NetworkConfig
+from utils.config import NetworkConfig, load_generation_config
 from utils.errors import run_main
 
 NETWORK = {
@@ -769,3 +769,37 @@ def test_weights_of_another_training_are_refused(place: Place, weights: Path, ca
     told = {"network": network, "classes": {"Spur": 0, "MouseBite": 1, "abc": 2}}  # the same but for spelling
     save_safetensors(place.root / "other.safetensors", state, told)
     assert place.run(f"crop_model_path={place.root / 'other.safetensors'}") == 0
+
+
+def test_the_networks_options_are_read_from_the_weights(painted: Place, tmp_path: Path, weights: Path):
+    """Without the network keys, weights that tell them paint the same bytes."""
+    for name, part in (("full", "network"), ("prior", "crop")):
+        network = getattr(load_generation_config(painted.conf), part).plain()
+        state, _ = load_state_dict(weights / f"{name}.safetensors")
+        save_safetensors(tmp_path / f"{name}.safetensors", state, {"network": network, "classes": {}})
+    place = build(tmp_path / "place", tmp_path)
+    raw = yaml.safe_load(place.conf.read_text())
+    place.conf.write_text(
+        yaml.safe_dump({k: raw[k] for k in raw if k not in NetworkConfig.model_fields and k != "crop"})
+    )
+    place.board("board 1.JPG", "0 0.5 0.5\n1 0.9 0.1 0.2 0.2\n2 0.5 0.5", size=(90, 70))
+    assert place.run("n_samples=2", "batch_size=2") == 0
+    assert place.digests() == painted.digests()
+    assert yaml.safe_load((place.out / "config.yml").read_text())["crop"]["image_size"] == 16
+
+
+def test_every_network_key_that_differs_from_the_weights_is_named(
+    place: Place, weights: Path, capsys: pytest.CaptureFixture
+):
+    place.board("a.png")
+    for name, part in (("full", "network"), ("prior", "crop")):
+        network = getattr(load_generation_config(place.conf), part).plain()
+        state, _ = load_state_dict(weights / f"{name}.safetensors")
+        save_safetensors(place.root / f"{name}.safetensors", state, {"network": network})
+    place.configure(model_path=str(place.root / "full.safetensors"))
+    place.configure(crop_model_path=str(place.root / "prior.safetensors"))
+    message = refused(capsys, place, "num_channels=64", "attention_resolutions=32", "crop.num_res_blocks=3")
+    assert "(3 problems)" in message
+    assert "num_channels: got 64" in message and "was trained with 32" in message
+    assert "crop.num_res_blocks: got 3" in message
+    assert "attention_resolutions: got [32] at image_size 32" in message

@@ -1,10 +1,14 @@
-"""train.py from the command line: a run, its resumption, and a folder full of mistakes."""
+"""train.py from the command line: a run, its resumption, and a folder full of mistakes.
+
+`COMPILE=1 pytest tests/test_train.py` also compiles the network of two processes, which takes a minute.
+"""
 
 import csv
 import io
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import train
 from guided_diffusion.create import create_unet
-from utils.checkpoint import load_state_dict, save_atomic
+from utils.checkpoint import load_state_dict, save_atomic, save_safetensors
 from utils.config import load_training_config
 from utils.errors import UserError, run_main
 from utils.synthetic_pcb import add_defects, defect_centre, draw_board, render
@@ -110,7 +114,11 @@ def test_a_run_and_its_resumption(conf, capsys):
     # Another network does not fit what is there.
     assert run(conf, "num_channels=64") == 2
     said = capsys.readouterr().err
-    assert said.count("error: ") == 1 and "does not fit" in said and "checkpoint_dir" in said
+    assert (
+        said.count("error: ") == 1 and "does not fit this configuration: num_channels: 32 against 64;" in said
+    )
+    assert run(conf, "schedule_sampler=loss-second-moment", "total_steps=8") == 2
+    assert "schedule_sampler: 'uniform' against 'loss-second-moment'" in capsys.readouterr().err
     assert yaml.safe_load((folder / "config.yml").read_text())["num_channels"] == 32
 
 
@@ -136,9 +144,10 @@ def test_all_problems_of_a_folder_are_listed(conf, tmp_path, patches, capsys, ca
     (data / "short_12.jpg").write_bytes(whole[: len(whole) // 2])
     Image.fromarray(patches[0][1]).save(data / "scratch_1.png")
     Image.fromarray(patches[0][1][:12]).save(data / "short_13.png")
+    Image.fromarray(patches[0][1]).save(data / "unnumbered.png")
     assert run(conf, f"cache={cache}") == 2
     said = capsys.readouterr().err
-    assert "(5 problems)" in said
+    assert "(6 problems)" in said and f"{data}/unnumbered.png: got no class" in said
     for name in ("short_10.png", "short_11.png", "short_12.jpg", "scratch_1.png", "short_13.png"):
         assert sum(name in line for line in said.splitlines()) == 1, name
     assert "short_1.png" not in said and "20x12 px, expected at least 16x16" in said
@@ -150,6 +159,23 @@ def test_an_empty_and_a_missing_folder(conf, tmp_path, capsys):
     for name in ("empty", "nowhere"):
         assert run(conf, f"data_dir={tmp_path / name}") == 2
         assert name in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("folder", ["file", "file/run"])
+def test_a_folder_that_cannot_be_written(conf, tmp_path, capsys, folder):
+    (tmp_path / "file").touch()
+    assert run(conf, f"checkpoint_dir={tmp_path / folder}") == 2
+    said = capsys.readouterr().err
+    assert f"checkpoint_dir {tmp_path / folder}: cannot be written to" in said
+
+
+def test_a_disk_that_takes_no_more(conf, tmp_path, capsys):
+    (tmp_path / "run" / "ema_0.9999_0000002.safetensors").mkdir(
+        parents=True
+    )  # in the way of the first export
+    assert run(conf) == 2
+    said = capsys.readouterr().err
+    assert "training stopped after step 2: " in said and "the same command goes on" in said
 
 
 def test_training_that_blows_up_says_what_to_do(conf, capsys):
@@ -206,17 +232,26 @@ def test_starting_from_a_network_with_other_classes(conf, caplog):
     save_atomic(path, other.state_dict())
     names = {name: index for index, name in enumerate(CLASSES)}
     with caplog.at_level(logging.INFO, "crg"):
-        train.start_from(model, path, names, logging.getLogger("crg"))
+        train.start_from(model, path, config.network, names, logging.getLogger("crg"))
     assert "knows 5 classes, this run has 3: the class head (label_emb.weight) starts anew" in caplog.text
     for name, value in model.state_dict().items():
         assert torch.equal(value, drawn if name == "label_emb.weight" else other.state_dict()[name]), name
     narrow = create_unet(**plain | {"channel_mult": (2,)}, num_classes=3)
     with pytest.raises(UserError, match="other.pt does not fit init_from: .* weights differ"):
-        train.start_from(narrow, path, names, logging.getLogger("crg"))
+        train.start_from(narrow, path, config.network, names, logging.getLogger("crg"))
     # The same head is taken over, and a run begins at these weights.
     assert run(conf, f"init_from={path}", "num_classes=5", "total_steps=1", "lr=1e-12", "sample_num=0") == 0
     weights, _ = load_state_dict(conf.parent / "run" / "ema_0.9999_0000001.safetensors")
     assert all(torch.allclose(weights[k], v, atol=1e-7) for k, v in other.state_dict().items())
+
+
+def test_starting_from_a_network_that_shapes_do_not_tell_from_ours(conf, capsys):
+    config = load_training_config(conf)
+    other = config.network.plain() | {"num_heads": 2}  # the same shapes
+    path = conf.parent / "other.safetensors"
+    save_safetensors(path, create_unet(**other, num_classes=3).state_dict(), {"network": other})
+    assert run(conf, f"init_from={path}") == 2
+    assert f"num_heads: got 1, but {path} was trained with 2" in capsys.readouterr().err
 
 
 # Small and odd data
@@ -276,12 +311,23 @@ def test_tensorboard_gets_numbers_and_previews(conf, tmp_path):
 # Several processes
 
 
+COMPILED = pytest.param(
+    "true",
+    marks=pytest.mark.skipif(
+        not os.environ.get("COMPILE") or shutil.which("g++") is None,
+        reason="needs g++ and a minute; COMPILE=1 runs it",
+    ),
+)
+
+
 @pytest.mark.skipif(not dist.is_gloo_available(), reason="this PyTorch has no gloo")
-def test_two_processes_train_as_one_with_twice_the_batch(conf, tmp_path):
+@pytest.mark.parametrize("compiled", ["false", COMPILED])
+def test_two_processes_train_as_one_with_twice_the_batch(conf, tmp_path, compiled):
     common = ["log_interval=1", "total_steps=4", "save_interval=100", "sample_num=0", "lr=1e-2"]
     assert run(conf, *common, "batch_size=4", f"checkpoint_dir={tmp_path / 'one'}") == 0
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "train.py"]
     command += ["--conf_path", str(conf), *common, "batch_size=2", f"checkpoint_dir={tmp_path / 'two'}"]
+    command += ["microbatch=1", f"compile={compiled}"]
     done = subprocess.run(
         [sys.executable, *command],
         cwd=Path(train.__file__).parent,

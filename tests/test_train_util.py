@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from guided_diffusion.train_util import (
     TrainOptions,
     dropout_seed,
     learning_rate,
+    progress_line,
     state_files,
     step_generator,
     update_ema,
@@ -62,7 +64,11 @@ def loop(folder: Path, make: Callable[[], nn.Module] = Toy, sampler: str = "unif
         data=source,
         folder=folder,
         options=TrainOptions(**values),
-        hooks=Hooks(save_atomic, load_training_state, save_safetensors, message=messages.append),
+        hooks=Hooks(
+            *(save_atomic, load_training_state, save_safetensors),
+            message=messages.append,
+            warning=messages.append,
+        ),
         class_cond=True,
         device=torch.device("cpu"),
     )
@@ -154,6 +160,17 @@ def test_training_learns(tmp_path):
     assert lines[0].startswith("step,images_per_s,loss,") and len(lines) == 4
     losses = [float(line.split(",")[2]) for line in lines[1:]]
     assert losses[2] < 0.9 * losses[0]
+
+
+def test_progress_in_words(tmp_path):
+    assert (
+        progress_line(50, 800, 0.12344, 25.0, 32) == "step 50 of 800: loss 0.1234, 25.0 images/s, 16 min left"
+    )
+    assert progress_line(0, 9000, 1.0, 8.0, 32).endswith("8.0 images/s, 10.0 h left")
+    assert progress_line(7, float("inf"), 1.0, 2.0, 4) == "step 7: loss 1.0000, 2.0 images/s"
+    run = loop(tmp_path, total_steps=4, log_interval=2, show_progress=True)  # tests have no terminal
+    run.run()
+    assert [text.partition(":")[0] for text in run.messages] == ["step 2 of 4", "step 4 of 4"]
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
@@ -305,6 +322,10 @@ def test_a_state_that_cannot_be_read_is_skipped(tmp_path):
     assert again.messages[1].endswith("state_0000003.pt at step 3")
     with pytest.raises(ValueError, match="state_0000006"):
         loop(tmp_path).resume(newest)  # asked for by name: not skipped
+    (tmp_path / "state_0000003.pt").write_bytes(b"nothing")
+    fresh = loop(tmp_path)
+    fresh.resume()
+    assert fresh.step == 0 and "none of the 2 training states" in fresh.messages[-1]
 
 
 def test_an_empty_folder_is_a_fresh_start(tmp_path):
@@ -380,6 +401,26 @@ def test_an_interrupt_ends_the_step_and_saves(tmp_path, number):
     assert run.interrupted and "interrupted after step 2; the same command goes on" in run.messages[0]
     assert same(run.state(), whole.state())
     assert signal.getsignal(number) is usual and not whole.interrupted
+
+
+@pytest.mark.parametrize("wait", [0.0, 1.1])
+def test_an_interrupt_is_passed_on_by_torchrun_and_repeated_by_impatient_people(tmp_path, wait):
+    run = loop(tmp_path, total_steps=9)
+
+    def interrupt(*args) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(wait)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    run.model.register_forward_hook(interrupt)
+    if wait:
+        with pytest.raises(KeyboardInterrupt):
+            run.run()
+        assert state_files(tmp_path) == []
+    else:
+        run.run()
+        assert [path.name for path in state_files(tmp_path)] == ["state_0000001.pt"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path):

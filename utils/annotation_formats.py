@@ -24,8 +24,6 @@ from utils.labels import Annotation, read_annotations_and_problems
 
 Classes = Mapping[str, int] | None
 
-HRIPCB_NAME = re.compile(r"\d+_(missing_hole|mouse_bite|open_circuit|short|spur|spurious_copper)_\d+", re.I)
-LEADING_DIGITS = r"^(\d+)"
 DEEPPCB_CLASSES = ("open", "short", "mousebite", "spur", "copper", "pin-hole")  # types 1 to 6
 EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
 SPECK = 4  # px; smaller components of a mask are noise
@@ -57,8 +55,6 @@ def read_voc(tree: FileTree, classes: Classes = None) -> Found:
         declared = None if math.isnan(sum(size)) or 0 in size else (round(size[0]), round(size[1]))
         found.pictures.append(Picture(image, boxes, not boxes, declared))
     found.set_sorted_classes()
-    if found.pictures and all(HRIPCB_NAME.fullmatch(picture.path.stem) for picture in found.pictures):
-        found.group_pattern = LEADING_DIGITS
     return found
 
 
@@ -197,7 +193,7 @@ def _add_yolo_background(tree: FileTree, data: dict, path: Path, labelled: set[P
     background = [
         image
         for image in tree.images
-        if image not in labelled and any(image.resolve().is_relative_to(folder) for folder in folders)
+        if image not in labelled and any(image.parent.resolve().is_relative_to(folder) for folder in folders)
     ]
     found.pictures += [Picture(image, is_clean=True) for image in background]
     if background:
@@ -263,9 +259,10 @@ def _deeppcb_boxes(path: Path, problems: list[str]) -> list[Box]:
 def read_mvtec(tree: FileTree, classes: Classes = None) -> Found:
     """`train/good`, `test/<defect>`, `ground_truth/<defect>/<n>_mask.png`: a box per connected component.
 
-    Components smaller than 4 px are noise and left out. Groups carry the folder's name, since numbers repeat.
+    Components smaller than 4 px are noise and left out. Groups carry the folder's name, since numbers repeat:
+    the good picture of a number is another part than the defective one.
     """
-    found = Found()
+    found = Found(equal_names_pair=False)
     specks = 0
     for image in tree.images:
         parts = Path(tree.relative(image)).parts

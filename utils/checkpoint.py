@@ -2,7 +2,8 @@
 
 import json
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,9 @@ SHAPE_KEYS = (
     "learn_sigma",
 )
 
+# Those that a network may change after its training
+FREE_KEYS = ("image_size", "attention_resolutions", "dropout", "use_checkpoint")
+
 
 class UnreadableCheckpoint(UserError, ValueError):
     """A damaged or foreign file: a ValueError to code that can go on without it, else the user's to mend."""
@@ -65,6 +69,18 @@ def load_state_dict(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
     return _checked_weights(content, path), {}
 
 
+def load_metadata(path: str | Path) -> dict[str, Any]:
+    """The metadata of a `.safetensors` file, read without its weights; {} for other files and missing ones.
+
+    Raises UserError when the file is damaged.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors" or not path.is_file():
+        return {}
+    with _opened(path) as file:
+        return _metadata_of(file)
+
+
 def load_training_state(path: str | Path) -> dict[str, Any]:
     """What `save_atomic` wrote, tensors on the CPU; no code from the file is run.
 
@@ -83,7 +99,9 @@ def _load_pickle(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except PICKLE_ERRORS as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        reason = "it is no PyTorch file, or holds other things than tensors, which are not loaded"
+        if isinstance(error, (RuntimeError, OSError)):
+            reason = str(error).partition("\n")[0].partition(". ")[0]
         raise UnreadableCheckpoint(
             f"{path}: not a readable checkpoint, perhaps cut short while copying: {reason}"
         ) from error
@@ -104,13 +122,24 @@ def missing_checkpoint(path: str | Path) -> str | None:
 
 
 def _load_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    with _opened(path) as file:
+        weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+        metadata = _metadata_of(file)
+    return _checked_weights(weights, path), metadata
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A safetensors file, with what goes wrong while reading it as UnreadableCheckpoint."""
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-            metadata = {key: _from_text(value) for key, value in (file.metadata() or {}).items()}
+            yield file
     except (SafetensorError, OSError) as error:
         raise UnreadableCheckpoint(f"{path}: not a readable safetensors file: {error}") from error
-    return _checked_weights(weights, path), metadata
+
+
+def _metadata_of(file: Any) -> dict[str, Any]:
+    return {key: _from_text(value) for key, value in (file.metadata() or {}).items()}
 
 
 def _checked_weights(content: Any, path: Path) -> dict[str, Tensor]:
@@ -156,6 +185,45 @@ def _mismatches(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> li
         if shapes[0] != shapes[1]:
             lines.append(f"{name}: the file has {shapes[0]}, the configuration asks for {shapes[1]}")
     return lines
+
+
+# What the metadata say
+
+
+def described(metadata: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """`network` (the U-Net options) or `classes` (name -> id) as `train.py` wrote them; {} for foreign files."""
+    value = metadata.get(part)
+    return value if isinstance(value, dict) else {}
+
+
+def network_differences(
+    metadata: Mapping[str, Any], now: Mapping[str, Any], path: str | Path, prefix: str = ""
+) -> list[str]:
+    """One line for each option of the network `now` that is not as the weights at `path` were trained.
+
+    Another `image_size` is no difference, as long as attention sits at the same downsampling factors. `prefix`
+    is put before the keys' names. Empty for weights that do not say how they were trained.
+    """
+    trained = described(metadata, "network")
+    lines = [
+        f"{prefix}{key}: got {now[key]}, but {path} was trained with {trained[key]}"
+        for key in sorted((now.keys() & trained.keys()).difference(FREE_KEYS))
+        if json.loads(json.dumps(now[key])) != trained[key]
+    ]
+    factors = _attention_factors(trained)
+    if factors is not None and factors != _attention_factors(now):
+        size, resolutions = "image_size", "attention_resolutions"
+        lines.append(
+            f"{prefix}{resolutions}: got {list(now[resolutions])} at {size} {now[size]}, but {path} was trained "
+            f"with {trained[resolutions]} at {size} {trained[size]}"
+        )
+    return lines
+
+
+def _attention_factors(network: Mapping[str, Any]) -> set[int] | None:
+    """How many times smaller than the picture the maps with self-attention are; None where it is not said."""
+    size, resolutions = network.get("image_size"), network.get("attention_resolutions")
+    return None if size is None or resolutions is None else {size // r for r in resolutions}
 
 
 # Saving

@@ -16,6 +16,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from utils.checkpoint import described, load_metadata
 from utils.config_schema import (
     AttentionConfig,
     AugmentConfig,
@@ -54,6 +55,10 @@ Config = TypeVar("Config", GenerationConfig, TrainingConfig)
 
 # Groups whose keys stand at the top level of the file
 HOISTED = ("network", "diffusion")
+
+# Group of a network -> key of its weights, whose metadata tell what the file leaves out
+WEIGHTS = {"network": "model_path", "crop": "crop_model_path"}
+TOLD_BY_WEIGHTS = NetworkConfig.model_fields.keys() - {"use_fp16", "use_checkpoint", "dropout"}
 
 # Keys of published files that nothing reads (patterns)
 IGNORED: dict[type[Section], tuple[str, ...]] = {
@@ -128,6 +133,8 @@ def _load(schema: type[Config], path: str | Path, overrides: Sequence[str]) -> C
 
     findings = _Findings(schema, where)
     values = _group(raw, findings)
+    if schema is GenerationConfig:
+        _complete_networks(values)
     config = None
     try:
         config = schema.model_validate({**values, "ignored_keys": tuple(findings.ignored)})
@@ -280,6 +287,35 @@ def _suggestion(name: str, schema: type[Section]) -> str:
     for choices in (same_group, anywhere):
         found = found or [choices[near] for near in difflib.get_close_matches(leaf, choices, n=1)]
     return f"; did you mean {found[0]}?" if found else "; docs/configuration.md lists the valid ones"
+
+
+# Networks: what the file leaves out, the weights say
+
+
+def _complete_networks(values: dict[str, Any]) -> None:
+    """Put the network keys that the file leaves out as the metadata of its weights say, where there are any.
+
+    Weights without metadata, such as the published `.pt` files, leave them at the defaults of the schema.
+    Raises UserError for a damaged file, and for metadata that no network can have.
+    """
+    for name, path_key in WEIGHTS.items():
+        path, given = values.get(path_key), values.get(name, {})
+        if isinstance(path, str) and not given.keys() >= TOLD_BY_WEIGHTS:
+            values[name] = {**_network_of_weights(os.path.expanduser(path)), **given}
+
+
+def _network_of_weights(path: str) -> dict[str, Any]:
+    trained = described(load_metadata(path), "network")
+    known = {key: value for key, value in trained.items() if key in TOLD_BY_WEIGHTS}
+    try:
+        NetworkConfig.model_validate(known)
+    except ValidationError as error:
+        reason = str(error.errors()[0]["msg"]).splitlines()[0]
+        raise UserError(
+            f"{path}: its metadata describe no network that can be built ({reason}); give all network keys in "
+            "the configuration, or other weights"
+        ) from error
+    return known
 
 
 # Describing what pydantic refuses
@@ -459,7 +495,11 @@ Any key can be set on the command line as `key=value`, with dots for groups (`dd
 Lists may be YAML lists or strings (`'16, 8'`), numbers may be strings (`'1e-4'`). Keys of a group are written
 below its name, as in `confs/pcb_gen.yml`; the schedule keys may also stand directly under `ddim`. An unknown
 key stops the run. `crop` holds the defect prior's network, the network keys at the top level are the
-defect-free model's."""
+defect-free model's.
+
+Weights that `train.py` wrote hold the options of their network, so a generation file may leave the network keys
+out, here and under `crop`; one that is there and says otherwise stops the run. The defaults below are for weights
+that say nothing, such as the published ones."""
 
 
 if __name__ == "__main__":

@@ -76,15 +76,14 @@ class Picture:
 class Found:
     """What a reader made of a folder: `classes` in the order of their ids, problems, notes for the report.
 
-    group_pattern is the reader's own default; without one a picture's group is what the reader gave it, else
-    its file name without suffix.
+    equal_names_pair: a clean picture shows the same part as the defective one of its file name.
     """
 
     pictures: list[Picture] = field(default_factory=list)
     classes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    group_pattern: str | None = None
+    equal_names_pair: bool = True
 
     def set_sorted_classes(self) -> None:
         """Take the names of all boxes, sorted, for formats that have no list of classes."""

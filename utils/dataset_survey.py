@@ -18,6 +18,9 @@ from utils.images import list_images, load_rgb
 from utils.labels import normalise_class_name
 
 SPLIT_TRIALS = 200
+# Names of PKU-Market-PCB (HRIPCB): the board's number, the class, a number
+HRIPCB_NAME = re.compile(r"\d+_(missing_hole|mouse_bite|open_circuit|short|spur|spurious_copper)_\d+", re.I)
+LEADING_DIGITS = r"^(\d+)"
 
 
 @dataclass
@@ -79,8 +82,8 @@ def survey_source(
         raise UserError(
             f"{source}: got no {name} annotations in it, expected some; check the folder, or --format"
         )
+    pattern = group_pattern or _usual_pattern(found.pictures)
     _add_clean_pictures(found, tree, name, clean_dir)
-    pattern = group_pattern or found.group_pattern
     table = _unify_classes(found, classes)
     tally = _Tally()
     problems = found.problems + _set_groups(found, tree, pattern)
@@ -93,7 +96,9 @@ def survey_source(
         raise UserError(
             f"{source}: got {len(survey.pictures)} pictures, none with a box; expected some defects"
         )
-    _match_counterparts(survey)
+    if found.equal_names_pair:
+        _match_counterparts(survey)
+    _check_counterparts(survey)
     _join_groups(survey)
     _set_names(survey)
     return survey
@@ -144,6 +149,15 @@ def _unify_classes(found: Found, classes: Mapping[str, int] | None) -> dict[str,
         expected = f"one of {', '.join(classes)}" if classes else "a name with letters or digits"
         found.problems.append(f"class {name!r} of {count} boxes: expected {expected}")
     return dict(classes) if classes else {name: index for index, name in enumerate(names.values())}
+
+
+def _usual_pattern(pictures: Sequence[Picture]) -> str | None:
+    """The board's number as the group, where all defective pictures are called as in PKU-Market-PCB.
+
+    None otherwise: a picture's group is what the reader gave it, else its file name without suffix.
+    """
+    names = [picture.path.stem for picture in pictures if picture.boxes]
+    return LEADING_DIGITS if names and all(map(HRIPCB_NAME.fullmatch, names)) else None
 
 
 def _set_groups(found: Found, tree: FileTree, pattern: str | None) -> list[str]:
@@ -221,17 +235,20 @@ def _sound_boxes(boxes: Sequence[Box], width: int, height: int, tally: _Tally) -
 
 
 def _match_counterparts(survey: Survey) -> None:
-    """Find the clean picture of each defective one: same file name, or named like the group; equal size."""
+    """Find the clean picture of each defective one that has none: of the same file name, or named like the group."""
     by_name: dict[str, list[Picture]] = defaultdict(list)
     for picture in survey.clean:
         by_name[picture.path.stem.lower()].append(picture)
+    for picture in survey.defective:
+        for name in (picture.path.stem, picture.group):
+            if picture.counterpart is None and len(by_name[name.lower()]) == 1:
+                picture.counterpart = by_name[name.lower()][0]
+
+
+def _check_counterparts(survey: Survey) -> None:
+    """Drop counterparts of another size, and those that equal the defective picture; warn of them."""
     tally = _Tally()
     for picture in survey.defective:
-        if picture.counterpart is None:
-            for name in (picture.path.stem, picture.group):
-                if len(by_name[name.lower()]) == 1:
-                    picture.counterpart = by_name[name.lower()][0]
-                    break
         if picture.counterpart is not None and picture.counterpart.size != picture.size:
             tally.add("pictures have a clean one of another size, which is no counterpart", str(picture.path))
             picture.counterpart = None
@@ -320,8 +337,8 @@ def choose_groups(survey: Survey, wanted: Sequence[str] | None, share: float, se
     """The groups that are kept out of training: those `wanted`, or about `share` of the defects.
 
     With `share`, of 200 random choices the one is taken that leaves the fewest classes missing in a part,
-    then the one nearest to the share; groups of clean pictures alone are held out by the same share. Raises
-    UserError for unknown groups, or when nothing would be left to train on.
+    if need be in the test part, then the one nearest to the share; groups of clean pictures alone are held
+    out by the same share. Raises UserError for unknown groups, or when nothing would be left to train on.
     """
     groups = sorted({picture.group for picture in survey.pictures})
     if wanted is not None:
@@ -357,14 +374,14 @@ def _draw_groups(survey: Survey, groups: list[str], share: float, rng: np.random
         for box in picture.boxes:
             counts[rows[picture.group], columns[box.class_name]] += 1
     total = counts.sum(axis=0)
-    best: tuple[tuple[int, float], np.ndarray] | None = None
+    best: tuple[tuple[int, int, float], np.ndarray] | None = None
     for _ in range(SPLIT_TRIALS):
         order = rng.permutation(len(groups))
         held = np.cumsum(counts[order], axis=0)[:-1]  # after 1, 2, ... all but one groups
         number = int(np.argmin(np.abs(held.sum(axis=1) / total.sum() - share)))
         part = held[number]
-        missing = int(((total > 0) & ((part == 0) | (part == total))).sum())
-        score = (missing, abs(part.sum() / total.sum() - share))
+        untrained, untested = (int(((total > 0) & (part == value)).sum()) for value in (total, 0))
+        score = (untrained + untested, untrained, abs(part.sum() / total.sum() - share))
         if best is None or score < best[0]:
             best = (score, order[: number + 1])
     return {groups[index] for index in best[1]}
