@@ -29,7 +29,7 @@ from guided_diffusion.placing import class_appeal
 from guided_diffusion.refinement import Windows
 from guided_diffusion.timesteps import check_chain_length, gradient_steps, noising_index, sampling_timesteps
 from utils import images, jobs, labels, logger
-from utils.canvas import Canvas, PictureCache
+from utils.canvas import Canvas, Loader, PictureCache
 from utils.checkpoint import (
     SHAPE_KEYS,
     described,
@@ -426,12 +426,13 @@ def paint(run: Run, sampler: Sampler, groups: list[list[Job]], log: logging.Logg
         painter = Painter(sampler, paint_options(run.config), run.device, watcher)
         for group in groups:
             group_started = time.perf_counter()
+            last = {job.base: job.name for job in group}
             for sample in painter.paint(group):
                 seconds = (time.perf_counter() - group_started) / len(group)
                 run.outputs.save(sample, provenance, seconds)
                 tell_sample(sample, log)
-            for base in dict.fromkeys(job.base for job in group):
-                save_grid(run, run.families[base])
+                if last[sample.job.base] == sample.job.name:  # now, while the clean picture is at hand
+                    save_grid(run, run.families[sample.job.base], painter.load)
     log.info("painted in %s", duration(time.perf_counter() - started))
 
 
@@ -512,9 +513,10 @@ def finish(run: Run, todo: Sequence[Job], log: logging.Logger) -> None:
     """
     with run.outputs.locked("finish"):
         run.outputs.reread()
+        clean = PictureCache(run.config.network.image_size if run.config.resize == "squash" else None)
         for family in run.families.values():
             if not run.outputs.grid_path(family[0]).exists():
-                save_grid(run, family)
+                save_grid(run, family, clean)
         if any(map(run.outputs.missing, todo)):
             return
         run.outputs.finish_manifest(todo)
@@ -533,14 +535,13 @@ def finish(run: Run, todo: Sequence[Job], log: logging.Logger) -> None:
             log.info("page to look through the results: %s", write_report(run.outputs.root))
 
 
-def save_grid(run: Run, family: Sequence[Job]) -> None:
-    """When all samples of an annotation are there: clean, noised, and the samples side by side; a row for every
-    context of pictures with several."""
+def save_grid(run: Run, family: Sequence[Job], load: Loader) -> None:
+    """When all samples of an annotation are there: clean (which `load` gives), noised, and the samples side by
+    side; a row for every context of pictures with several."""
     if any(map(run.outputs.missing, family)):
         return
     size, first = run.config.network.image_size, family[0]
-    squash = size if run.config.resize == "squash" else None
-    clean = Canvas(first.image, PictureCache(squash))
+    clean = Canvas(first.image, load)
     painted = [
         Canvas(run.outputs.sample_path(job), PictureCache()) if run.outputs.shipped(job) else None
         for job in family

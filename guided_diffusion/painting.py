@@ -91,6 +91,8 @@ class Painter:
         """Paint the jobs of a group together; samples come in the order of jobs, each picture put together
         only when it is asked for. Raises UserError when the numbers or the memory give out."""
         canvases = [Canvas(job.image, self.load) for job in group]
+        for job, canvas in zip(group, canvases, strict=True):
+            canvas.keep(one.context for one in job.passes)
         done: list[dict[int, PaintedDefect]] = [{} for _ in group]
         for turn in range(max(len(job.turns) for job in group)):
             entries = turn_entries(group, turn)

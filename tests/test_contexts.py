@@ -1,9 +1,12 @@
 """Where windows and contexts lie, and how painted contexts get back."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from utils.canvas import Canvas
+from utils.canvas import Canvas, PictureCache
 from utils.contexts import (
     Context,
     Geometry,
@@ -199,6 +202,43 @@ def test_a_canvas_shows_what_was_painted_on_it_and_leaves_the_rest():
     expected = original.copy()
     expected[20:52, 10:42], expected[30:62, 30:62] = red, blue
     assert np.array_equal(canvas.picture(), expected) and np.array_equal(picture, original)
+
+
+def test_a_picture_is_decoded_once_for_all_its_contexts_and_once_to_be_put_together():
+    pictures = {Path(name): noise(100, 120, 3, seed=n) for n, name in enumerate(("a.png", "b.png"))}
+    read: list[Path] = []
+
+    def load(path: Path) -> np.ndarray:
+        read.append(path)
+        return pictures[path]
+
+    contexts = [Context(left, 20, 32, ((0, 0),), 1.0) for left in (0, 40, 80)]
+    canvases = [Canvas(path, load) for path in pictures]
+    for canvas in canvases:
+        canvas.keep(contexts)
+    read.clear()
+    for context in contexts:
+        for canvas, picture in zip(canvases, pictures.values(), strict=True):
+            assert np.array_equal(
+                canvas.context(context, 32), picture[20:52, context.left : context.left + 32]
+            )
+            canvas.put(context, np.zeros((32, 32, 3), np.uint8))
+            assert not canvas.region(context.left, 20, 32).any()
+    assert not read
+    assert all(not canvas.picture()[20:52, :32].any() for canvas in canvases)
+    assert read == list(pictures)
+
+
+def test_the_cache_keeps_the_latest_pictures_up_to_its_limit(tmp_path: Path):
+    for name in "abc":
+        Image.fromarray(noise(10, 10, 3)).save(tmp_path / f"{name}.png")
+    cache = PictureCache(limit=600)  # two pictures of 300 bytes
+    a, b, c = (tmp_path / f"{name}.png" for name in "abc")
+    first = cache(a)
+    cache(b)
+    assert cache(a) is first
+    cache(c)  # b, which was not asked for lately, goes
+    assert list(cache.pictures) == [a, c]
 
 
 def test_feathered_window_is_0_outside_1_inside_and_symmetric():

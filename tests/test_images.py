@@ -9,6 +9,7 @@ from PIL import Image
 
 from utils.errors import UserError
 from utils.images import (
+    check_pixels,
     grid,
     list_images,
     load_rgb,
@@ -32,7 +33,7 @@ def test_lossless_files_keep_every_value(tmp_path: Path, suffix: str, options: d
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(RGB).save(path, **options)
     assert np.array_equal(load_rgb(path), RGB)
-    assert verify_image(path) is None
+    assert verify_image(path) is None and check_pixels(path) is None
 
 
 def test_jpeg_is_close(tmp_path: Path):
@@ -70,6 +71,7 @@ def test_floating_point_pixels_are_refused(tmp_path: Path):
     Image.fromarray(np.full((2, 2), 0.5, np.float32)).save(tmp_path / "float.tif")
     with pytest.raises(UserError, match="pixels of mode F, expected 8 or 16 bits"):
         load_rgb(tmp_path / "float.tif")
+    assert "expected 8 or 16 bits" in check_pixels(tmp_path / "float.tif")
 
 
 def test_exif_orientation(tmp_path: Path):
@@ -88,7 +90,7 @@ def test_unreadable_files(tmp_path: Path):
     for path in (bad, cut, tmp_path / "none.png"):
         with pytest.raises(UserError, match=path.name):
             load_rgb(path)
-        assert str(path) in verify_image(path)
+        assert str(path) in verify_image(path) and str(path) in check_pixels(path)
 
 
 def test_verify_knows_the_least_size(tmp_path: Path):

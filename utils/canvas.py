@@ -1,7 +1,7 @@
 """A picture while it is painted: the clean one from its file, and the contexts painted into it so far."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ class PictureCache:
     With `size`, every picture is squashed to size x size px.
     """
 
-    def __init__(self, size: int | None = None, limit: int = 256 * 2**20):
+    def __init__(self, size: int | None = None, limit: int = 512 * 2**20):
         self.size, self.limit = size, limit
         self.pictures: OrderedDict[Path, np.ndarray] = OrderedDict()
 
@@ -36,15 +36,30 @@ class PictureCache:
 
 
 class Canvas:
-    """One picture with what was painted on it, kept as patches, so that many large ones may be open at once."""
+    """One picture with what was painted on it, kept as patches, so that many large ones may be open at once.
+
+    Squares that were looked at are kept as well: a large picture need not be decoded again for them.
+    """
 
     def __init__(self, path: Path, load: Loader):
         self.path, self.load = path, load
         self.patches: list[tuple[int, int, np.ndarray]] = []  # left, top, (h, w, 3) uint8
+        self.clean: dict[Window, np.ndarray] = {}
+
+    def keep(self, contexts: Iterable[Context]) -> None:
+        """Cut out the squares of all contexts while the picture is at hand."""
+        for context in contexts:
+            self._clean(*self.square(context))
+
+    def _clean(self, left: int, top: int, side: int) -> np.ndarray:
+        key = left, top, side
+        if key not in self.clean:
+            self.clean[key] = self.load(self.path)[top : top + side, left : left + side].copy()
+        return self.clean[key]
 
     def region(self, left: int, top: int, side: int) -> np.ndarray:
         """A square as it is now: (side, side, 3) uint8."""
-        square = self.load(self.path)[top : top + side, left : left + side].copy()
+        square = self._clean(left, top, side).copy()
         for x, y, patch in self.patches:
             _overlay(square, patch, x - left, y - top)
         return square

@@ -36,7 +36,8 @@ def load_rgb(path: str | Path) -> np.ndarray:
         raise UserError(f"{path}: no such picture")
     try:
         with Image.open(path) as image:
-            return _to_rgb(ImageOps.exif_transpose(image))
+            ImageOps.exif_transpose(image, in_place=True)
+            return _to_rgb(image)
     except READ_ERRORS as error:
         raise UserError(f"{path}: not a readable picture: {error}") from error
 
@@ -60,15 +61,33 @@ def verify_image(path: str | Path, min_size: int = 1) -> str | None:
     return None
 
 
+def check_pixels(path: str | Path) -> str | None:
+    """None for a picture that `load_rgb` can read, else a sentence saying why not; takes less memory than reading."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            if image.mode.startswith(("I", "F")):
+                _deep_grey(image)
+    except READ_ERRORS as error:
+        return f"{path}: not a readable picture: {error}"
+    return None
+
+
 def _to_rgb(image: Image.Image) -> np.ndarray:
     if not image.mode.startswith(("I", "F")):
-        return np.array(image.convert("RGB"))
+        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
     # Deep grey, which Pillow's own conversion would clip, not scale
+    grey = np.multiply(_deep_grey(image), 255 / 65535, dtype=np.float32)
+    np.rint(grey, out=grey)
+    return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)  # (H, W) -> (H, W, 3)
+
+
+def _deep_grey(image: Image.Image) -> np.ndarray:
+    """The pixels of a picture of more than 8 bits, (H, W) in 0 to 65535; ValueError for other ranges."""
     grey = np.asarray(image)
     if image.mode == "F" or grey.min(initial=0) < 0 or grey.max(initial=0) > 65535:
         raise ValueError(f"pixels of mode {image.mode}, expected 8 or 16 bits")
-    grey = np.rint(grey * (255 / 65535)).astype(np.uint8)
-    return np.repeat(grey[:, :, None], 3, axis=2)  # (H, W) -> (H, W, 3)
+    return grey
 
 
 def save_png(path: str | Path, array: np.ndarray) -> None:

@@ -150,13 +150,7 @@ def _label_files(folder: Path) -> dict[str, Path]:
 def _unreadable(path: Path, whole: bool) -> str | None:
     """What is wrong with a picture file, from its header or, with `whole`, from decoding it."""
     problem = images.verify_image(path)
-    if problem or not whole:
-        return problem
-    try:
-        images.load_rgb(path)
-    except UserError as error:
-        return str(error)
-    return None
+    return images.check_pixels(path) if whole and not problem else problem
 
 
 def _same_stems(paths: Sequence[Path]) -> list[str]:

@@ -9,9 +9,11 @@ from utils.contexts import Window
 from utils.jobs import Job
 
 SMOOTHING = 0.8  # px, of the difference before thresholding
-NOISE_FACTOR = 3.0  # the threshold in units of the difference's noise
+NOISE_FACTOR = 4.0  # the threshold in units of the difference's noise
 PEAK_SHARE = 0.3  # and at least this share of the strongest change
+EDGE_SHARE = 0.4  # of a component's upper quartile, below which a pixel belongs to its blurred edge
 RELEVANT_SHARE = 0.15  # components with less of the largest one's change are left out
+SPECK = 4  # px; smaller components are noise
 Box = tuple[int, int, int, int]  # left, top, right, bottom in px, right and bottom exclusive
 EIGHT = np.ones((3, 3), dtype=bool)
 
@@ -84,19 +86,31 @@ def painted_region(before: np.ndarray, after: np.ndarray, attention: np.ndarray 
 
     `attention` in [0, 1], the sampler's accumulated defect mask of the window at any resolution, leaves out
     what the sampler counted as background (below 0.01). Changes count from the larger of a multiple of the
-    noise (median absolute deviation over the window) and a share of the strongest one; of the connected
-    components, those with a relevant share of the change are kept.
+    noise (median absolute deviation over the window) and a share of the strongest one. Each connected component
+    is then trimmed to a share of its own usual change, as the border of a softly edged shape has about half of
+    its inside's; those with a relevant share of all change are kept.
     """
-    change = np.abs(after.astype(np.float32) - before).mean(axis=2)  # (h, w)
-    smooth = ndimage.gaussian_filter(change, SMOOTHING)
+    difference = after.astype(np.float32) - before
+    # Smoothed with its sign, in which noise cancels; (h, w)
+    smooth = np.sqrt((ndimage.gaussian_filter(difference, (SMOOTHING, SMOOTHING, 0)) ** 2).mean(axis=2))
     middle = float(np.median(smooth))
     noise = 1.4826 * float(np.median(np.abs(smooth - middle)))
     if attention is not None:
-        rows, columns = (np.arange(n) * m // n for n, m in zip(change.shape, attention.shape, strict=True))
-        smooth = np.where(attention[np.ix_(rows, columns)] >= 0.01, smooth, 0.0)
+        seen = ndimage.binary_dilation(
+            attention >= 0.01, structure=EIGHT
+        )  # its edge runs inside the defect's
+        rows, columns = (np.arange(n) * m // n for n, m in zip(smooth.shape, seen.shape, strict=True))
+        smooth = np.where(seen[np.ix_(rows, columns)], smooth, 0.0)
     threshold = max(middle + NOISE_FACTOR * noise, PEAK_SHARE * float(smooth.max()), 1.0)
-    mask = _relevant(smooth > threshold, smooth)
-    return Region(mask, box_of(mask), float(change[mask].mean()) if mask.any() else 0.0)
+    mask = _relevant(_trimmed(smooth > threshold, smooth), smooth)
+    return Region(mask, box_of(mask), float(np.abs(difference[mask]).mean()) if mask.any() else 0.0)
+
+
+def _trimmed(mask: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """The components of `mask` without what has less than a share of the component's usual `weight`."""
+    labelled, count = ndimage.label(mask, structure=EIGHT)
+    usual = [0.0, *(float(np.percentile(weight[labelled == k], 75)) for k in range(1, count + 1))]
+    return mask & (weight > EDGE_SHARE * np.array(usual)[labelled])
 
 
 def agreement(before: np.ndarray, after: np.ndarray, prior: np.ndarray) -> float:
@@ -110,12 +124,14 @@ def agreement(before: np.ndarray, after: np.ndarray, prior: np.ndarray) -> float
 
 
 def _relevant(mask: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """The components (8-connected) of `mask` that hold a relevant share of the largest one's `weight`."""
+    """The components (8-connected) of `mask` that are no specks and hold a relevant share of the largest one's
+    `weight`."""
     labelled, count = ndimage.label(mask, structure=EIGHT)
     if count == 0:
         return mask
     sums = ndimage.sum_labels(weight, labelled, np.arange(1, count + 1))
-    kept = np.flatnonzero(sums >= RELEVANT_SHARE * sums.max()) + 1
+    sizes = np.bincount(labelled.ravel(), minlength=count + 1)[1:]
+    kept = np.flatnonzero((sums >= RELEVANT_SHARE * sums.max()) & (sizes >= SPECK)) + 1
     return np.isin(labelled, kept)
 
 

@@ -102,25 +102,25 @@ def all_cards(run: Path, entries: Sequence[Entry]) -> list[dict[str, Any]]:
 
 
 class Pictures:
-    """Pictures by path and, for squashed ones, size; None for those that cannot be read."""
+    """Pictures by path, as painted on: squashed to `size` (width, height) where the file has another one. None for
+    those that cannot be read."""
 
     def __init__(self):
         self.caches: dict[int | None, PictureCache] = {}
 
-    def __call__(self, path: str | Path, size: int | None = None) -> np.ndarray | None:
+    def __call__(self, path: str | Path, size: Sequence[int]) -> np.ndarray | None:
         try:
-            return self.caches.setdefault(size, PictureCache(size))(Path(path))
-        except UserError:
+            squashed = None if images.image_size(path) == tuple(size) else size[0]
+            return self.caches.setdefault(squashed, PictureCache(squashed))(Path(path))
+        except (UserError, *images.READ_ERRORS):
             return None  # the card says so
 
 
 def cards_of(run: Path, entry: Entry, load: Pictures) -> Iterator[dict[str, Any]]:
     """The cards of one sample's defects."""
     size, files = entry["size"], entry["files"]
-    clean = load(entry["source"])
-    if clean is not None and [clean.shape[1], clean.shape[0]] != size:  # squashed
-        clean = load(entry["source"], size[0])
-    sample = load(run / files["sample"]) if files else None
+    clean = load(entry["source"], size)
+    sample = load(run / files["sample"], size) if files else None
     for number, defect in enumerate(entry["defects"]):
         view = View.around(defect["window"], size)
         note = "" if sample is not None else "not shipped" if not files else "picture missing"

@@ -1,0 +1,169 @@
+"""How true are masks and boxes? Exact defects in place of painted ones: `python -m evaluation.recovery RUN`
+
+Takes from a run the residual noise of its painted windows, what changed outside the painted regions. Draws boards
+with defects whose masks are known, puts that noise around them, and recovers masks and boxes from the pictures
+as for painted defects, with the attention that the sampler would have. Prints the mean overlap (intersection over
+union) with the exact masks and boxes, per class, at several strengths of the change and scales.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from guided_diffusion.attention_mask import AttentionConfig, defect_attention
+from utils.canvas import PictureCache
+from utils.config import load_generation_config
+from utils.errors import UserError, run_main
+from utils.images import resize_float, to_tensor
+from utils.manifest import read_manifest
+from utils.painted import Box, box_of, painted_region
+from utils.synthetic_pcb import CLASSES, add_defects, defect_centre, draw_board, render
+
+SIDE = 64  # px of a window
+BOARD_SEED = 980_000  # of the first board; no training saw it
+MARGIN = 3  # px around a painted region that are not yet noise
+VISIBLE = 16.0  # grey levels from which on a change is a painted one, however much of the window has it
+MOST_PAINTED = 0.6  # share of a window; with more, too little noise is left
+
+
+@dataclass(frozen=True)
+class Case:
+    """An exact defect in its window: clean and edited picture (h, w, 3) uint8, mask (h, w) bool."""
+
+    class_name: str
+    clean: np.ndarray
+    edited: np.ndarray
+    mask: np.ndarray
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Intersection over union with the exact mask and the exact box."""
+
+    class_name: str
+    mask: float
+    box: float
+
+
+# Noise
+
+
+def residuals(run: Path) -> np.ndarray:
+    """What painting changed outside the painted regions, (N, 64, 64, 3) int16, of a run's windows of 64 px at scale 1.
+
+    Painted regions are filled with their mirror images in the window, and where those are painted too with
+    values drawn from the rest. Raises UserError when there is no such window.
+    """
+    config = load_generation_config(run / "config.yml")
+    load, found = PictureCache(config.network.image_size if config.resize == "squash" else None), []
+    for entry in read_manifest(run / "manifest.jsonl"):
+        if entry["status"] != "painted":
+            continue
+        clean, sample = load(Path(entry["source"])), PictureCache()(run / entry["files"]["sample"])
+        for left, top, side in (d["window"] for d in entry["defects"] if d["scale"] == 1):
+            part = np.s_[top : top + side, left : left + side]
+            if side == SIDE and (noise := residual(clean[part], sample[part])) is not None:
+                found.append(noise)
+    if not found:
+        raise UserError(f"{run}: no painted window of {SIDE} px at scale 1; expected a run with some")
+    return np.stack(found)
+
+
+def residual(before: np.ndarray, after: np.ndarray) -> np.ndarray | None:
+    """One window's noise, see `residuals`; None where almost all of the window was painted."""
+    noise = after.astype(np.int16) - before
+    strength = np.sqrt((ndimage.gaussian_filter(noise.astype(np.float32), (0.8, 0.8, 0)) ** 2).mean(axis=2))
+    middle = np.median(strength)
+    usual = middle + 3 * 1.4826 * np.median(np.abs(strength - middle))
+    painted = strength > min(max(usual, 0.15 * strength.max()), VISIBLE)
+    painted = ndimage.binary_dilation(painted, iterations=MARGIN)
+    if painted.mean() > MOST_PAINTED:
+        return None
+    for turn in (np.fliplr, np.flipud, lambda a: np.flipud(np.fliplr(a)), lambda a: np.swapaxes(a, 0, 1)):
+        take = painted & ~turn(painted)
+        noise = np.where(take[..., None], turn(noise), noise)
+        painted = painted & ~take
+    rest = noise[~painted]
+    noise[painted] = rest[np.random.default_rng(0).integers(0, len(rest), painted.sum())]
+    return noise
+
+
+# Exact defects
+
+
+def cases(boards: int) -> Iterator[Case]:
+    """Windows around the defects of freshly drawn boards, all six classes on each as far as there is room."""
+    for seed in range(BOARD_SEED, BOARD_SEED + boards):
+        board = draw_board(seed)
+        edited, defects = add_defects(board, CLASSES, seed, margin=40, min_spacing=68)
+        before, after = render(board), render(edited)
+        for defect in defects:
+            left, top = (int(np.clip(v - SIDE // 2, 0, 256 - SIDE)) for v in defect_centre(defect))
+            part = np.s_[top : top + SIDE, left : left + SIDE]
+            yield Case(defect.class_name, before[part], after[part], defect.mask[part])
+
+
+def recover(case: Case, noise: np.ndarray, strength: float = 1.0, scale: int = 1) -> Overlap:
+    """Put the noise around the defect, whose change has `strength`, in a window of `scale` px per model px."""
+    change = strength * (case.edited.astype(np.float32) - case.clean)
+    outside = ~ndimage.binary_dilation(case.mask)
+    painted = np.clip(np.rint(case.clean + change + noise * outside[..., None]), 0, 255).astype(np.uint8)
+    attention = defect_attention(to_tensor(case.clean), to_tensor(painted), AttentionConfig())[0, 0].numpy()
+    before, mask = case.clean, case.mask
+    if scale > 1:  # as pictures are painted: the change is resampled and added
+        before, mask = (a.repeat(scale, axis=0).repeat(scale, axis=1) for a in (before, mask))
+        grown = resize_float(painted.astype(np.float32) - case.clean, mask.shape)
+        painted = np.clip(np.rint(before + grown), 0, 255).astype(np.uint8)
+    found = painted_region(before, painted, attention)
+    both = (found.mask & mask).sum() / (found.mask | mask).sum()
+    return Overlap(case.class_name, float(both), box_overlap(found.box, box_of(mask)))
+
+
+def box_overlap(one: Box | None, other: Box | None) -> float:
+    """Intersection over union of two boxes, 0 where one is missing."""
+    if one is None or other is None:
+        return 0.0
+    sides = [min(one[k + 2], other[k + 2]) - max(one[k], other[k]) for k in (0, 1)]
+    both = max(0, sides[0]) * max(0, sides[1])
+    areas = sum((b[2] - b[0]) * (b[3] - b[1]) for b in (one, other))
+    return both / (areas - both)
+
+
+def measure(
+    found: Sequence[Case], noises: np.ndarray, strength: float = 1.0, scale: int = 1
+) -> list[Overlap]:
+    """`recover` for every case, the noises (N, 64, 64, 3) taking turns."""
+    return [recover(case, noises[n % len(noises)], strength, scale) for n, case in enumerate(found)]
+
+
+def mean_overlap(overlaps: Sequence[Overlap]) -> tuple[float, float]:
+    """Means of masks and of boxes."""
+    return float(np.mean([one.mask for one in overlaps])), float(np.mean([one.box for one in overlaps]))
+
+
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0].split(":")[0])
+    parser.add_argument("run", type=Path, help="outdir of a run with painted samples")
+    parser.add_argument("--boards", type=int, default=30, help="boards to draw defects on")
+    args = parser.parse_args(argv)
+    if args.boards < 1:
+        raise UserError(f"--boards: got {args.boards}, expected 1 or more")
+    noises, exact = residuals(args.run), list(cases(args.boards))
+    print(f"{len(exact)} exact defects, residual noise of {len(noises)} painted windows")
+    print(f"{'strength':>8}{'scale':>7}{'':>3}{'class':<18}{'mask':>7}{'box':>7}")
+    for strength, scale in ((1.0, 1), (0.5, 1), (1.0, 2), (0.5, 2)):
+        overlaps = measure(exact, noises, strength, scale)
+        groups = {name: [one for one in overlaps if one.class_name == name] for name in CLASSES}
+        for name, group in {**groups, "all": overlaps}.items():
+            if group:
+                mask, box = mean_overlap(group)
+                print(f"{strength:>8g}{scale:>7}{'':>3}{name:<18}{mask:>7.3f}{box:>7.3f}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))
