@@ -299,7 +299,8 @@ def place_defects(
 
     def score(windows: np.ndarray, class_id: int) -> np.ndarray:
         clean = torch.cat([images.to_tensor(window) for window in windows]).to(device)
-        return class_appeal(load_sampler(), clean, class_id).cpu().numpy()
+        others = sorted(set(classes.values()) - {class_id}) if config.crop.class_cond else []
+        return class_appeal(load_sampler(), clean, class_id, others).cpu().numpy()
 
     pictures = jobs.picture_files(Path(config.defect_free_dir))
     folder = outputs.root / "plan"

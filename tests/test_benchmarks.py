@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from benchmarks import planning
 from benchmarks.measure import Probe, forward_operations
 from benchmarks.painting import changed_decisions, paint, rejections
 from benchmarks.run import Plan, plan_of
@@ -65,3 +66,9 @@ def test_whole_pictures_with_the_bundled_weights(tmp_path):
     assert len(run.pictures) == 6 and run.needed == run.backwards // 2 * 3
     assert sum(run.decisions) == run.forwards - run.needed
     assert 0 < run.networks < run.seconds
+
+
+def test_planning_counts_what_is_left(capsys: pytest.CaptureFixture):
+    planning.main(["--jobs", "40"])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows[1][:3] == ["planning", "40", "40"] and rows[2][:3] == ["resuming", "40", "10"]

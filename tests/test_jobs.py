@@ -232,3 +232,13 @@ def test_annotations_in_a_folder_of_their_own(tmp_path: Path):
     (tmp_path / "plan/a.txt").write_text("0 0.5 0.5")
     (job,) = plan_jobs(tmp_path, CLASSES, SQUASH, Wish(), tmp_path / "plan")
     assert job.name == "a_spur_cx128_cy128_0"
+
+
+@pytest.mark.parametrize("name", ["x" * 400, "é" * 130])
+def test_names_that_no_file_can_have_are_found_before_painting(tmp_path: Path, name: str):
+    write(tmp_path, "a.png", "0 0.5 0.5\n1 0.5 0.5")
+    with pytest.raises(
+        UserError, match=r"a\.png: its samples would be named a_.*shorten the picture's or"
+    ) as caught:
+        plan_jobs(tmp_path, {name: 0, "spur": 1}, SQUASH, Wish())
+    assert "spur" not in str(caught.value)

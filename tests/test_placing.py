@@ -63,3 +63,9 @@ def test_weights_are_symmetric_and_sum_to_one():
     weight = centre_weight(8, 6)
     assert weight.sum() == pytest.approx(1) and torch.allclose(weight, weight.flip(0, 1))
     assert weight.argmax() in (3 * 6 + 2, 3 * 6 + 3, 4 * 6 + 2, 4 * 6 + 3) and weight[0, 0] < weight[0, 3]
+
+
+def test_other_classes_appeal_is_taken_off():
+    plain = class_appeal(sampler(), windows(), 3)  # 0.1 a class: 0.3 here, 0.1 and 0.2 of the others
+    assert torch.allclose(class_appeal(sampler(), windows(), 3, [1, 2]), plain / 2, atol=1e-5)
+    assert torch.allclose(class_appeal(sampler(), windows(), 1, [3]), -2 * plain / 3, atol=1e-5)

@@ -103,6 +103,18 @@ def test_only_the_cards_near_the_screen_exist(page: Chrome):
     assert cards(page)[-1].text.endswith("s0999")
 
 
+def test_scrolling_keeps_the_cards_that_stay_in_sight_and_their_order(page: Chrome):
+    for place in (0, 3000, 2600, 3400, 0):
+        page.execute_script(
+            "for (const c of sheet.children) c.seen = true; scrollTo(0, arguments[0]); draw()", place
+        )
+        names = [int(card.get_attribute("data-place")) for card in cards(page)]
+        assert names == list(range(names[0], names[0] + len(names)))
+        if place in (2600, 3400):
+            kept = page.execute_script("return [...sheet.children].filter(c => c.seen).length")
+            assert kept >= len(names) // 3
+
+
 def test_filters_by_class_score_status_and_name(page: Chrome):
     chips = page.find_elements(By.CSS_SELECTOR, "#classes button")
     assert [chip.text.split()[0] for chip in chips] == sorted(CLASSES)

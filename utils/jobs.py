@@ -1,5 +1,6 @@
 """What is to be painted, planned before anything is loaded: one job per output picture."""
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from utils.contexts import (
 from utils.errors import UserError
 
 READERS = 4  # threads that look whether pictures can be decoded
+LONGEST = 200  # bytes of a sample's base name; file systems take 255, and endings are added
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def plan_jobs(
     Reads a folder of pictures with same-named YOLO .txt files, there or in `label_folder` (suffixes in any
     case; hidden files are left alone). Pictures with annotations are decoded whole, so that a file cut short
     is found now and not hours later. Every problem is collected into one UserError: unreadable pictures, bad
-    lines, no annotations at all, annotations without a picture, two pictures with one stem.
+    lines, no annotations at all, annotations without a picture, two pictures with one stem, names too long.
     """
     folder = Path(folder)
     paths = picture_files(folder)
@@ -118,7 +120,7 @@ def plan_jobs(
             problems += bad
             if not problem:
                 jobs += _jobs_of(path, text, found, geometry, wish, problems)
-    problems += _colliding_names(jobs)
+    problems += _colliding_names(jobs) + _long_names(jobs)
     if not problems and not jobs:
         problems.append(
             f"defect_free_dir {folder}: no annotations; expected, beside a picture, a .txt file of the same "
@@ -174,6 +176,17 @@ def _colliding_names(jobs: Sequence[Job]) -> list[str]:
         if owners.setdefault(job.base.casefold(), job.image).stem != job.image.stem
     }
     return [f"{a} and {b}: both would write {base}_*.png; rename one" for a, b, base in sorted(clashes)]
+
+
+def _long_names(jobs: Sequence[Job]) -> list[str]:
+    """Pictures and classes whose names together are too long for the file system."""
+    found = {(job.image.name, job.base): len(os.fsencode(job.base)) for job in jobs}
+    return [
+        f"{picture}: its samples would be named {base[:40]}..., {length} bytes; expected at most {LONGEST}: shorten "
+        "the picture's or the class's name"
+        for (picture, base), length in found.items()
+        if length > LONGEST
+    ]
 
 
 def _lonely_labels(texts: Mapping[str, Path], paths: Sequence[Path]) -> list[str]:

@@ -1,0 +1,94 @@
+"""What planning and resuming many jobs cost: `python -m benchmarks.planning [--jobs 10000]`
+
+Draws small pictures with five annotations each, plans four samples of every annotation, writes a manifest in which
+all but ten are done, and plans again as a resumed run does. Prints seconds and the memory beyond imports.
+"""
+
+import argparse
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from sample_generation import make_geometry, make_groups, make_wish
+from utils import images, jobs
+from utils.config import GenerationConfig, load_generation_config
+from utils.errors import UserError, run_main
+from utils.jobs import Job
+from utils.labels import load_class_names
+from utils.manifest import append_entry, mask_rle
+from utils.outputs import Outputs
+
+LINES = "0 0.3 0.3\n1 0.5 0.3\n2 0.7 0.3\n3 0.3 0.7\n4 0.7 0.7\n"
+PER_PICTURE, SAMPLES, LEFT = 5, 4, 10
+SIDE = 160  # px, larger than the context of confs/demo.yml
+
+
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0].split(":")[0])
+    parser.add_argument("--conf_path", default="confs/demo.yml")
+    parser.add_argument("--jobs", type=int, default=10000, help="samples to plan, rounded up to 20")
+    args = parser.parse_args(argv)
+    if args.jobs < 1:
+        raise UserError(f"--jobs: got {args.jobs}, expected 1 or more")
+    before = peak()
+    with tempfile.TemporaryDirectory() as folder:
+        boards, out = Path(folder) / "boards", Path(folder) / "out"
+        draw(boards, -(-args.jobs // (PER_PICTURE * SAMPLES)))
+        settings = [f"defect_free_dir={boards}", f"outdir={out}", f"n_samples={SAMPLES}", "seed=0"]
+        config = load_generation_config(args.conf_path, settings)
+        print(f"{'':<10}{'samples':>9}{'to paint':>10}{'seconds':>9}{'MB':>6}")
+        todo = show("planning", config, before)
+        finish_most(out, todo)
+        show("resuming", config, before)
+
+
+def show(name: str, config: GenerationConfig, before: float) -> list[Job]:
+    """Plan, print a line and return the jobs."""
+    started = time.perf_counter()
+    classes = load_class_names(config.crop_class_json_path)
+    todo = jobs.plan_jobs(config.defect_free_dir, classes, make_geometry(config), make_wish(config))
+    outputs = Outputs(config.outdir, overwrite=False)
+    missing = sum(outputs.missing(job) for group in make_groups(config, todo, outputs) for job in group)
+    seconds = time.perf_counter() - started
+    print(f"{name:<10}{len(todo):>9}{missing:>10}{seconds:>9.2f}{peak() - before:>6.0f}")
+    return todo
+
+
+def draw(folder: Path, count: int) -> None:
+    """Pictures of noise with annotations."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        images.save_png(folder / f"{number}.png", rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8))
+        (folder / f"{number}.txt").write_text(LINES)
+
+
+def finish_most(out: Path, todo: list[Job]) -> None:
+    """The manifest of a run that has all samples but the last few; their files are empty."""
+    for name in ("sample", "log"):
+        (out / name).mkdir(parents=True)
+    mask = mask_rle(np.tri(40, dtype=bool), (50, 50), (SIDE, SIDE))
+    defect = {"class_name": "spur", "box": [50, 50, 90, 90], "mask": mask, "scores": {"score": 0.5}}
+    for job in todo[:-LEFT]:
+        (out / "sample" / f"{job.name}.png").touch()
+        entry = {
+            "name": job.name,
+            "status": "painted",
+            "weights": {"model_path": "ab" * 32},
+            "defects": [defect],
+        }
+        append_entry(out / "manifest.jsonl", entry)
+
+
+def peak() -> float:
+    """The most memory that this process had so far, MB."""
+    kilobytes = 1 if sys.platform != "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 / kilobytes
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))
