@@ -222,10 +222,13 @@ class Sampler:
 
         return Networks(lambda x: self._image_estimate(x, t), crop)
 
-    def estimates(self, crop: Tensor, t: int, classes: Tensor) -> tuple[Prediction, Prediction]:
-        """What the prior and the contextual model see in a noised crop (M, 3, h, w) of `classes` (M,) at t."""
-        plain = self._predict(self.contextual, crop, t, None, self.options.clip_denoised)
-        return self._prior(crop, t, classes), plain
+    def estimates(
+        self, crop: Tensor, t: int, class_ids: Sequence[int]
+    ) -> tuple[list[Prediction], Prediction]:
+        """What the prior sees in a noised crop (M, 3, h, w) at t for each class, and what the contextual model sees."""
+        plain = self._plain(crop, t)
+        ids = (torch.full((len(crop),), class_id, device=crop.device) for class_id in class_ids)
+        return [self._prior(crop, t, y, plain) for y in ids], plain
 
     def _call(self, model: Model, x: Tensor, t: int, y: Tensor | None) -> Tensor:
         """The one place where a network is called."""
@@ -234,13 +237,20 @@ class Sampler:
     def _predict(self, model: Model, x: Tensor, t: int, y: Tensor | None, clip: bool) -> Prediction:
         return self.diffusion.predict(self._call(model, x, t, y), x, t, clip)
 
-    def _prior(self, crop: Tensor, t: int, y: Tensor) -> Prediction:
-        """The prior's prediction; with guidance s, eps = eps_prior + s (eps_prior - eps_contextual)."""
+    def _plain(self, crop: Tensor, t: int) -> Prediction:
+        """The contextual model's prediction at a crop, which it takes for a small picture without defects."""
+        return self._predict(self.contextual, crop, t, None, self.options.clip_denoised)
+
+    def _prior(self, crop: Tensor, t: int, y: Tensor, plain: Prediction | None = None) -> Prediction:
+        """The prior's prediction; with guidance s, eps = eps_prior + s (eps_prior - eps_contextual).
+
+        `plain` is the contextual model's prediction at the crop, if it is known.
+        """
         s, clip = self.options.prior_guidance, self.options.clip_denoised
         prediction = self._predict(self.prior, crop, t, y, clip)
         if s == 0:
             return prediction
-        plain = self._predict(self.contextual, crop, t, None, clip)
+        plain = plain or self._plain(crop, t)
         return self.diffusion.from_eps(prediction.eps + s * (prediction.eps - plain.eps), crop, t, clip)
 
     def _image_estimate(self, x: Tensor, t: int) -> ImageEstimate:

@@ -17,7 +17,7 @@ from guided_diffusion.ddim import Result, Sampler, StepRecord
 from guided_diffusion.refinement import NonFiniteEnergy, Windows
 from utils import images
 from utils.canvas import Canvas, PictureCache
-from utils.contexts import Context, feathered_window, native_window
+from utils.contexts import Context, Window, feathered_window, native_window
 from utils.errors import UserError
 from utils.jobs import Job
 from utils.painted import PaintedDefect, PaintedSample, agreement, painted_region
@@ -205,7 +205,8 @@ class Painter:
         o, context = self.options, entry.context
         left, top, side = canvas.square(context)
         native = canvas.region(left, top, side)
-        painted = canvas.painted(context, before, after, self.alpha(context, range(len(crops))))
+        alpha = self.alpha(context, canvas.square(context), range(len(crops)))
+        painted = canvas.painted(context, before, after, alpha)
         outside = outside_change(before, after, context, o.crop_size)
         found = []
         for k, (x, y) in enumerate(context.windows):
@@ -243,21 +244,23 @@ class Painter:
         """Put the accepted windows of a painted context into the picture."""
         good = [k for k, defect in enumerate(found) if defect.accepted]
         if good:
-            alpha = self.alpha(entry.context, good)
+            alpha = self.alpha(entry.context, canvas.square(entry.context), good)
             canvas.put(entry.context, canvas.painted(entry.context, before, after, alpha))
 
-    def alpha(self, context: Context, accepted: Sequence[int]) -> np.ndarray:
-        """How much of a painted context is taken, (S, S) in [0, 1]: all of it, or the windows with a soft edge.
-
-        Windows that are not among the `accepted` ones are left out either way.
+    def alpha(self, context: Context, square: Window, accepted: Sequence[int]) -> np.ndarray:
+        """How much of a painted context is taken, in px of its `square`: (side, side) in [0, 1], all of it, or the
+        windows with a soft edge. Windows that are not among the `accepted` ones are left out either way.
         """
-        o = self.options
+        o, (left, top, side) = self.options, square
 
         def soft(numbers: Sequence[int]) -> np.ndarray:
-            layers = [
-                feathered_window(o.image_size, context.windows[k], o.crop_size, o.feather) for k in numbers
-            ]
-            return np.max(layers, axis=0) if layers else np.zeros((o.image_size, o.image_size), np.float32)
+            weight = np.zeros((side, side), np.float32)
+            for k in numbers:
+                # Made at native size: resampled, it would reach beyond the window
+                x, y, size = native_window(context, context.windows[k], o.crop_size)
+                soft_edge = feathered_window(side, (x - left, y - top), size, o.feather * context.scale)
+                weight = np.maximum(weight, soft_edge)
+            return weight
 
         if not o.generated:
             return soft(accepted)

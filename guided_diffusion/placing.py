@@ -1,4 +1,4 @@
-"""Which places suit a class: how much, and how centrally, the prior would change a clean window there."""
+"""Which places suit a class: where the surroundings are those of its defects, and the prior wants a change amidst."""
 
 from collections.abc import Sequence
 
@@ -8,40 +8,71 @@ from torch import Tensor
 from guided_diffusion.ddim import Sampler
 
 NOISE_SEED = 0  # all windows get one noise, so that their differences are not the noise's
+CENTRE = 0.125  # sigma of the Gaussian around the centre, share of a window's side
+SURROUNDINGS = 0.1875, 0.5  # from which to which distance of the centre they reach, shares of a window's side
+CHANGE_FLOOR, ERROR_FLOOR = 1e-3, 1e-6  # so that logarithms of nothing stay finite
 
 
 @torch.no_grad()
 def class_appeal(sampler: Sampler, clean: Tensor, class_id: int, others: Sequence[int] = ()) -> Tensor:
-    """How readily the prior would paint `class_id` in each of the windows `clean` (B, 3, h, w) in [-1, 1]: (B,).
+    """How well windows `clean` (B, 3, h, w) in [-1, 1] suit a defect of `class_id`: (B,), higher is better.
 
     The windows are noised as painting begins, and both models estimate the clean picture behind the noise. The
-    appeal is their mean distance |x0_prior - x0_contextual|, weighted with a Gaussian around the window's centre:
-    the contextual model answers what is there, the prior what it would rather see. The mean of the same for the
-    `others` is taken off: where the prior changes much whatever the class, the place says nothing about this one.
-    Higher is better; values of different noise levels or networks do not compare.
+    appeal is a sum of three logarithms of ratios:
+
+    - contextual model's error in the surroundings / the prior's: does this class occur in such surroundings at all?
+    - the prior's error there for the `others` (their geometric mean) / for this class: or rather other classes?
+    - change in the centre / in the surroundings, |x0_prior - x0_contextual|, against the same of the `others`:
+      does the prior want a defect in the middle, and nothing else?
+
+    Errors of a conditional denoiser as a measure of likelihood: Li et al. 2023, "Your Diffusion Model is Secretly a
+    Zero-Shot Classifier". Without `others` the second term is left out, and the third is absolute.
     """
     options, diffusion = sampler.options, sampler.diffusion
     t = options.start_index
     generator = torch.Generator().manual_seed(NOISE_SEED)
     noise = torch.randn(clean.shape[1:], generator=generator).to(clean.device).expand_as(clean)
-    noised = diffusion.q_sample(clean, t, noise)
+    priors, plain = sampler.estimates(diffusion.q_sample(clean, t, noise), t, [class_id, *others])
+    centre, around = (
+        weight.to(clean) for weight in (centre_weight(*clean.shape[-2:]), ring(*clean.shape[-2:]))
+    )
 
-    def appeal(one: int) -> Tensor:
-        classes = torch.full((len(clean),), one, device=clean.device)
-        prior, plain = sampler.estimates(noised, t, classes)
-        change = (prior.x0 - plain.x0).abs().mean(dim=1)
-        return (change * centre_weight(*clean.shape[-2:]).to(change)).sum(dim=(1, 2))
+    def error(x0: Tensor) -> Tensor:
+        """Logarithm of the mean square error in the surroundings, (B,)."""
+        square = ((x0 - clean) ** 2).mean(dim=1)
+        return ((square * around).sum(dim=(1, 2)) + ERROR_FLOOR).log()
 
-    wanted = appeal(class_id)
-    return wanted - torch.stack([appeal(other) for other in others]).mean(dim=0) if others else wanted
+    def centrality(x0: Tensor) -> Tensor:
+        """Logarithm of the change in the centre over that in the surroundings, (B,)."""
+        change = (x0 - plain.x0).abs().mean(dim=1)
+        inner, outer = ((change * weight).sum(dim=(1, 2)) + CHANGE_FLOOR for weight in (centre, around))
+        return (inner / outer).log()
+
+    own, *rest = priors
+    appeal = error(plain.x0) - error(own.x0) + centrality(own.x0)
+    if rest:
+        other_error, other_centrality = (
+            torch.stack([of(other.x0) for other in rest]).mean(dim=0) for of in (error, centrality)
+        )
+        appeal = appeal + other_error - error(own.x0) - other_centrality
+    return appeal
+
+
+def radius(height: int, width: int) -> Tensor:
+    """Distance of each pixel from the centre in shares of the window's sides: (height, width)."""
+    y, x = ((torch.arange(side) + 0.5) / side - 0.5 for side in (height, width))
+    return torch.hypot(y[:, None], x[None])
 
 
 def centre_weight(height: int, width: int) -> Tensor:
-    """(height, width) weights that sum to 1: a Gaussian around the centre, sigma a quarter of each side."""
+    """(height, width) weights that sum to 1: a Gaussian around the centre."""
+    weight = torch.exp(-0.5 * (radius(height, width) / CENTRE) ** 2)
+    return weight / weight.sum()
 
-    def profile(side: int) -> Tensor:
-        x = (torch.arange(side) + 0.5) / side - 0.5
-        return torch.exp(-0.5 * (x / 0.25) ** 2)
 
-    weight = profile(height)[:, None] * profile(width)
+def ring(height: int, width: int) -> Tensor:
+    """(height, width) weights that sum to 1: equal in the surroundings, 0 in the centre and in the corners."""
+    inner, outer = SURROUNDINGS
+    distance = radius(height, width)
+    weight = ((distance > inner) & (distance < outer)).float()
     return weight / weight.sum()

@@ -171,7 +171,11 @@ def test_cutting_gives_the_pixels_at_scale_1_and_means_at_larger_ones():
 @pytest.mark.parametrize("side", [64, 90])
 def test_alpha_0_leaves_every_byte(side: int):
     native, before, after = noise(side, side, 3), noise(64, 64, 3, seed=1), noise(64, 64, 3, seed=2)
-    assert np.array_equal(paste_context(native, before, after, np.zeros((64, 64), np.float32)), native)
+    alpha = np.zeros((side, side), np.float32)
+    assert np.array_equal(paste_context(native, before, after, alpha), native)
+    alpha[20:40, 10:50] = 1
+    changed = (paste_context(native, before, after, alpha) != native).any(axis=2)
+    assert changed[alpha == 1].any() and not changed[alpha == 0].any()
 
 
 def test_alpha_1_replaces_exactly_at_scale_1():
@@ -184,7 +188,7 @@ def test_alpha_1_replaces_exactly_at_scale_1():
 def test_scale_2_adds_the_change_and_keeps_the_fine_detail():
     picture = noise(128, 128, 3) // 2 + 40
     context = place(at(0.5, 0.5), (128, 128), Geometry("native", 2.0, 64, 32))
-    canvas, ones = canvas_of(picture), np.ones((64, 64), np.float32)
+    canvas, ones = canvas_of(picture), np.ones((128, 128), np.float32)
     before = canvas.context(context, 64)
     assert np.array_equal(canvas.painted(context, before, before + np.uint8(30), ones), picture + 30)
     assert np.array_equal(canvas.painted(context, before, before, ones), picture)

@@ -131,6 +131,17 @@ def test_larger_scales_paint_larger_defects(tmp_path: Path):
     assert sample.defects[0].window == (44, 24, 32)
 
 
+@pytest.mark.parametrize("scale", [1.125, 1.21, 1.5, 2.3])
+def test_nothing_outside_the_windows_changes_at_any_scale(tmp_path: Path, scale: float):
+    board(tmp_path, "0 0.41 0.53", size=(131, 117))
+    sample = paint_one(World(), plan(tmp_path, scale=scale), feather=0)
+    left, top, side = sample.defects[0].window
+    changed = (sample.picture != GREY).any(axis=2)
+    assert changed[top : top + side, left : left + side].any()
+    changed[top : top + side, left : left + side] = False
+    assert not changed.any()
+
+
 def test_a_whole_context_is_replaced_with_the_generated_background(tmp_path: Path):
     Image.fromarray(np.full((80, 120, 3), GREY + 20, np.uint8)).save(tmp_path / "a.png")
     (tmp_path / "a.txt").write_text("0 0.5 0.5")

@@ -1,4 +1,6 @@
-"""How much the prior wants to change a clean window, with networks whose answers are known."""
+"""How well a place suits a class, with networks whose answers are known."""
+
+import math
 
 import pytest
 import torch
@@ -6,66 +8,86 @@ from torch import Tensor
 
 from guided_diffusion.create import create_diffusion
 from guided_diffusion.ddim import Sampler, SamplerOptions
-from guided_diffusion.placing import centre_weight, class_appeal
+from guided_diffusion.placing import centre_weight, class_appeal, ring
 
-SIDE, T = 16, 30
+SIDE, T = 32, 30
+CLEAN = 0.25  # of all windows
 
 
-def sampler(guidance: float = 0.0) -> Sampler:
-    """Models that estimate clean pictures: the contextual one 0, the prior 0.1 * class where the input is bright."""
-    diffusion = create_diffusion(diffusion_steps=100, noise_schedule="linear", timestep_respacing="100")
+class World:
+    """Estimates of the clean picture, each a value in the centre and one in the surroundings.
 
-    def eps_of(x0: Tensor, x: Tensor) -> Tensor:
-        abar = float(diffusion.abar[T])
-        eps = (x - abar**0.5 * x0) / (1 - abar) ** 0.5
-        return torch.cat([eps, torch.zeros_like(eps)], dim=1)
+    `prior[class]` and `plain` are (centre, surroundings); what the networks see does not matter.
+    """
 
-    def contextual(x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
+    def __init__(self, prior: dict[int, tuple[float, float]], plain: tuple[float, float] = (CLEAN, CLEAN)):
+        self.prior_values, self.plain_values, self.calls = prior, plain, []
+        self.diffusion = create_diffusion(
+            diffusion_steps=100, noise_schedule="linear", timestep_respacing="100"
+        )
+
+    def eps(self, x: Tensor, values: list[tuple[float, float]]) -> Tensor:
+        inside = (ring(SIDE, SIDE) == 0) & (centre_weight(SIDE, SIDE) > 1e-4)
+        x0 = torch.stack([torch.where(inside, *map(torch.tensor, value)) for value in values])[:, None]
+        abar = float(self.diffusion.abar[T])
+        return ((x - abar**0.5 * x0) / (1 - abar) ** 0.5).expand_as(x)
+
+    def contextual(self, x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
         assert y is None
-        return eps_of(torch.zeros_like(x), x)
+        self.calls.append("plain")
+        return self.eps(x, [self.plain_values] * len(x))
 
-    def prior(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        bright = (x.mean(dim=1, keepdim=True) > 0).float().expand_as(x)
-        return eps_of(0.1 * y.view(-1, 1, 1, 1) * bright, x)
+    def prior(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        self.calls.append(int(y[0]))
+        return self.eps(x, [self.prior_values[int(one)] for one in y])
 
-    options = SamplerOptions([T, 0], T, [0] * 100, prior_guidance=guidance)
-    return Sampler(contextual, prior, diffusion, options)
-
-
-def windows() -> Tensor:
-    """Black but for a bright square: in the middle, in a corner, nowhere; far brighter than the noise."""
-    clean = torch.full((3, 3, SIDE, SIDE), -50.0)
-    clean[0, :, 4:12, 4:12] = 50.0
-    clean[1, :, :8, :8] = 50.0
-    return clean
+    def appeal(self, class_id: int, others=(), guidance: float = 0.0, count: int = 1) -> list[float]:
+        options = SamplerOptions([T, 0], T, [0] * 100, prior_guidance=guidance)
+        sampler = Sampler(self.contextual, self.prior, self.diffusion, options)
+        return class_appeal(sampler, torch.full((count, 3, SIDE, SIDE), CLEAN), class_id, others).tolist()
 
 
-def test_appeal_is_the_weighted_mean_difference_of_the_estimates():
-    weight = centre_weight(SIDE, SIDE)
-    expected = [0.2 * float(weight[4:12, 4:12].sum()), 0.2 * float(weight[:8, :8].sum()), 0.0]
-    got = class_appeal(sampler(), windows(), 2).tolist()
-    assert got == pytest.approx(expected, abs=1e-5)
-    assert got[0] > got[1] > got[2]
+def test_a_prior_that_errs_less_in_the_surroundings_than_the_contextual_model():
+    world = World({0: (CLEAN, CLEAN + 0.1)}, plain=(CLEAN, CLEAN + 0.2))
+    # errors 0.04 and 0.01; the change is 0 in the centre and 0.1 around
+    share = float(centre_weight(SIDE, SIDE)[ring(SIDE, SIDE) > 0].sum())
+    expected = math.log(4) + math.log((0.1 * share + 1e-3) / (0.1 + 1e-3))
+    assert world.appeal(0) == pytest.approx([expected], abs=1e-2)
 
 
-def test_appeal_grows_with_the_guidance_that_painting_will_use():
-    plain, guided = (class_appeal(sampler(g), windows()[:2], 2) for g in (0.0, 1.0))
-    assert torch.allclose(guided, 2 * plain, atol=1e-5)
+def test_a_change_in_the_centre_alone_appeals_and_one_all_over_does_not():
+    central, everywhere = World({0: (0.75, CLEAN)}).appeal(0), World({0: (0.75, 0.75)}).appeal(0)
+    assert central[0] > 5 > -5 > everywhere[0]
+
+
+def test_what_other_classes_want_as_well_does_not_count():
+    world = World({0: (0.5, 0.35), 1: (0.5, 0.35), 2: (0.5, 0.35)})
+    # equal to the others: the fit against the contextual model is left, log(1e-6 / (0.01 + 1e-6))
+    assert world.appeal(0, [1, 2]) == pytest.approx([math.log(1e-6 / (0.01 + 1e-6))], abs=1e-3)
+
+
+def test_surroundings_that_suit_another_class_better():
+    world = World({0: (CLEAN, 0.35), 1: (CLEAN, 0.30)})
+    good, bad = world.appeal(1, [0])[0], world.appeal(0, [1])[0]
+    assert (
+        good > bad + 2 * math.log(4) - 0.1
+    )  # each gains or loses log 4 against the other, and against the contextual model
+
+
+def test_one_look_a_class_and_one_of_the_contextual_model():
+    world = World({0: (0.5, 0.3), 1: (0.5, 0.3), 2: (0.5, 0.3)})
+    world.appeal(2, [0, 1], guidance=1.0, count=5)
+    assert world.calls == ["plain", 2, 0, 1]
 
 
 def test_appeal_of_a_window_does_not_depend_on_its_batch():
-    noisy = windows() / 50
-    alone = torch.cat([class_appeal(sampler(), window[None], 3) for window in noisy])
-    assert torch.equal(class_appeal(sampler(), noisy, 3), alone)
+    world = World({0: (0.5, 0.3), 1: (0.4, 0.35)})
+    assert world.appeal(0, [1], count=3) == world.appeal(0, [1]) * 3
 
 
 def test_weights_are_symmetric_and_sum_to_one():
-    weight = centre_weight(8, 6)
-    assert weight.sum() == pytest.approx(1) and torch.allclose(weight, weight.flip(0, 1))
-    assert weight.argmax() in (3 * 6 + 2, 3 * 6 + 3, 4 * 6 + 2, 4 * 6 + 3) and weight[0, 0] < weight[0, 3]
-
-
-def test_other_classes_appeal_is_taken_off():
-    plain = class_appeal(sampler(), windows(), 3)  # 0.1 a class: 0.3 here, 0.1 and 0.2 of the others
-    assert torch.allclose(class_appeal(sampler(), windows(), 3, [1, 2]), plain / 2, atol=1e-5)
-    assert torch.allclose(class_appeal(sampler(), windows(), 1, [3]), -2 * plain / 3, atol=1e-5)
+    for weight in (centre_weight(8, 6), ring(32, 32), ring(16, 24)):
+        assert weight.sum() == pytest.approx(1) and torch.allclose(weight, weight.flip(0, 1))
+    # the ring begins at 1.5 sigma, and beyond lies exp(-1.5^2 / 2) of a Gaussian in two dimensions
+    beyond = centre_weight(64, 64)[ring(64, 64) > 0].sum()
+    assert float(beyond) == pytest.approx(math.exp(-1.125), abs=0.01)

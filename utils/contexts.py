@@ -123,12 +123,11 @@ def paste_context(native: np.ndarray, before: np.ndarray, after: np.ndarray, alp
 
     `before` and `after` (S, S, 3) uint8 are the context as the model got it and as it was painted. At scale 1
     the painted pixels replace the picture's, at larger scales the change is resampled and added. `alpha`
-    (S, S) in [0, 1] says how much of it is taken; where it is 0, pixels stay byte for byte.
+    (side, side) in [0, 1] says how much of it is taken; where it is 0, pixels stay byte for byte.
     """
     change, side = after.astype(np.float32) - before, len(native)
     if side != len(before):
         change = images.resize_float(change, (side, side))
-        alpha = images.resize_float(alpha[..., None], (side, side))[..., 0]
     return _blend(native, native + change, alpha)
 
 
@@ -138,8 +137,8 @@ def _blend(old: np.ndarray, new: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return np.where(weight > 0, np.clip(np.rint(mixed), 0, 255), old).astype(np.uint8)
 
 
-def feathered_window(image_size: int, corner: tuple[int, int], size: int, feather: int) -> np.ndarray:
-    """1 inside the window, falling to 0 at its edge over `feather` px, 0 outside: (S, S) float32."""
+def feathered_window(image_size: int, corner: tuple[int, int], size: int, feather: float) -> np.ndarray:
+    """1 inside the window, falling to 0 at its edge over `feather` px, 0 outside: (image_size, image_size) float32."""
     distance = np.minimum(np.arange(1, size + 1), np.arange(size, 0, -1)).astype(np.float32)
     ramp = np.clip((distance - 0.5) / max(feather, 0.5), 0, 1)
     ramp = ramp * ramp * (3 - 2 * ramp)
