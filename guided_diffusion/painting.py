@@ -126,8 +126,9 @@ class Painter:
             rows = slice(first, first + len(entry.defects))
             first = rows.stop
             attention = None if result.attention is None else result.attention[rows, 0].cpu().numpy()
+            centres = [group[entry.job].defects[k].centre for k in entry.defects]
             found = self.judge(
-                entry, canvases[entry.job], before, after, crops[rows], attention, strips[rows]
+                *(entry, centres, canvases[entry.job], before, after, crops[rows], attention, strips[rows])
             )
             done[entry.job].update(zip(entry.defects, found, strict=True))
             self.put(entry, canvases[entry.job], before, after, found)
@@ -191,6 +192,7 @@ class Painter:
     def judge(
         self,
         entry: Entry,
+        centres: Sequence[tuple[int, int]],
         canvas: Canvas,
         before: np.ndarray,
         after: np.ndarray,
@@ -200,7 +202,8 @@ class Painter:
     ) -> list[PaintedDefect]:
         """What was painted in each window of a context, with its scores; nothing is put into the picture yet.
 
-        `before` and `after` (S, S, 3) uint8 at model size, `crops` (m, h, w, 3) uint8, `attention` (m, h, w).
+        `centres` (x, y), in px of the picture, are where the defects were wanted; `before` and `after` (S, S, 3) uint8
+        at model size, `crops` (m, h, w, 3) uint8, `attention` (m, h, w).
         """
         o, context = self.options, entry.context
         left, top, side = canvas.square(context)
@@ -214,7 +217,8 @@ class Painter:
             inner = np.s_[window[1] - top :, window[0] - left :]
             part = np.s_[: window[2], : window[2]]
             seen = None if attention is None else attention[k]
-            region = painted_region(native[inner][part], painted[inner][part], seen)
+            centre = centres[k][0] + 0.5 - window[0], centres[k][1] + 0.5 - window[1]
+            region = painted_region(native[inner][part], painted[inner][part], seen, centre)
             model = np.s_[y : y + o.crop_size, x : x + o.crop_size]
             agrees = agreement(before[model], after[model], crops[k])
             score = agrees * min(region.contrast / FULL_CONTRAST, 1.0)

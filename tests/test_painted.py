@@ -1,6 +1,7 @@
 """Masks and boxes of painted defects against exact ones."""
 
 import numpy as np
+import pytest
 
 from utils.painted import agreement, box_of, painted_region
 
@@ -80,3 +81,12 @@ def test_box_of_is_tight():
     assert box_of(mask) is None
     mask[2, 3] = mask[7, 9] = True
     assert box_of(mask) == (3, 2, 10, 8)
+
+
+def test_a_change_beside_the_wanted_centre_is_no_defect():
+    before = np.full((64, 64, 3), 100, np.uint8)
+    after = before.copy()
+    after[28:36, 28:36] += 40  # the defect, in the middle
+    after[20:44, 2:12] += 40  # surroundings drawn brighter, more of them
+    assert painted_region(before, after).box == pytest.approx((28, 28, 36, 36), abs=1)
+    assert painted_region(before, after, centre=(7, 32)).box == pytest.approx((2, 20, 12, 44), abs=1)

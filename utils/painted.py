@@ -12,7 +12,8 @@ SMOOTHING = 0.8  # px, of the difference before thresholding
 NOISE_FACTOR = 4.0  # the threshold in units of the difference's noise
 PEAK_SHARE = 0.3  # and at least this share of the strongest change
 EDGE_SHARE = 0.4  # of a component's upper quartile, below which a pixel belongs to its blurred edge
-RELEVANT_SHARE = 0.15  # components with less of the largest one's change are left out
+CENTRAL = 0.2  # sigma of the Gaussian around the wanted centre, share of the window's side
+RELEVANT_SHARE = 0.3  # components with less of the largest one's central change are left out
 SPECK = 4  # px; smaller components are noise
 Box = tuple[int, int, int, int]  # left, top, right, bottom in px, right and bottom exclusive
 EIGHT = np.ones((3, 3), dtype=bool)
@@ -81,14 +82,21 @@ class PaintedSample:
         return mask
 
 
-def painted_region(before: np.ndarray, after: np.ndarray, attention: np.ndarray | None = None) -> Region:
-    """The painted defect in a window, `before` and `after` (h, w, 3) uint8.
+def painted_region(
+    before: np.ndarray,
+    after: np.ndarray,
+    attention: np.ndarray | None = None,
+    centre: tuple[float, float] | None = None,
+) -> Region:
+    """The painted defect in a window, `before` and `after` (h, w, 3) uint8; `centre` (x, y) in px of the window is
+    where it was wanted (None: in the middle).
 
     `attention` in [0, 1], the sampler's accumulated defect mask of the window at any resolution, leaves out
     what the sampler counted as background (below 0.01). Changes count from the larger of a multiple of the
     noise (median absolute deviation over the window) and a share of the strongest one. Each connected component
     is then trimmed to a share of its own usual change, as the border of a softly edged shape has about half of
-    its inside's; those with a relevant share of all change are kept.
+    its inside's; those with a relevant share of the change around the wanted centre are kept: a prior that
+    draws the surroundings a little brighter has not painted a defect there.
     """
     difference = after.astype(np.float32) - before
     # Smoothed with its sign, in which noise cancels; (h, w)
@@ -102,7 +110,7 @@ def painted_region(before: np.ndarray, after: np.ndarray, attention: np.ndarray 
         rows, columns = (np.arange(n) * m // n for n, m in zip(smooth.shape, seen.shape, strict=True))
         smooth = np.where(seen[np.ix_(rows, columns)], smooth, 0.0)
     threshold = max(middle + NOISE_FACTOR * noise, PEAK_SHARE * float(smooth.max()), 1.0)
-    mask = _relevant(_trimmed(smooth > threshold, smooth), smooth)
+    mask = _relevant(_trimmed(smooth > threshold, smooth), smooth * _central(smooth.shape, centre))
     return Region(mask, box_of(mask), float(np.abs(difference[mask]).mean()) if mask.any() else 0.0)
 
 
@@ -111,6 +119,14 @@ def _trimmed(mask: np.ndarray, weight: np.ndarray) -> np.ndarray:
     labelled, count = ndimage.label(mask, structure=EIGHT)
     usual = [0.0, *(float(np.percentile(weight[labelled == k], 75)) for k in range(1, count + 1))]
     return mask & (weight > EDGE_SHARE * np.array(usual)[labelled])
+
+
+def _central(shape: tuple[int, int], centre: tuple[float, float] | None) -> np.ndarray:
+    """A Gaussian around the centre (x, y), (h, w) in (0, 1]."""
+    height, width = shape
+    x, y = centre or (width / 2, height / 2)
+    columns, rows = np.arange(width) + 0.5 - x, np.arange(height)[:, None] + 0.5 - y
+    return np.exp(-0.5 * (columns**2 + rows**2) / (CENTRAL * height) ** 2)
 
 
 def agreement(before: np.ndarray, after: np.ndarray, prior: np.ndarray) -> float:
