@@ -111,7 +111,7 @@ def main(argv: list[str]) -> None:
     variants = [Variant("as it is", []), *map(parse_variant, args.variant)]
     model = load_classifier(args.classifier) if args.classifier.is_file() else train_and_save(args.classifier)
     print(
-        f"{'variant':<28}{'GFLOP':>7}{'s':>7}{'right':>13}{'offset':>8}{'area':>7}{'contrast':>10}{'agreement':>11}"
+        f"{'variant':<28}{'GFLOP':>7}{'s':>7}{'right':>16}{'offset':>8}{'area':>7}{'contrast':>10}{'agreement':>11}"
         f"{'outside':>9}"
     )
     for variant in variants:
@@ -130,7 +130,7 @@ def main(argv: list[str]) -> None:
         v = verdict(hits, entries)
         print(
             f"{variant.name:<28}{plan_of(config).ours / 1e9:>7.0f}{seconds:>7.1f}"
-            f"{f'{v.right:.1%} +- {v.error:.1%}':>13}{v.offset:>8.1f}{v.area:>7.0f}{v.contrast:>10.1f}"
+            f"{f'{v.right:.1%} +- {v.error:.1%}':>16}{v.offset:>8.1f}{v.area:>7.0f}{v.contrast:>10.1f}"
             f"{v.agreement:>11.3f}{v.outside:>9.2f}",
             flush=True,
         )

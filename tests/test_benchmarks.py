@@ -29,6 +29,14 @@ def test_walk_of_the_published_configuration():
     assert plan.contextual == pytest.approx(590e9, rel=0.02)
 
 
+def test_the_fast_configuration_takes_a_sixth_of_the_published_walk_s_operations_or_less():
+    schedule = {"num_inference_steps": 250, "ddpm_num_steps": 250, "jump_length": 10, "jump_n_sample": 3}
+    walk = [f"ddim.schedule_params.{key}={value}" for key, value in {**schedule, "start_step": 90}.items()]
+    published = plan_of(load_generation_config("confs/demo.yml", ["timestep_respacing=250", *walk]))
+    fast = plan_of(load_generation_config("confs/fast.yml", []))
+    assert 6 * fast.ours <= published.ours < published.published
+
+
 def test_operations_of_a_convolution_count_twice_per_multiply_add():
     small = NetworkConfig(
         image_size=8, num_channels=32, num_res_blocks=1, channel_mult="1", attention_resolutions=[]
