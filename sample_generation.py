@@ -296,6 +296,8 @@ def place_defects(
 ) -> Path:
     """The folder of annotation files that `plan` asks for, made when it is not there; a dry run's goes again."""
     logger.setup_logging(None, config.debug)
+    if config.crop.class_cond:  # the prior knows no others
+        classes = {name: i for name, i in classes.items() if i < count_classes(config, classes)}
 
     def score(windows: np.ndarray, class_id: int) -> np.ndarray:
         clean = torch.cat([images.to_tensor(window) for window in windows]).to(device)

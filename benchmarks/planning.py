@@ -86,8 +86,8 @@ def finish_most(out: Path, todo: list[Job]) -> None:
 
 def peak() -> float:
     """The most memory that this process had so far, MB."""
-    kilobytes = 1 if sys.platform != "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 / kilobytes
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Takes from a run the residual noise of its painted windows, what changed outside the painted regions. Draws boards
 with defects whose masks are known, puts that noise around them, and recovers masks and boxes from the pictures
-as for painted defects, with the attention that the sampler would have. Prints the mean overlap (intersection over
+as for painted defects, with one step's attention at the published settings. Prints the mean overlap (intersection over
 union) with the exact masks and boxes, per class, at several strengths of the change and scales.
 """
 

@@ -5,7 +5,7 @@ windows; each window has its own crop state and class.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Protocol
@@ -224,11 +224,12 @@ class Sampler:
 
     def estimates(
         self, crop: Tensor, t: int, class_ids: Sequence[int]
-    ) -> tuple[list[Prediction], Prediction]:
-        """What the prior sees in a noised crop (M, 3, h, w) at t for each class, and what the contextual model sees."""
+    ) -> tuple[Iterator[Prediction], Prediction]:
+        """What the prior sees in a noised crop (M, 3, h, w) at t for each class, one after another, and what the
+        contextual model sees."""
         plain = self._plain(crop, t)
         ids = (torch.full((len(crop),), class_id, device=crop.device) for class_id in class_ids)
-        return [self._prior(crop, t, y, plain) for y in ids], plain
+        return (self._prior(crop, t, y, plain) for y in ids), plain
 
     def _call(self, model: Model, x: Tensor, t: int, y: Tensor | None) -> Tensor:
         """The one place where a network is called."""

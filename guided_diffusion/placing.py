@@ -10,6 +10,7 @@ from guided_diffusion.ddim import Sampler
 NOISE_SEED = 0  # all windows get one noise, so that their differences are not the noise's
 CENTRE = 0.125  # sigma of the Gaussian around the centre, share of a window's side
 SURROUNDINGS = 0.1875, 0.5  # from which to which distance of the centre they reach, shares of a window's side
+MOST_OTHERS = 7
 CHANGE_FLOOR, ERROR_FLOOR = 1e-3, 1e-6  # so that logarithms of nothing stay finite
 
 
@@ -26,13 +27,15 @@ def class_appeal(sampler: Sampler, clean: Tensor, class_id: int, others: Sequenc
       does the prior want a defect in the middle, and nothing else?
 
     Errors of a conditional denoiser as a measure of likelihood: Li et al. 2023, "Your Diffusion Model is Secretly a
-    Zero-Shot Classifier". Without `others` the second term is left out, and the third is absolute.
+    Zero-Shot Classifier". Costs one look of the contextual model, and one of the prior for the class and for each of
+    the `others`, of which 7 count at most. Without them the second term is left out, and the third is absolute.
     """
     options, diffusion = sampler.options, sampler.diffusion
     t = options.start_index
     generator = torch.Generator().manual_seed(NOISE_SEED)
     noise = torch.randn(clean.shape[1:], generator=generator).to(clean.device).expand_as(clean)
-    priors, plain = sampler.estimates(diffusion.q_sample(clean, t, noise), t, [class_id, *others])
+    noised = diffusion.q_sample(clean, t, noise)
+    priors, plain = sampler.estimates(noised, t, [class_id, *some_of(others)])
     centre, around = (
         weight.to(clean) for weight in (centre_weight(*clean.shape[-2:]), ring(*clean.shape[-2:]))
     )
@@ -48,14 +51,20 @@ def class_appeal(sampler: Sampler, clean: Tensor, class_id: int, others: Sequenc
         inner, outer = ((change * weight).sum(dim=(1, 2)) + CHANGE_FLOOR for weight in (centre, around))
         return (inner / outer).log()
 
-    own, *rest = priors
-    appeal = error(plain.x0) - error(own.x0) + centrality(own.x0)
+    (own_error, own_centrality), *rest = ((error(prior.x0), centrality(prior.x0)) for prior in priors)
+    appeal = error(plain.x0) - own_error + own_centrality
     if rest:
         other_error, other_centrality = (
-            torch.stack([of(other.x0) for other in rest]).mean(dim=0) for of in (error, centrality)
+            torch.stack(values).mean(dim=0) for values in zip(*rest, strict=True)
         )
-        appeal = appeal + other_error - error(own.x0) - other_centrality
+        appeal = appeal + other_error - own_error - other_centrality
     return appeal
+
+
+def some_of(others: Sequence[int]) -> list[int]:
+    """At most MOST_OTHERS of them, spread evenly: more would cost time and tell little."""
+    count = min(len(others), MOST_OTHERS)
+    return [others[k * len(others) // count] for k in range(count)]
 
 
 def radius(height: int, width: int) -> Tensor:

@@ -191,7 +191,7 @@ def refine(
     """
     everything = list(range(len(x)))
     start, graph = _Start(x, crop), how.steps > 0
-    # No name is kept of anything with a graph, so that it goes before the next one is built
+    # In one expression: a name here would keep the graph while the next one is built
     point = _settle(
         _evaluate(
             *(first or live_estimate(x, networks, graph), crop, prior, target, networks, how, start),
@@ -201,10 +201,11 @@ def refine(
     )
     if how.steps == 0:
         _require_finite(point.value.tolist(), t)
-    rates = [how.rate * factor for factor in shrunk or [1.0] * len(x)]
+    factors, exhausted = list(shrunk or [1.0] * len(x)), set()
     for left in range(how.steps, 0, -1):
         pending, best = everything, point
         for _ in range(MAX_REJECTIONS):
+            rates = [how.rate * factors[i] for i in pending]
             trial, accepted = _attempt(point, pending, rates, target, networks, how, start, t, graph=left > 1)
             if trial is not None:
                 best = _merge(best, trial, pending, accepted, target.windows)
@@ -212,13 +213,15 @@ def refine(
             if not pending:
                 break
             for i in pending:
-                rates[i] *= SHRINK
+                factors[i] *= SHRINK
         else:
+            exhausted.update(pending)
             log.warning("no smaller loss found after %d trials at t=%d; x stays as it is", MAX_REJECTIONS, t)
         point = best
     if log.isEnabledFor(logging.DEBUG):
-        log.debug("t=%d: loss %s, rates %s", t, point.value.tolist(), rates)
-    return replace(point, shrunk=tuple(rate / how.rate for rate in rates))
+        log.debug("t=%d: loss %s, factors on the rate %s", t, point.value.tolist(), factors)
+    # Where no rate was small enough, the next t begins afresh
+    return replace(point, shrunk=tuple(1.0 if i in exhausted else f for i, f in enumerate(factors)))
 
 
 def carried(before: Sequence[float] | None, after: Sequence[float]) -> list[float]:
@@ -291,12 +294,12 @@ def _attempt(
     t: int,
     graph: bool,
 ) -> tuple[Point | None, list[int]]:
-    """One gradient step of some images, each at its own rate: the point (None: all rejected), and those accepted.
+    """One gradient step of some images at their `rates`, one each: the point (None: all rejected), and those accepted.
 
     The graph of a rejected trial is gone on return, before the next one is built.
     """
     windows, index = target.windows.of(images)
-    step = to_device(torch.tensor([rates[i] for i in images]), point.x.device)
+    step = to_device(torch.tensor(rates), point.x.device)
     x = _rows(point.x, images) - step.view(-1, 1, 1, 1) * _rows(point.grad, images)
     crop, prior = _rows(point.crop, index), None
     if point.crop_grad is None:

@@ -31,7 +31,7 @@ def test_small_specks_do_not_count():
     assert painted_region(before, after).box == (40, 40, 60, 60)
     alone = grey()
     alone[70, 70] += 80
-    assert painted_region(before, alone).mask.sum() in (0, 5)  # blurred, it is a cross
+    assert painted_region(before, alone).box is None
     alone[70, 70] = 103
     assert painted_region(before, alone).box is None
 

@@ -2,7 +2,7 @@
 
 import logging
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -295,6 +295,22 @@ def test_a_refinement_may_begin_with_the_rate_that_the_last_one_ended_with():
         x, crop, point.prior, target, toy.networks(), Descent(1, 0.15, 0.0, 0.0, True), 7, point.shrunk
     )
     assert toy.rows == [1, 1] and torch.equal(again.x, point.x) and again.shrunk == point.shrunk
+
+
+def test_an_image_without_a_rate_small_enough_begins_the_next_t_afresh():
+    x, crop, target = start()
+    crooked = Toy()
+
+    def uphill(row):  # whatever is tried, the second look is worse than the first
+        estimate = crooked.networks().image(row)
+        return estimate if len(crooked.rows) == 1 else replace(estimate, end=estimate.end + 100)
+
+    networks = Networks(uphill, crooked.networks().crop)
+    point = refine(
+        x, crop, run(Toy(), x, crop, target).prior, target, networks, Descent(1, 0.1, 0, 0, True), 7
+    )
+    assert len(crooked.rows) == 101 and point.shrunk == (1.0,)
+    assert torch.equal(point.x, x)
 
 
 def test_carried_rates_shrink_with_rejections_and_grow_a_notch_without():

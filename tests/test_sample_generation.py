@@ -491,13 +491,20 @@ def test_defects_by_numbers(place: Place, capsys: pytest.CaptureFixture):
     assert place.run(*PLAN) == 0
     plan = json.loads((place.out / "plan/plan.json").read_text())
     assert [plan["classes"][name]["found"] for name in ("spur", "mouse bite")] == [2, 1]
-    assert all(found["score"] > 0 for found in plan["places"])
+    assert len({found["score"] for found in plan["places"]}) == 3
     ids = [line.split()[0] for path in place.out.glob("plan/*.txt") for line in path.read_text().splitlines()]
     assert sorted(ids) == ["0", "0", "1"] and len(place.samples()) == 3
     before, written = place.digests(), (place.out / "plan/plan.json").stat().st_mtime_ns
     (place.out / "sample" / f"{place.samples()[0]}.png").unlink()
     assert place.run(*PLAN) == 0
     assert place.digests() == before and (place.out / "plan/plan.json").stat().st_mtime_ns == written
+
+
+def test_wishes_beyond_what_the_prior_was_trained_on(place: Place, capsys: pytest.CaptureFixture):
+    place.board("a.png", size=(72, 64)).with_suffix(".txt").unlink()
+    assert place.run("resize=native", "num_classes=2", "plan.counts.a/b:c=1") == 2
+    message = capsys.readouterr().err
+    assert "a/b:c" in message and "spur" in message and "Traceback" not in message
 
 
 def test_plan_of_other_wishes_is_refused_or_replaced(place: Place, capsys: pytest.CaptureFixture):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from guided_diffusion.unet import UNetModel, timestep_embedding
+from guided_diffusion.unet import GroupNorm32, UNetModel, attention, timestep_embedding
 from tests.builders import unet
 from tests.golden import fill_weights, load_json, load_npz
 
@@ -101,3 +101,22 @@ def test_class_ids_must_fit_the_network(num_classes, y):
 def test_widths_must_be_multiples_of_the_groups():
     with pytest.raises(ValueError, match="multiples of 32"):
         tiny(channel_mult=(1, 1.5))
+
+
+def test_bfloat16_attention_and_norm_differentiate_as_in_float32():
+    generator = torch.Generator().manual_seed(0)
+    low = [torch.randn((1, 2, 16, 8), generator=generator).bfloat16().requires_grad_() for _ in range(3)]
+    exact = [x.detach().float().requires_grad_() for x in low]
+    attention(*low).float().square().sum().backward()
+    torch.nn.functional.scaled_dot_product_attention(*exact).square().sum().backward()
+    for a, b in zip(low, exact, strict=True):
+        assert a.grad.dtype == torch.bfloat16
+        assert torch.allclose(a.grad.float(), b.grad, atol=0.02 * float(b.grad.abs().max()))
+    norm = GroupNorm32(64)
+    x = torch.randn((2, 64, 8, 8), generator=generator).bfloat16().to(memory_format=torch.channels_last)
+    x.requires_grad_()
+    y = x.detach().float().requires_grad_()
+    weight = torch.randn((2, 64, 8, 8), generator=generator)
+    (norm(x).float() * weight).sum().backward()
+    (norm(y) * weight).sum().backward()
+    assert torch.allclose(x.grad.float(), y.grad, atol=0.02 * float(y.grad.abs().max()))

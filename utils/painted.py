@@ -14,7 +14,7 @@ PEAK_SHARE = 0.3  # and at least this share of the strongest change
 EDGE_SHARE = 0.4  # of a component's upper quartile, below which a pixel belongs to its blurred edge
 CENTRAL = 0.2  # sigma of the Gaussian around the wanted centre, share of the window's side
 RELEVANT_SHARE = 0.3  # components with less of the largest one's central change are left out
-SPECK = 4  # px; smaller components are noise
+SPECK = 6  # px; smaller components are noise, as a single pixel is, smoothed
 Box = tuple[int, int, int, int]  # left, top, right, bottom in px, right and bottom exclusive
 EIGHT = np.ones((3, 3), dtype=bool)
 
@@ -96,7 +96,8 @@ def painted_region(
     noise (median absolute deviation over the window) and a share of the strongest one. Each connected component
     is then trimmed to a share of its own usual change, as the border of a softly edged shape has about half of
     its inside's; those with a relevant share of the change around the wanted centre are kept: a prior that
-    draws the surroundings a little brighter has not painted a defect there.
+    draws the surroundings a little brighter has not painted a defect there. So a second piece of a defect far from
+    the centre is left out as well.
     """
     difference = after.astype(np.float32) - before
     # Smoothed with its sign, in which noise cancels; (h, w)

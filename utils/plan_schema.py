@@ -36,7 +36,8 @@ class PlanConfig(Section):
         "name; one for all classes or one per class",
     )
     rank: Literal["appeal", "uniform"] = Field(
-        "appeal", description="appeal = where it looks like around the class's defects; uniform = anywhere"
+        "appeal",
+        description="appeal = where the surroundings resemble those of the class's defects; uniform = anywhere",
     )
     stride: Int = Field(16, ge=1, description="grid of candidate places, px")
     keep: Annotated[float, Field(gt=0, le=1)] = Field(

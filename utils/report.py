@@ -111,6 +111,8 @@ class Pictures:
     def __call__(self, path: str | Path, size: Sequence[int]) -> np.ndarray | None:
         try:
             squashed = None if images.image_size(path) == tuple(size) else size[0]
+            if squashed is not None and size[0] != size[1]:
+                return None  # no run squashes to that: another picture by now
             return self.caches.setdefault(squashed, PictureCache(squashed))(Path(path))
         except (UserError, *images.READ_ERRORS):
             return None  # the card says so
