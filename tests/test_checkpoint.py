@@ -210,3 +210,25 @@ def test_differences_to_the_trained_network():
     ]
     assert len(network_differences(metadata, now | {"attention_resolutions": ()}, "a")) == 1
     assert network_differences({"network": "of another programme"}, now, "a") == []
+    # Written in another way, the same
+    texts = {"network": {"image_size": "64", "attention_resolutions": "16,8", "channel_mult": "1, 2"}}
+    assert network_differences(texts, now, "a") == []
+
+
+@pytest.mark.parametrize(
+    "network, reason",
+    [
+        ({"image_size": 64, "attention_resolutions": [0]}, "attention_resolutions.0: "),
+        ({"image_size": 64, "attention_resolutions": "16;8"}, "attention_resolutions.0: "),
+        ({"image_size": 0}, "image_size: "),
+        ({"image_size": [64]}, "image_size: "),
+        ({"image_size": 100}, "image_size: got 100, expected a multiple of 32"),
+        ({"num_channels": 10**400, "channel_mult": [1.0]}, "too large"),
+        ({"channel_mult": {"0": 1}}, "channel_mult: "),
+    ],
+)
+def test_metadata_that_no_network_can_have(network: dict, reason: str):
+    now = {"image_size": 64, "attention_resolutions": (16, 8), "num_heads": 4, "channel_mult": (1, 2)}
+    with pytest.raises(UserError, match=r"^a\.safetensors: its metadata describe no network") as caught:
+        network_differences({"network": network}, now, "a.safetensors")
+    assert reason in str(caught.value) and "\n" not in str(caught.value)

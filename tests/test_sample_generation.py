@@ -665,6 +665,14 @@ def test_missing_checkpoints_are_named_together(place: Place, capsys: pytest.Cap
     assert message.count("confs/demo.yml") == 2 and message.count("Google Drive") == 1
 
 
+def test_metadata_that_make_no_sense_are_named(place: Place, weights: Path, capsys: pytest.CaptureFixture):
+    place.board("a.png")
+    state, _ = load_state_dict(weights / "prior.safetensors")
+    path = place.root / "odd.safetensors"
+    save_safetensors(path, state, {"network": {"image_size": 64, "attention_resolutions": [0]}})
+    assert f"{path}: its metadata describe no network" in refused(capsys, place, f"crop_model_path={path}")
+
+
 def test_checkpoint_of_another_shape(place: Place, weights: Path, capsys: pytest.CaptureFixture):
     place.board("a.png")
     message = refused(capsys, place, f"crop_model_path={weights}/full.safetensors")

@@ -254,6 +254,17 @@ def test_starting_from_a_network_that_shapes_do_not_tell_from_ours(conf, capsys)
     assert f"num_heads: got 1, but {path} was trained with 2" in capsys.readouterr().err
 
 
+def test_starting_from_weights_whose_metadata_make_no_sense(conf, capsys):
+    plain = load_training_config(conf).network.plain()
+    path, weights = conf.parent / "other.safetensors", create_unet(**plain, num_classes=3).state_dict()
+    save_safetensors(path, weights, {"network": plain | {"attention_resolutions": [0]}})
+    assert run(conf, f"init_from={path}") == 2
+    said = capsys.readouterr().err
+    assert said.count("error: ") == 1 and f"{path}: its metadata describe no network" in said
+    save_safetensors(path, weights, {"network": plain | {"attention_resolutions": "8", "channel_mult": "1"}})
+    assert run(conf, f"init_from={path}", "total_steps=1", "sample_num=0") == 0
+
+
 # Small and odd data
 
 

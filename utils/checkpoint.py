@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from utils.config_schema import NetworkConfig
 from utils.errors import UserError
 from utils.files import replacing
 
@@ -196,28 +198,60 @@ def described(metadata: Mapping[str, Any], part: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def trained_network(metadata: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
+    """Those options of the network that the metadata of the weights at `path` tell, as `NetworkConfig` reads them.
+
+    Options that this version does not know are left out; {} for foreign files. Raises UserError for options
+    that no network can have.
+    """
+    known = {k: v for k, v in described(metadata, "network").items() if k in NetworkConfig.model_fields}
+    try:
+        values = NetworkConfig.model_validate(known).plain()
+    except (ValidationError, ArithmeticError) as error:
+        raise UserError(
+            f"{path}: its metadata describe no network that can be built ({_reason(error)}); use other weights, "
+            "or save these without their metadata"
+        ) from error
+    return {key: value for key, value in values.items() if key in known}
+
+
+def _reason(error: ValidationError | ArithmeticError) -> str:
+    """The first thing wrong, in a line."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    sentence = first["msg"].removeprefix("Value error, ").partition("\n")[0]
+    return ": ".join(filter(None, [".".join(map(str, first["loc"])), sentence]))
+
+
 def network_differences(
     metadata: Mapping[str, Any], now: Mapping[str, Any], path: str | Path, prefix: str = ""
 ) -> list[str]:
     """One line for each option of the network `now` that is not as the weights at `path` were trained.
 
-    Another `image_size` is no difference, as long as attention sits at the same downsampling factors. `prefix`
-    is put before the keys' names. Empty for weights that do not say how they were trained.
+    `now` are values of `NetworkConfig.plain`. Another `image_size` is no difference, as long as attention sits at
+    the same downsampling factors. `prefix` is put before the keys' names. Empty for weights that do not say how
+    they were trained; UserError for those whose metadata no network can have.
     """
-    trained = described(metadata, "network")
+    trained = trained_network(metadata, path)
     lines = [
-        f"{prefix}{key}: got {now[key]}, but {path} was trained with {trained[key]}"
+        f"{prefix}{key}: got {_shown(now[key])}, but {path} was trained with {_shown(trained[key])}"
         for key in sorted((now.keys() & trained.keys()).difference(FREE_KEYS))
-        if json.loads(json.dumps(now[key])) != trained[key]
+        if now[key] != trained[key]
     ]
     factors = _attention_factors(trained)
     if factors is not None and factors != _attention_factors(now):
         size, resolutions = "image_size", "attention_resolutions"
         lines.append(
-            f"{prefix}{resolutions}: got {list(now[resolutions])} at {size} {now[size]}, but {path} was trained "
-            f"with {trained[resolutions]} at {size} {trained[size]}"
+            f"{prefix}{resolutions}: got {_shown(now[resolutions])} at {size} {now[size]}, but {path} was "
+            f"trained with {_shown(trained[resolutions])} at {size} {trained[size]}"
         )
     return lines
+
+
+def _shown(value: Any) -> Any:
+    """Lists as they are written in a configuration."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _attention_factors(network: Mapping[str, Any]) -> set[int] | None:

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from utils.checkpoint import described, load_metadata
+from utils.checkpoint import load_metadata, trained_network
+from utils.config_base import Int
 from utils.config_schema import (
     AttentionConfig,
     AugmentConfig,
@@ -300,22 +301,28 @@ def _complete_networks(values: dict[str, Any]) -> None:
     """
     for name, path_key in WEIGHTS.items():
         path, given = values.get(path_key), values.get(name, {})
-        if isinstance(path, str) and not given.keys() >= TOLD_BY_WEIGHTS:
-            values[name] = {**_network_of_weights(os.path.expanduser(path)), **given}
+        if not isinstance(path, str) or given.keys() >= TOLD_BY_WEIGHTS:
+            continue
+        path = os.path.expanduser(path)
+        trained = trained_network(load_metadata(path), path)
+        told = {key: value for key, value in trained.items() if key in TOLD_BY_WEIGHTS}
+        values[name] = {**told, **_attention_at_size(told, given), **given}
 
 
-def _network_of_weights(path: str) -> dict[str, Any]:
-    trained = described(load_metadata(path), "network")
-    known = {key: value for key, value in trained.items() if key in TOLD_BY_WEIGHTS}
+def _attention_at_size(trained: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """`attention_resolutions` for an `image_size` other than the training's, at its downsampling factors.
+
+    {} when they are given, or when nothing says at what size they were meant.
+    """
+    keys = {"image_size", "attention_resolutions"}
+    if keys & given.keys() != {"image_size"} or not trained.keys() >= keys:
+        return {}
     try:
-        NetworkConfig.model_validate(known)
-    except ValidationError as error:
-        reason = str(error.errors()[0]["msg"]).splitlines()[0]
-        raise UserError(
-            f"{path}: its metadata describe no network that can be built ({reason}); give all network keys in "
-            "the configuration, or other weights"
-        ) from error
-    return known
+        size = TypeAdapter(Int).validate_python(given["image_size"])
+    except ValidationError:  # as the schema will say
+        return {}
+    resolutions = [max(1, r * size // trained["image_size"]) for r in trained["attention_resolutions"]]
+    return {"attention_resolutions": resolutions}
 
 
 # Describing what pydantic refuses
@@ -498,8 +505,10 @@ key stops the run. `crop` holds the defect prior's network, the network keys at 
 defect-free model's.
 
 Weights that `train.py` wrote hold the options of their network, so a generation file may leave the network keys
-out, here and under `crop`; one that is there and says otherwise stops the run. The defaults below are for weights
-that say nothing, such as the published ones."""
+out, here and under `crop`. One that is there and says otherwise stops the run; only `image_size`, `dropout` and
+`use_checkpoint` may differ. With another `image_size`, `attention_resolutions` that are left out follow it, so that
+attention stays at the same depth of the network. The defaults below are for weights that say nothing, such as the
+published ones."""
 
 
 if __name__ == "__main__":
