@@ -16,7 +16,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from utils.checkpoint import load_metadata, trained_network
+from utils.checkpoint import load_metadata, missing_checkpoint, trained_network
 from utils.config_base import Int
 from utils.config_schema import (
     AttentionConfig,
@@ -60,6 +60,8 @@ HOISTED = ("network", "diffusion")
 # Group of a network -> key of its weights, whose metadata tell what the file leaves out
 WEIGHTS = {"network": "model_path", "crop": "crop_model_path"}
 TOLD_BY_WEIGHTS = NetworkConfig.model_fields.keys() - {"use_fp16", "use_checkpoint", "dropout"}
+# Without these nobody knows how large a network is
+SIZE_KEYS = {"image_size", "num_channels", "num_res_blocks", "channel_mult"}
 
 # Keys of published files that nothing reads (patterns)
 IGNORED: dict[type[Section], tuple[str, ...]] = {
@@ -114,12 +116,16 @@ def load_training_config(path: str | Path, overrides: Sequence[str] = ()) -> Tra
 
 @dataclass
 class _Findings:
-    """What reading a file turns up on the way: `where` names the source of a key (file or command line)."""
+    """What reading a file turns up on the way: `where` names the source of a key (file or command line).
+
+    `guessed`: a network stands at defaults that nobody asked for, so checks across keys would mislead.
+    """
 
     schema: type[Section]
     where: Callable[[str], str]
     problems: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
+    guessed: bool = False
 
     def add(self, key: str, sentence: str) -> None:
         self.problems.append(f"{self.where(key)}: {key}: {sentence}")
@@ -135,7 +141,7 @@ def _load(schema: type[Config], path: str | Path, overrides: Sequence[str]) -> C
     findings = _Findings(schema, where)
     values = _group(raw, findings)
     if schema is GenerationConfig:
-        _complete_networks(values)
+        _complete_networks(values, findings)
     config = None
     try:
         config = schema.model_validate({**values, "ignored_keys": tuple(findings.ignored)})
@@ -293,17 +299,22 @@ def _suggestion(name: str, schema: type[Section]) -> str:
 # Networks: what the file leaves out, the weights say
 
 
-def _complete_networks(values: dict[str, Any]) -> None:
+def _complete_networks(values: dict[str, Any], findings: _Findings) -> None:
     """Put the network keys that the file leaves out as the metadata of its weights say, where there are any.
 
-    Weights without metadata, such as the published `.pt` files, leave them at the defaults of the schema.
-    Raises UserError for a damaged file, and for metadata that no network can have.
+    Weights without metadata, such as the published `.pt` files, leave them at the defaults of the schema. Those
+    that could tell, but are not there, are a problem when without them the network's size is unknown. Raises
+    UserError for a damaged file, and for metadata that no network can have.
     """
     for name, path_key in WEIGHTS.items():
         path, given = values.get(path_key), values.get(name, {})
         if not isinstance(path, str) or given.keys() >= TOLD_BY_WEIGHTS:
             continue
         path = os.path.expanduser(path)
+        missing = missing_checkpoint(path) if path.endswith(".safetensors") else None
+        if missing and not given.keys() >= SIZE_KEYS:
+            findings.add(path_key, f"the network's options are read from these weights, but {missing}")
+            findings.guessed = True
         trained = trained_network(load_metadata(path), path)
         told = {key: value for key, value in trained.items() if key in TOLD_BY_WEIGHTS}
         values[name] = {**told, **_attention_at_size(told, given), **given}
@@ -335,6 +346,8 @@ def _describe(error: ValidationError, values: Mapping[str, Any], findings: _Find
         if item["type"] == "default_factory_not_called":
             continue
         keys, info = _locate(findings.schema, item["loc"])
+        if info is None and findings.guessed:
+            continue
         if info is None:
             for line in str(item["ctx"]["error"]).splitlines():
                 key, _, sentence = line.partition(": ")
