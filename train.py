@@ -5,6 +5,7 @@ several devices.
 """
 
 import argparse
+import errno
 import logging
 import os
 import shutil
@@ -39,6 +40,7 @@ from utils.checkpoint import (
 from utils.config import NetworkConfig, TrainingConfig, differences, load_training_config, resolved_yaml
 from utils.device import prefers_channels_last, resolve_device, resolve_precision, start_process_group
 from utils.errors import UserError, run_main
+from utils.files import replacing
 from utils.training_report import draw_curves, loss_warning, preview_warning, read_log
 
 
@@ -71,7 +73,7 @@ def main(argv: list[str]) -> None:
 
 def train(config: TrainingConfig, place: Place) -> None:
     """One run, from the configuration to the last checkpoint."""
-    folder, log = Path(config.checkpoint_dir), start_log(config, place)
+    log = start_log(config, place)
     names = labels.load_class_names(config.class_json_path) if config.network.class_cond else {}
     dataset = load_dataset(config, names)
     diffusion, span = make_diffusion(config)
@@ -90,20 +92,42 @@ def train(config: TrainingConfig, place: Place) -> None:
     hooks = make_hooks(config, diffusion, span, dataset, names, place, log)
     loop = make_loop(config, model, diffusion, span, dataset, hooks, place)
     resume(loop, config)
-    if place.rank == 0:
-        (folder / "config.yml").write_text(resolved_yaml(config))
+    run_to_the_end(loop, config)
+    end = "stopped" if loop.interrupted else "finished"
+    log.info("%s at step %d; weights are in %s", end, loop.step, config.checkpoint_dir)
+
+
+def run_to_the_end(loop: TrainLoop, config: TrainingConfig) -> None:
+    """Write down the settings and train.
+
+    Raises UserError when the loss is no number any more, and when the folder takes no more files.
+    """
+    folder = Path(config.checkpoint_dir)
     try:
+        if loop.rank == 0:
+            with replacing(folder / "config.yml") as temporary:
+                temporary.write_text(resolved_yaml(config))
         loop.run()
     except NonFiniteLoss as error:
         raise UserError(f"training stopped: {error}; lower lr, or use precision fp32 or bf16") from error
     except OSError as error:
+        if not concerns(error, folder):
+            raise
         raise UserError(
             f"training stopped after step {loop.step}: {error}; see to space and rights in checkpoint_dir {folder}, "
             "then the same command goes on from the last checkpoint"
         ) from error
-    log.info(
-        "%s at step %d; weights are in %s", "stopped" if loop.interrupted else "finished", loop.step, folder
-    )
+
+
+def concerns(error: OSError, folder: Path) -> bool:
+    """Whether the system refused a file in `folder`, or room for one that it does not name."""
+    names = [
+        name for name in (error.filename, error.filename2) if isinstance(name, str | bytes | os.PathLike)
+    ]
+    if not names:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    root = folder.resolve()
+    return any(Path(os.fsdecode(name)).resolve().is_relative_to(root) for name in names)
 
 
 def join_processes(config: TrainingConfig) -> Place:

@@ -173,6 +173,19 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path):
     assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("save", [save_atomic, save_safetensors])
+def test_a_file_that_there_is_no_room_for(tmp_path: Path, save):
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(OSError, match="cannot be written whole") as caught:
+            save(tmp_path / "a", {"a": torch.zeros(10000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.filename == str(tmp_path / "a") and list(tmp_path.iterdir()) == []
+
+
 def test_weights_can_be_read_by_whom_the_umask_lets(tmp_path: Path):
     before = os.umask(0o027)
     try:

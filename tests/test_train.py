@@ -4,6 +4,7 @@
 """
 
 import csv
+import errno
 import io
 import json
 import logging
@@ -11,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +178,43 @@ def test_a_disk_that_takes_no_more(conf, tmp_path, capsys):
     assert run(conf) == 2
     said = capsys.readouterr().err
     assert "training stopped after step 2: " in said and "the same command goes on" in said
+
+
+def test_settings_that_cannot_be_written_down(conf, tmp_path, capsys):
+    (tmp_path / "run" / "config.yml").mkdir(parents=True)
+    assert run(conf) == 2
+    said = capsys.readouterr().err
+    assert "training stopped after step 0: " in said and "config.yml" in said
+    assert not list((tmp_path / "run").glob(".config.yml*"))  # nothing half-written stays
+
+
+def test_the_system_may_refuse_other_things_than_checkpoints(conf, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    inside, outside = str(folder / "previews" / "a.png"), str(tmp_path / "data" / "a.png")
+    assert train.concerns(PermissionError(errno.EACCES, "no", inside), folder)
+    assert train.concerns(IsADirectoryError(errno.EISDIR, "no", outside, None, Path(inside)), folder)
+    assert train.concerns(OSError(errno.ENOSPC, "full"), folder)
+    assert not train.concerns(OSError(errno.ENOSPC, "full", outside), folder)
+    assert not train.concerns(OSError(errno.EMFILE, "too many open files"), folder)
+    assert not train.concerns(OSError("said in words alone"), folder)
+    monkeypatch.chdir(tmp_path)
+    assert train.concerns(OSError(errno.EACCES, "no", inside), Path("run"))
+
+    config = load_training_config(conf, ["sample_num=0"])
+    names = {name: index for index, name in enumerate(CLASSES)}
+    dataset, (diffusion, span) = train.load_dataset(config, names), train.make_diffusion(config)
+    place, model = train.Place(torch.device("cpu")), create_unet(**config.network.plain(), num_classes=3)
+    hooks = train.make_hooks(config, diffusion, span, dataset, names, place, logging.getLogger("crg"))
+    loop = train.make_loop(config, model, diffusion, span, dataset, hooks, place)
+
+    def refuse(step: int) -> Iterator:
+        raise OSError(errno.EMFILE, "too many open files", outside)
+
+    loop.data = refuse
+    folder.mkdir()
+    with pytest.raises(OSError, match="too many open files") as caught:  # under its own name
+        train.run_to_the_end(loop, config)
+    assert caught.value.filename == outside
 
 
 def test_training_that_blows_up_says_what_to_do(conf, capsys):

@@ -1,5 +1,6 @@
 """Weights in and out: strict loading with errors a user can act on, atomic saving."""
 
+import errno
 import json
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
@@ -269,7 +270,10 @@ def save_safetensors(
     metadata: Mapping[str, Any] | None = None,
     dtype: torch.dtype | None = None,
 ) -> None:
-    """Write weights atomically, floats as `dtype` (None: as they are), metadata as text or else JSON."""
+    """Write weights atomically, floats as `dtype` (None: as they are), metadata as text or else JSON.
+
+    Makes the folder when there is none. Raises OSError when there is no room or no right to.
+    """
     weights = {}
     for key, value in state_dict.items():
         kind = dtype if dtype is not None and value.is_floating_point() else value.dtype
@@ -280,7 +284,7 @@ def save_safetensors(
     items = (metadata or {}).items()
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in items}
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
+    with _written(path) as temporary:
         save_file(weights, temporary, metadata=texts)
 
 
@@ -293,7 +297,21 @@ def _from_text(text: str) -> Any:
 
 
 def save_atomic(path: str | Path, obj: Any) -> None:
-    """`torch.save(obj)` under a temporary name, then rename; makes the folder when there is none."""
+    """`torch.save(obj)` under a temporary name, then rename; makes the folder when there is none.
+
+    Raises OSError when there is no room or no right to.
+    """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
+    with _written(path) as temporary:
         torch.save(obj, temporary)
+
+
+@contextmanager
+def _written(path: str | Path) -> Iterator[Path]:
+    """As `replacing`; the writers' own errors, which a full disk gives, as OSError naming `path`."""
+    try:
+        with replacing(path) as temporary:
+            yield temporary
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise OSError(errno.EIO, f"cannot be written whole ({reason})", str(path)) from error
