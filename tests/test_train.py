@@ -227,6 +227,49 @@ def test_a_missing_state_is_named(conf, capsys):
     assert "none.pt" in capsys.readouterr().err
 
 
+def test_a_resumed_run_says_what_differs_and_that_it_is_over(conf, tmp_path, capsys):
+    short = ["sample_num=0", "lr_anneal_steps=2", "total_steps=0"]
+    assert run(conf, *short) == 0
+    folder = tmp_path / "run"
+    over = f"the run in {folder} has already taken its 2 steps: nothing is left to do; raise lr_anneal_steps or choose"
+    assert run(conf, *short, f"data_dir={tmp_path}/data/") == 0  # another spelling
+    said = capsys.readouterr().err
+    assert f"{over} another checkpoint_dir" in said and "other settings" not in said
+    shutil.copytree(tmp_path / "data", tmp_path / "more")
+    shutil.copy(tmp_path / "classes.json", tmp_path / "names.json")
+    others = [f"data_dir={tmp_path}/more", f"class_json_path={tmp_path}/names.json", "max_t=40", "min_t=1"]
+    others += ["augment.jitter=2", "dropout=0.5"]
+    # A state given by name brings the settings of its own folder
+    elsewhere = [f"resume_checkpoint={folder}/state_0000002.pt", f"checkpoint_dir={tmp_path / 'other'}"]
+    for overrides in (elsewhere, []):
+        assert run(conf, *short, *others, *overrides) == 0
+        said = capsys.readouterr().err
+        changes = [
+            *(f"data_dir: '{tmp_path}/data' against '{tmp_path}/more'", "max_t: null against 40"),
+            *("min_t: 0 against 1", "augment.jitter: 4 against 2", "dropout: 0.0 against 0.5"),
+            f"class_json_path: '{tmp_path}/classes.json' against '{tmp_path}/names.json'",
+        ]
+        assert all(change in said for change in changes) and over in said, said
+        assert ("leave resume_checkpoint out" in said) == bool(overrides)
+        assert (
+            yaml.safe_load((folder / "config.yml").read_text())["max_t"] is None
+        )  # no step was taken with 40
+    assert run(conf, *others, "lr_anneal_steps=3", "total_steps=0", "sample_num=0") == 0
+    said = capsys.readouterr().err
+    assert changes[0] in said and "already" not in said and "finished at step 3" in said
+    assert yaml.safe_load((folder / "config.yml").read_text())["max_t"] == 40
+
+
+def test_a_state_of_another_folder_is_compared_with_its_own_settings(conf, tmp_path, capsys):
+    assert run(conf, "total_steps=1", "sample_num=0") == 0
+    assert run(conf, "total_steps=1", "sample_num=0", "num_res_blocks=2", f"checkpoint_dir={tmp_path}/b") == 0
+    capsys.readouterr()
+    state = tmp_path / "run" / "state_0000001.pt"
+    overrides = ("num_res_blocks=2", f"checkpoint_dir={tmp_path}/b", f"resume_checkpoint={state}")
+    assert run(conf, *overrides) == 2
+    assert f"{state} does not fit this configuration: num_res_blocks: 1 against 2;" in capsys.readouterr().err
+
+
 # The range of t
 
 
