@@ -5,14 +5,16 @@ several devices.
 """
 
 import argparse
+import errno
 import logging
 import os
 import shutil
 import sys
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -39,6 +41,7 @@ from utils.checkpoint import (
 from utils.config import NetworkConfig, TrainingConfig, differences, load_training_config, resolved_yaml
 from utils.device import prefers_channels_last, resolve_device, resolve_precision, start_process_group
 from utils.errors import UserError, run_main
+from utils.files import replacing
 from utils.training_report import draw_curves, loss_warning, preview_warning, read_log
 
 
@@ -71,7 +74,7 @@ def main(argv: list[str]) -> None:
 
 def train(config: TrainingConfig, place: Place) -> None:
     """One run, from the configuration to the last checkpoint."""
-    folder, log = Path(config.checkpoint_dir), start_log(config, place)
+    log = start_log(config, place)
     names = labels.load_class_names(config.class_json_path) if config.network.class_cond else {}
     dataset = load_dataset(config, names)
     diffusion, span = make_diffusion(config)
@@ -90,20 +93,42 @@ def train(config: TrainingConfig, place: Place) -> None:
     hooks = make_hooks(config, diffusion, span, dataset, names, place, log)
     loop = make_loop(config, model, diffusion, span, dataset, hooks, place)
     resume(loop, config)
-    if place.rank == 0:
-        (folder / "config.yml").write_text(resolved_yaml(config))
+    run_to_the_end(loop, config)
+    end = "stopped" if loop.interrupted else "finished"
+    log.info("%s at step %d; weights are in %s", end, loop.step, config.checkpoint_dir)
+
+
+def run_to_the_end(loop: TrainLoop, config: TrainingConfig) -> None:
+    """Write down the settings, if they are still to be trained with, and train.
+
+    Raises UserError when the loss is no number any more, and when the folder takes no more files.
+    """
+    folder = Path(config.checkpoint_dir)
     try:
+        if loop.rank == 0 and loop.step < loop.last_step:
+            with replacing(folder / "config.yml") as temporary:
+                temporary.write_text(resolved_yaml(config))
         loop.run()
     except NonFiniteLoss as error:
         raise UserError(f"training stopped: {error}; lower lr, or use precision fp32 or bf16") from error
     except OSError as error:
+        if not concerns(error, folder):
+            raise
         raise UserError(
             f"training stopped after step {loop.step}: {error}; see to space and rights in checkpoint_dir {folder}, "
             "then the same command goes on from the last checkpoint"
         ) from error
-    log.info(
-        "%s at step %d; weights are in %s", "stopped" if loop.interrupted else "finished", loop.step, folder
-    )
+
+
+def concerns(error: OSError, folder: Path) -> bool:
+    """Whether the system refused a file in `folder`, or room for one that it does not name."""
+    names = [
+        name for name in (error.filename, error.filename2) if isinstance(name, str | bytes | os.PathLike)
+    ]
+    if not names:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    root = folder.resolve()
+    return any(Path(os.fsdecode(name)).resolve().is_relative_to(root) for name in names)
 
 
 def join_processes(config: TrainingConfig) -> Place:
@@ -250,13 +275,20 @@ def load_dataset(config: TrainingConfig, names: dict[str, int]) -> PatchDataset:
 
 
 def resume(loop: TrainLoop, config: TrainingConfig) -> None:
-    """Go on from `resume_checkpoint`, or where the last run in `checkpoint_dir` ended, if there was one."""
+    """Go on from `resume_checkpoint`, or where the last run in `checkpoint_dir` ended, if there was one.
+
+    Warns of settings that the run did not have so far, and when it has taken all its steps. Raises UserError
+    for a state that is missing or does not fit the network.
+    """
     try:
         loop.resume(Path(config.resume_checkpoint) if config.resume_checkpoint else None)
     except UserError:
         raise
     except (RuntimeError, ValueError, LookupError) as error:
-        reason = "; ".join(changed_settings(config)) or str(error).strip().partition("\n")[0]
+        reason = (
+            "; ".join(changed_settings(config, what_shapes_the_state))
+            or str(error).strip().partition("\n")[0]
+        )
         where = (
             config.resume_checkpoint or f"the last training state in checkpoint_dir {config.checkpoint_dir}"
         )
@@ -264,19 +296,57 @@ def resume(loop: TrainLoop, config: TrainingConfig) -> None:
             f"{where} does not fit this configuration: {reason}; use the settings that it was trained with "
             "(config.yml beside it), or another checkpoint_dir"
         ) from error
+    if loop.step > 0:
+        warn_of_resumption(loop, config)
 
 
-def changed_settings(config: TrainingConfig) -> list[str]:
-    """One line for each setting that decides the state's shape and is not as config.yml of the folder says."""
+def warn_of_resumption(loop: TrainLoop, config: TrainingConfig) -> None:
+    """Say what a resumed run learns otherwise than before, and that it is over, if it is."""
+    folder = state_folder(config)
+    way_out = "choose another checkpoint_dir"
+    if config.resume_checkpoint:
+        way_out += " and leave resume_checkpoint out"
+    if changes := changed_settings(config, what_is_learnt):
+        loop.hooks.warning(
+            f"the run in {folder} had other settings so far ({'; '.join(changes)}: then against now), and is "
+            f"resumed all the same; to train anew, {way_out}"
+        )
+    if loop.step >= loop.last_step:
+        key = "total_steps" if config.total_steps else "lr_anneal_steps"
+        loop.hooks.warning(
+            f"the run in {folder} has already taken its {loop.step} steps: nothing is left to do; raise {key} or "
+            f"{way_out}"
+        )
+
+
+def state_folder(config: TrainingConfig) -> Path:
+    """Where the training state to go on from lies, with the config.yml of its run beside it."""
+    return Path(config.resume_checkpoint).parent if config.resume_checkpoint else Path(config.checkpoint_dir)
+
+
+def changed_settings(
+    config: TrainingConfig, settings: Callable[[TrainingConfig], dict[str, Any]]
+) -> list[str]:
+    """One line for each of the `settings` that is not as the config.yml beside the training state says."""
     try:
-        before = load_training_config(Path(config.checkpoint_dir) / "config.yml")
+        before = load_training_config(state_folder(config) / "config.yml")
     except UserError:
         return []
-    shapes = [
-        c.network.plain() | {key: getattr(c, key) for key in ("schedule_sampler", "num_classes")}
-        for c in (before, config)
-    ]
-    return differences(*shapes)
+    return differences(settings(before), settings(config))
+
+
+def what_shapes_the_state(config: TrainingConfig) -> dict[str, Any]:
+    """The settings that decide whether a training state fits."""
+    return config.network.plain() | {key: getattr(config, key) for key in ("schedule_sampler", "num_classes")}
+
+
+def what_is_learnt(config: TrainingConfig) -> dict[str, Any]:
+    """The settings that decide what a run learns, but not the state's shape; paths in one spelling."""
+    paths = {key: getattr(config, key) for key in ("data_dir", "class_json_path", "init_from")}
+    values = {key: os.path.normpath(path) if path else "" for key, path in paths.items()}
+    values |= {key: getattr(config, key) for key in ("min_t", "max_t", "class_balanced")}
+    values |= {f"augment.{key}": value for key, value in config.augment.model_dump().items()}
+    return values | config.diffusion.plain() | {"dropout": config.network.dropout}
 
 
 def make_hooks(

@@ -171,11 +171,16 @@ class TrainLoop:
             ids = [self.device.index] if self.device.type == "cuda" else None
             self.network = nn.parallel.DistributedDataParallel(self.network, device_ids=ids)
 
+    @property
+    def last_step(self) -> float:
+        """The step at which the run ends by itself; inf: it goes on until stopped."""
+        return self.options.total_steps or self.options.lr_anneal_steps or math.inf
+
     # One step
 
     def run(self) -> None:
         """Train until `total_steps`, `max_minutes`, Ctrl-C or SIGTERM; saves at the end of each."""
-        last = self.options.total_steps or self.options.lr_anneal_steps or math.inf
+        last = self.last_step
         started = self._segment_start = time.monotonic()
         self._segment_step, saved = self.step, self.step
         data, bar = self.data(self.step), self._bar(last)

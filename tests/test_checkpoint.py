@@ -173,6 +173,19 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path):
     assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("save", [save_atomic, save_safetensors])
+def test_a_file_that_there_is_no_room_for(tmp_path: Path, save):
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(OSError, match="cannot be written whole") as caught:
+            save(tmp_path / "a", {"a": torch.zeros(10000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.filename == str(tmp_path / "a") and list(tmp_path.iterdir()) == []
+
+
 def test_weights_can_be_read_by_whom_the_umask_lets(tmp_path: Path):
     before = os.umask(0o027)
     try:
@@ -210,3 +223,25 @@ def test_differences_to_the_trained_network():
     ]
     assert len(network_differences(metadata, now | {"attention_resolutions": ()}, "a")) == 1
     assert network_differences({"network": "of another programme"}, now, "a") == []
+    # Written in another way, the same
+    texts = {"network": {"image_size": "64", "attention_resolutions": "16,8", "channel_mult": "1, 2"}}
+    assert network_differences(texts, now, "a") == []
+
+
+@pytest.mark.parametrize(
+    "network, reason",
+    [
+        ({"image_size": 64, "attention_resolutions": [0]}, "attention_resolutions.0: "),
+        ({"image_size": 64, "attention_resolutions": "16;8"}, "attention_resolutions.0: "),
+        ({"image_size": 0}, "image_size: "),
+        ({"image_size": [64]}, "image_size: "),
+        ({"image_size": 100}, "image_size: got 100, expected a multiple of 32"),
+        ({"num_channels": 10**400, "channel_mult": [1.0]}, "too large"),
+        ({"channel_mult": {"0": 1}}, "channel_mult: "),
+    ],
+)
+def test_metadata_that_no_network_can_have(network: dict, reason: str):
+    now = {"image_size": 64, "attention_resolutions": (16, 8), "num_heads": 4, "channel_mult": (1, 2)}
+    with pytest.raises(UserError, match=r"^a\.safetensors: its metadata describe no network") as caught:
+        network_differences({"network": network}, now, "a.safetensors")
+    assert reason in str(caught.value) and "\n" not in str(caught.value)

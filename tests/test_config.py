@@ -7,7 +7,7 @@ import torch
 import yaml
 from pydantic import ValidationError
 
-from utils.checkpoint import save_safetensors
+from utils.checkpoint import network_differences, save_safetensors
 from utils.config import (
     GenerationConfig,
     NetworkConfig,
@@ -347,6 +347,44 @@ def test_weights_that_say_nothing_leave_the_published_defaults(tmp_path: Path, m
     (tmp_path / "full.pt").write_bytes(b"not read")
     cfg = load_generation_config(conf(tmp_path, f"model_path: {tmp_path}/full.pt"))
     assert (cfg.network, cfg.crop) == (NetworkConfig(), GenerationConfig().crop)
+
+
+@pytest.mark.parametrize(
+    "size, expected", [("64", (32, 16)), ("'96'", (48, 24)), ("32", (16, 8)), ("16", (8, 4))]
+)
+def test_attention_follows_another_image_size(tmp_path: Path, size: str, expected: tuple[int, ...]):
+    trained = TRAINED | {"channel_mult": [1.0, 2.0, 2.0], "attention_resolutions": [16, 8]}  # factors 2 and 4
+    save_safetensors(tmp_path / "a.safetensors", {"a": torch.zeros(1)}, {"network": trained})
+    paths = f"model_path: {tmp_path}/a.safetensors\ncrop_model_path: {tmp_path}/a.safetensors\n"
+    cfg = load_generation_config(conf(tmp_path, f"{paths}image_size: 96\ncrop: {{image_size: {size}}}"))
+    assert cfg.network.attention_resolutions == (48, 24)
+    assert cfg.crop.attention_resolutions == expected and cfg.crop.attention_factors() == (2, 4)
+    path = tmp_path / "a.safetensors"
+    for network in (cfg.network, cfg.crop):
+        assert network_differences({"network": trained}, network.plain(), path) == []
+    # What is given stands, and a size that is none is told of as ever
+    cfg = load_generation_config(conf(tmp_path, f"{paths}image_size: 64\nattention_resolutions: 16"))
+    assert cfg.network.attention_resolutions == (16,)
+    assert "image_size: got 'wide', expected" in problem(tmp_path, f"{paths}image_size: wide")
+
+
+def test_missing_weights_that_would_tell_the_networks_size_come_first(tmp_path: Path):
+    paths = f"model_path: {tmp_path}/no.safetensors\ncrop_model_path: {tmp_path}/none.safetensors\n"
+    message = problem(tmp_path, f"{paths}dry_run: true")
+    assert "(2 problems)" in message
+    for key, name in (("model_path", "no"), ("crop_model_path", "none")):
+        assert f"{key}: the network's options are read from these weights, but {name}.safetensors" in message
+    assert message.count("no such checkpoint") == 2
+    # Checks that rest on the defaults would mislead: the default crop is larger, 40 px fit no six levels
+    message = problem(tmp_path, f"crop_model_path: {tmp_path}/no.safetensors\nimage_size: 32")
+    assert "no.safetensors: no such checkpoint" in message and "\n" not in message
+    message = problem(tmp_path, f"model_path: {tmp_path}/no.safetensors\nimage_size: 40\nseed: -1")
+    assert "(2 problems)" in message and "seed: got -1" in message and "multiple of" not in message
+    # A network that the file describes can be planned with, and so can published weights
+    full = "image_size: 64\nnum_channels: 32\nnum_res_blocks: 1\nchannel_mult: 1, 2"
+    cfg = load_generation_config(conf(tmp_path, f"model_path: {tmp_path}/no.safetensors\n{full}"))
+    assert cfg.network.channel_mult == (1, 2)
+    assert load_generation_config(conf(tmp_path, "model_path: no.pt")).network == NetworkConfig()
 
 
 def test_weights_that_describe_no_network_are_named(tmp_path: Path):

@@ -672,6 +672,28 @@ def test_missing_checkpoints_are_named_together(place: Place, capsys: pytest.Cap
     assert message.count("confs/demo.yml") == 2 and message.count("Google Drive") == 1
 
 
+@pytest.mark.parametrize("dry_run", ["true", "false"])
+def test_networks_that_only_missing_weights_know(place: Place, capsys: pytest.CaptureFixture, dry_run: str):
+    """The published defaults, which nobody asked for, would ask for larger photographs."""
+    place.board("a.png")
+    raw = yaml.safe_load(place.conf.read_text())
+    kept = {k: raw[k] for k in raw if k not in NetworkConfig.model_fields and k != "crop"}
+    place.conf.write_text(yaml.safe_dump(kept | {"resize": "native"}))
+    names = "runs/a.safetensors", "runs/b.safetensors"
+    paths = f"model_path={names[0]}", f"crop_model_path={names[1]}"
+    message = refused(capsys, place, *paths, f"dry_run={dry_run}")
+    assert "(2 problems)" in message and "256" not in message
+    assert all(f"{name}: no such checkpoint" in message for name in names)
+
+
+def test_metadata_that_make_no_sense_are_named(place: Place, weights: Path, capsys: pytest.CaptureFixture):
+    place.board("a.png")
+    state, _ = load_state_dict(weights / "prior.safetensors")
+    path = place.root / "odd.safetensors"
+    save_safetensors(path, state, {"network": {"image_size": 64, "attention_resolutions": [0]}})
+    assert f"{path}: its metadata describe no network" in refused(capsys, place, f"crop_model_path={path}")
+
+
 def test_checkpoint_of_another_shape(place: Place, weights: Path, capsys: pytest.CaptureFixture):
     place.board("a.png")
     message = refused(capsys, place, f"crop_model_path={weights}/full.safetensors")

@@ -4,6 +4,7 @@
 """
 
 import csv
+import errno
 import io
 import json
 import logging
@@ -11,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +180,43 @@ def test_a_disk_that_takes_no_more(conf, tmp_path, capsys):
     assert "training stopped after step 2: " in said and "the same command goes on" in said
 
 
+def test_settings_that_cannot_be_written_down(conf, tmp_path, capsys):
+    (tmp_path / "run" / "config.yml").mkdir(parents=True)
+    assert run(conf) == 2
+    said = capsys.readouterr().err
+    assert "training stopped after step 0: " in said and "config.yml" in said
+    assert not list((tmp_path / "run").glob(".config.yml*"))  # nothing half-written stays
+
+
+def test_the_system_may_refuse_other_things_than_checkpoints(conf, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    inside, outside = str(folder / "previews" / "a.png"), str(tmp_path / "data" / "a.png")
+    assert train.concerns(PermissionError(errno.EACCES, "no", inside), folder)
+    assert train.concerns(IsADirectoryError(errno.EISDIR, "no", outside, None, Path(inside)), folder)
+    assert train.concerns(OSError(errno.ENOSPC, "full"), folder)
+    assert not train.concerns(OSError(errno.ENOSPC, "full", outside), folder)
+    assert not train.concerns(OSError(errno.EMFILE, "too many open files"), folder)
+    assert not train.concerns(OSError("said in words alone"), folder)
+    monkeypatch.chdir(tmp_path)
+    assert train.concerns(OSError(errno.EACCES, "no", inside), Path("run"))
+
+    config = load_training_config(conf, ["sample_num=0"])
+    names = {name: index for index, name in enumerate(CLASSES)}
+    dataset, (diffusion, span) = train.load_dataset(config, names), train.make_diffusion(config)
+    place, model = train.Place(torch.device("cpu")), create_unet(**config.network.plain(), num_classes=3)
+    hooks = train.make_hooks(config, diffusion, span, dataset, names, place, logging.getLogger("crg"))
+    loop = train.make_loop(config, model, diffusion, span, dataset, hooks, place)
+
+    def refuse(step: int) -> Iterator:
+        raise OSError(errno.EMFILE, "too many open files", outside)
+
+    loop.data = refuse
+    folder.mkdir()
+    with pytest.raises(OSError, match="too many open files") as caught:  # under its own name
+        train.run_to_the_end(loop, config)
+    assert caught.value.filename == outside
+
+
 def test_training_that_blows_up_says_what_to_do(conf, capsys):
     assert run(conf, "lr=1e30", "grad_clip=0", "save_interval=100") == 2
     assert "lower lr" in capsys.readouterr().err
@@ -186,6 +225,49 @@ def test_training_that_blows_up_says_what_to_do(conf, capsys):
 def test_a_missing_state_is_named(conf, capsys):
     assert run(conf, "resume_checkpoint=none.pt") == 2
     assert "none.pt" in capsys.readouterr().err
+
+
+def test_a_resumed_run_says_what_differs_and_that_it_is_over(conf, tmp_path, capsys):
+    short = ["sample_num=0", "lr_anneal_steps=2", "total_steps=0"]
+    assert run(conf, *short) == 0
+    folder = tmp_path / "run"
+    over = f"the run in {folder} has already taken its 2 steps: nothing is left to do; raise lr_anneal_steps or choose"
+    assert run(conf, *short, f"data_dir={tmp_path}/data/") == 0  # another spelling
+    said = capsys.readouterr().err
+    assert f"{over} another checkpoint_dir" in said and "other settings" not in said
+    shutil.copytree(tmp_path / "data", tmp_path / "more")
+    shutil.copy(tmp_path / "classes.json", tmp_path / "names.json")
+    others = [f"data_dir={tmp_path}/more", f"class_json_path={tmp_path}/names.json", "max_t=40", "min_t=1"]
+    others += ["augment.jitter=2", "dropout=0.5"]
+    # A state given by name brings the settings of its own folder
+    elsewhere = [f"resume_checkpoint={folder}/state_0000002.pt", f"checkpoint_dir={tmp_path / 'other'}"]
+    for overrides in (elsewhere, []):
+        assert run(conf, *short, *others, *overrides) == 0
+        said = capsys.readouterr().err
+        changes = [
+            *(f"data_dir: '{tmp_path}/data' against '{tmp_path}/more'", "max_t: null against 40"),
+            *("min_t: 0 against 1", "augment.jitter: 4 against 2", "dropout: 0.0 against 0.5"),
+            f"class_json_path: '{tmp_path}/classes.json' against '{tmp_path}/names.json'",
+        ]
+        assert all(change in said for change in changes) and over in said, said
+        assert ("leave resume_checkpoint out" in said) == bool(overrides)
+        assert (
+            yaml.safe_load((folder / "config.yml").read_text())["max_t"] is None
+        )  # no step was taken with 40
+    assert run(conf, *others, "lr_anneal_steps=3", "total_steps=0", "sample_num=0") == 0
+    said = capsys.readouterr().err
+    assert changes[0] in said and "already" not in said and "finished at step 3" in said
+    assert yaml.safe_load((folder / "config.yml").read_text())["max_t"] == 40
+
+
+def test_a_state_of_another_folder_is_compared_with_its_own_settings(conf, tmp_path, capsys):
+    assert run(conf, "total_steps=1", "sample_num=0") == 0
+    assert run(conf, "total_steps=1", "sample_num=0", "num_res_blocks=2", f"checkpoint_dir={tmp_path}/b") == 0
+    capsys.readouterr()
+    state = tmp_path / "run" / "state_0000001.pt"
+    overrides = ("num_res_blocks=2", f"checkpoint_dir={tmp_path}/b", f"resume_checkpoint={state}")
+    assert run(conf, *overrides) == 2
+    assert f"{state} does not fit this configuration: num_res_blocks: 1 against 2;" in capsys.readouterr().err
 
 
 # The range of t
@@ -252,6 +334,17 @@ def test_starting_from_a_network_that_shapes_do_not_tell_from_ours(conf, capsys)
     save_safetensors(path, create_unet(**other, num_classes=3).state_dict(), {"network": other})
     assert run(conf, f"init_from={path}") == 2
     assert f"num_heads: got 1, but {path} was trained with 2" in capsys.readouterr().err
+
+
+def test_starting_from_weights_whose_metadata_make_no_sense(conf, capsys):
+    plain = load_training_config(conf).network.plain()
+    path, weights = conf.parent / "other.safetensors", create_unet(**plain, num_classes=3).state_dict()
+    save_safetensors(path, weights, {"network": plain | {"attention_resolutions": [0]}})
+    assert run(conf, f"init_from={path}") == 2
+    said = capsys.readouterr().err
+    assert said.count("error: ") == 1 and f"{path}: its metadata describe no network" in said
+    save_safetensors(path, weights, {"network": plain | {"attention_resolutions": "8", "channel_mult": "1"}})
+    assert run(conf, f"init_from={path}", "total_steps=1", "sample_num=0") == 0
 
 
 # Small and odd data

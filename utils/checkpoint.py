@@ -1,5 +1,6 @@
 """Weights in and out: strict loading with errors a user can act on, atomic saving."""
 
+import errno
 import json
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from utils.config_schema import NetworkConfig
 from utils.errors import UserError
 from utils.files import replacing
 
@@ -196,28 +199,60 @@ def described(metadata: Mapping[str, Any], part: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def trained_network(metadata: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
+    """Those options of the network that the metadata of the weights at `path` tell, as `NetworkConfig` reads them.
+
+    Options that this version does not know are left out; {} for foreign files. Raises UserError for options
+    that no network can have.
+    """
+    known = {k: v for k, v in described(metadata, "network").items() if k in NetworkConfig.model_fields}
+    try:
+        values = NetworkConfig.model_validate(known).plain()
+    except (ValidationError, ArithmeticError) as error:
+        raise UserError(
+            f"{path}: its metadata describe no network that can be built ({_reason(error)}); use other weights, "
+            "or save these without their metadata"
+        ) from error
+    return {key: value for key, value in values.items() if key in known}
+
+
+def _reason(error: ValidationError | ArithmeticError) -> str:
+    """The first thing wrong, in a line."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    sentence = first["msg"].removeprefix("Value error, ").partition("\n")[0]
+    return ": ".join(filter(None, [".".join(map(str, first["loc"])), sentence]))
+
+
 def network_differences(
     metadata: Mapping[str, Any], now: Mapping[str, Any], path: str | Path, prefix: str = ""
 ) -> list[str]:
     """One line for each option of the network `now` that is not as the weights at `path` were trained.
 
-    Another `image_size` is no difference, as long as attention sits at the same downsampling factors. `prefix`
-    is put before the keys' names. Empty for weights that do not say how they were trained.
+    `now` are values of `NetworkConfig.plain`. Another `image_size` is no difference, as long as attention sits at
+    the same downsampling factors. `prefix` is put before the keys' names. Empty for weights that do not say how
+    they were trained; UserError for those whose metadata no network can have.
     """
-    trained = described(metadata, "network")
+    trained = trained_network(metadata, path)
     lines = [
-        f"{prefix}{key}: got {now[key]}, but {path} was trained with {trained[key]}"
+        f"{prefix}{key}: got {_shown(now[key])}, but {path} was trained with {_shown(trained[key])}"
         for key in sorted((now.keys() & trained.keys()).difference(FREE_KEYS))
-        if json.loads(json.dumps(now[key])) != trained[key]
+        if now[key] != trained[key]
     ]
     factors = _attention_factors(trained)
     if factors is not None and factors != _attention_factors(now):
         size, resolutions = "image_size", "attention_resolutions"
         lines.append(
-            f"{prefix}{resolutions}: got {list(now[resolutions])} at {size} {now[size]}, but {path} was trained "
-            f"with {trained[resolutions]} at {size} {trained[size]}"
+            f"{prefix}{resolutions}: got {_shown(now[resolutions])} at {size} {now[size]}, but {path} was "
+            f"trained with {_shown(trained[resolutions])} at {size} {trained[size]}"
         )
     return lines
+
+
+def _shown(value: Any) -> Any:
+    """Lists as they are written in a configuration."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _attention_factors(network: Mapping[str, Any]) -> set[int] | None:
@@ -235,7 +270,10 @@ def save_safetensors(
     metadata: Mapping[str, Any] | None = None,
     dtype: torch.dtype | None = None,
 ) -> None:
-    """Write weights atomically, floats as `dtype` (None: as they are), metadata as text or else JSON."""
+    """Write weights atomically, floats as `dtype` (None: as they are), metadata as text or else JSON.
+
+    Makes the folder when there is none. Raises OSError when there is no room or no right to.
+    """
     weights = {}
     for key, value in state_dict.items():
         kind = dtype if dtype is not None and value.is_floating_point() else value.dtype
@@ -246,7 +284,7 @@ def save_safetensors(
     items = (metadata or {}).items()
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in items}
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
+    with _written(path) as temporary:
         save_file(weights, temporary, metadata=texts)
 
 
@@ -259,7 +297,21 @@ def _from_text(text: str) -> Any:
 
 
 def save_atomic(path: str | Path, obj: Any) -> None:
-    """`torch.save(obj)` under a temporary name, then rename; makes the folder when there is none."""
+    """`torch.save(obj)` under a temporary name, then rename; makes the folder when there is none.
+
+    Raises OSError when there is no room or no right to.
+    """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
+    with _written(path) as temporary:
         torch.save(obj, temporary)
+
+
+@contextmanager
+def _written(path: str | Path) -> Iterator[Path]:
+    """As `replacing`; the writers' own errors, which a full disk gives, as OSError naming `path`."""
+    try:
+        with replacing(path) as temporary:
+            yield temporary
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise OSError(errno.EIO, f"cannot be written whole ({reason})", str(path)) from error

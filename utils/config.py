@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from utils.checkpoint import described, load_metadata
+from utils.checkpoint import load_metadata, missing_checkpoint, trained_network
+from utils.config_base import Int
 from utils.config_schema import (
     AttentionConfig,
     AugmentConfig,
@@ -59,6 +60,8 @@ HOISTED = ("network", "diffusion")
 # Group of a network -> key of its weights, whose metadata tell what the file leaves out
 WEIGHTS = {"network": "model_path", "crop": "crop_model_path"}
 TOLD_BY_WEIGHTS = NetworkConfig.model_fields.keys() - {"use_fp16", "use_checkpoint", "dropout"}
+# Without these nobody knows how large a network is
+SIZE_KEYS = {"image_size", "num_channels", "num_res_blocks", "channel_mult"}
 
 # Keys of published files that nothing reads (patterns)
 IGNORED: dict[type[Section], tuple[str, ...]] = {
@@ -113,12 +116,16 @@ def load_training_config(path: str | Path, overrides: Sequence[str] = ()) -> Tra
 
 @dataclass
 class _Findings:
-    """What reading a file turns up on the way: `where` names the source of a key (file or command line)."""
+    """What reading a file turns up on the way: `where` names the source of a key (file or command line).
+
+    `guessed`: a network stands at defaults that nobody asked for, so checks across keys would mislead.
+    """
 
     schema: type[Section]
     where: Callable[[str], str]
     problems: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
+    guessed: bool = False
 
     def add(self, key: str, sentence: str) -> None:
         self.problems.append(f"{self.where(key)}: {key}: {sentence}")
@@ -134,7 +141,7 @@ def _load(schema: type[Config], path: str | Path, overrides: Sequence[str]) -> C
     findings = _Findings(schema, where)
     values = _group(raw, findings)
     if schema is GenerationConfig:
-        _complete_networks(values)
+        _complete_networks(values, findings)
     config = None
     try:
         config = schema.model_validate({**values, "ignored_keys": tuple(findings.ignored)})
@@ -292,30 +299,41 @@ def _suggestion(name: str, schema: type[Section]) -> str:
 # Networks: what the file leaves out, the weights say
 
 
-def _complete_networks(values: dict[str, Any]) -> None:
+def _complete_networks(values: dict[str, Any], findings: _Findings) -> None:
     """Put the network keys that the file leaves out as the metadata of its weights say, where there are any.
 
-    Weights without metadata, such as the published `.pt` files, leave them at the defaults of the schema.
-    Raises UserError for a damaged file, and for metadata that no network can have.
+    Weights without metadata, such as the published `.pt` files, leave them at the defaults of the schema. Those
+    that could tell, but are not there, are a problem when without them the network's size is unknown. Raises
+    UserError for a damaged file, and for metadata that no network can have.
     """
     for name, path_key in WEIGHTS.items():
         path, given = values.get(path_key), values.get(name, {})
-        if isinstance(path, str) and not given.keys() >= TOLD_BY_WEIGHTS:
-            values[name] = {**_network_of_weights(os.path.expanduser(path)), **given}
+        if not isinstance(path, str) or given.keys() >= TOLD_BY_WEIGHTS:
+            continue
+        path = os.path.expanduser(path)
+        missing = missing_checkpoint(path) if path.endswith(".safetensors") else None
+        if missing and not given.keys() >= SIZE_KEYS:
+            findings.add(path_key, f"the network's options are read from these weights, but {missing}")
+            findings.guessed = True
+        trained = trained_network(load_metadata(path), path)
+        told = {key: value for key, value in trained.items() if key in TOLD_BY_WEIGHTS}
+        values[name] = {**told, **_attention_at_size(told, given), **given}
 
 
-def _network_of_weights(path: str) -> dict[str, Any]:
-    trained = described(load_metadata(path), "network")
-    known = {key: value for key, value in trained.items() if key in TOLD_BY_WEIGHTS}
+def _attention_at_size(trained: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """`attention_resolutions` for an `image_size` other than the training's, at its downsampling factors.
+
+    {} when they are given, or when nothing says at what size they were meant.
+    """
+    keys = {"image_size", "attention_resolutions"}
+    if keys & given.keys() != {"image_size"} or not trained.keys() >= keys:
+        return {}
     try:
-        NetworkConfig.model_validate(known)
-    except ValidationError as error:
-        reason = str(error.errors()[0]["msg"]).splitlines()[0]
-        raise UserError(
-            f"{path}: its metadata describe no network that can be built ({reason}); give all network keys in "
-            "the configuration, or other weights"
-        ) from error
-    return known
+        size = TypeAdapter(Int).validate_python(given["image_size"])
+    except ValidationError:  # as the schema will say
+        return {}
+    resolutions = [max(1, r * size // trained["image_size"]) for r in trained["attention_resolutions"]]
+    return {"attention_resolutions": resolutions}
 
 
 # Describing what pydantic refuses
@@ -328,6 +346,8 @@ def _describe(error: ValidationError, values: Mapping[str, Any], findings: _Find
         if item["type"] == "default_factory_not_called":
             continue
         keys, info = _locate(findings.schema, item["loc"])
+        if info is None and findings.guessed:
+            continue
         if info is None:
             for line in str(item["ctx"]["error"]).splitlines():
                 key, _, sentence = line.partition(": ")
@@ -498,8 +518,10 @@ key stops the run. `crop` holds the defect prior's network, the network keys at 
 defect-free model's.
 
 Weights that `train.py` wrote hold the options of their network, so a generation file may leave the network keys
-out, here and under `crop`; one that is there and says otherwise stops the run. The defaults below are for weights
-that say nothing, such as the published ones."""
+out, here and under `crop`. One that is there and says otherwise stops the run; only `image_size`, `dropout` and
+`use_checkpoint` may differ. With another `image_size`, `attention_resolutions` that are left out follow it, so that
+attention stays at the same depth of the network. The defaults below are for weights that say nothing, such as the
+published ones."""
 
 
 if __name__ == "__main__":
