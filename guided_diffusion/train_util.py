@@ -352,9 +352,10 @@ class TrainLoop:
         """Write the training state, the averaged weights and, as a rule, a preview; drop the oldest states."""
         if self.rank == 0:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.hooks.save(self.folder / f"state_{self.step:07d}.pt", self.state())
+            # The state comes last: a kill between the two is mended by taking the steps again
             for rate, averages in self.ema.items():
                 self.hooks.export(self.folder / f"ema_{rate:g}_{self.step:07d}.safetensors", averages)
+            self.hooks.save(self.folder / f"state_{self.step:07d}.pt", self.state())
             self._prune()
             if not self.options.sample_interval:
                 self._preview()
