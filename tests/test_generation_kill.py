@@ -15,6 +15,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
+import torch
 
 import sample_generation
 from tests.test_sample_generation import Place, build, save_weights
@@ -51,11 +52,17 @@ def boards(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Path:
     return place.root / "boards"
 
 
+def run_in_one_thread(arguments: list[str]) -> None:
+    """The command line as torchrun's processes run it: sums depend on the number of threads in their last digit."""
+    torch.set_num_threads(1)
+    sample_generation.main(arguments)
+
+
 def start(place: Place) -> BaseProcess:
     """The command line in a process of its own, forked from one that has imported everything but run nothing."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["sample_generation"])
-    process = context.Process(target=sample_generation.main, args=(["--conf_path", str(place.conf)],))
+    process = context.Process(target=run_in_one_thread, args=(["--conf_path", str(place.conf)],))
     process.start()
     return process
 
