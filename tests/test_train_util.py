@@ -403,8 +403,18 @@ def test_an_interrupt_ends_the_step_and_saves(tmp_path, number):
     assert signal.getsignal(number) is usual and not whole.interrupted
 
 
+@pytest.fixture
+def usual_interrupts():
+    """Ctrl-C as in a terminal; a shell's background jobs ignore it."""
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, handler)
+
+
 @pytest.mark.parametrize("wait", [0.0, 1.1])
-def test_an_interrupt_is_passed_on_by_torchrun_and_repeated_by_impatient_people(tmp_path, wait):
+def test_an_interrupt_is_passed_on_by_torchrun_and_repeated_by_impatient_people(
+    tmp_path, wait, usual_interrupts
+):
     run = loop(tmp_path, total_steps=9)
 
     def interrupt(*args) -> None:
