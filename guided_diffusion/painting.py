@@ -127,11 +127,10 @@ class Painter:
             first = rows.stop
             attention = None if result.attention is None else result.attention[rows, 0].cpu().numpy()
             centres = [group[entry.job].defects[k].centre for k in entry.defects]
-            found = self.judge(
-                *(entry, centres, canvases[entry.job], before, after, crops[rows], attention, strips[rows])
-            )
+            canvas = canvases[entry.job]
+            found = self.judge(entry, centres, canvas, before, after, crops[rows], attention, strips[rows])
             done[entry.job].update(zip(entry.defects, found, strict=True))
-            self.put(entry, canvases[entry.job], before, after, found)
+            self.put(entry, canvas, before, after, found)
             again = [k for k, defect in enumerate(found) if not defect.accepted]
             if again:
                 failed.append(retry(entry, again))

@@ -194,8 +194,15 @@ def refine(
     # In one expression: a name here would keep the graph while the next one is built
     point = _settle(
         _evaluate(
-            *(first or live_estimate(x, networks, graph), crop, prior, target, networks, how, start),
-            *(everything, graph),
+            first or live_estimate(x, networks, graph),
+            crop,
+            prior,
+            target,
+            networks,
+            how,
+            start,
+            everything,
+            graph,
         ),
         graph,
     )

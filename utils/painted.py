@@ -105,9 +105,8 @@ def painted_region(
     middle = float(np.median(smooth))
     noise = 1.4826 * float(np.median(np.abs(smooth - middle)))
     if attention is not None:
-        seen = ndimage.binary_dilation(
-            attention >= 0.01, structure=EIGHT
-        )  # its edge runs inside the defect's
+        # Widened, since its edge runs inside the defect's
+        seen = ndimage.binary_dilation(attention >= 0.01, structure=EIGHT)
         rows, columns = (np.arange(n) * m // n for n, m in zip(smooth.shape, seen.shape, strict=True))
         smooth = np.where(seen[np.ix_(rows, columns)], smooth, 0.0)
     threshold = max(middle + NOISE_FACTOR * noise, PEAK_SHARE * float(smooth.max()), 1.0)
