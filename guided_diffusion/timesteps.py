@@ -1,11 +1,11 @@
-"""Integer lists made before the sampling loop: which index of the respaced chain is visited when.
+"""Integer lists computed before the sampling loop: which index of the respaced chain is visited when.
 
 Throughout, T is `ddpm_num_steps`, the length of the respaced chain, and N is `num_inference_steps`. A list
 holds indices of that chain in the order the sampler visits them: a smaller index follows by denoising, a
 larger one by adding noise again.
 """
 
-import math
+import re
 
 import numpy as np
 
@@ -24,9 +24,9 @@ def sampling_timesteps(
     time_travel_filter_type: str = "none",
     start_step: int | None = 30,
 ) -> list[int]:
-    """The list the sampler walks; arguments and defaults are the configuration's.
+    """The sampler's timestep sequence; arguments and defaults are the configuration's.
 
-    `schedule_type` speaks only without time travel, the jump parameters only with it. Never empty; starts at
+    `schedule_type` counts only without time travel, the jump parameters only with it. Never empty; starts at
     or below `start_step` and ends at 0. Raises ValueError for numbers out of range and unknown names.
     """
     if use_timetravel:
@@ -49,13 +49,20 @@ def plain_timesteps(
 ) -> list[int]:
     """Strictly descending indices down to 0, from the first one not above `start_step` (null: from the top).
 
-    "linear": round(i T/N) for i < N. "quad": i -> trunc(u_i^2), u evenly spaced from 0 to sqrt(0.8 T),
+    "linear": round(i (T/N)) for i < N, T/N rounded to float64 first, as published (60 of 250 steps visit 63, where
+    the exact quotient 62.5 would round to 62). "quad": i -> trunc(u_i^2), u evenly spaced from 0 to sqrt(0.8 T),
     duplicates removed (Song et al. 2021, appendix D.2). Raises ValueError for numbers out of range and for an
     unknown schedule type.
     """
     _check_counts(num_inference_steps, ddpm_num_steps, start_step)
+    if num_inference_steps > ddpm_num_steps:
+        raise ValueError(
+            f"num_inference_steps: got {num_inference_steps}, expected at most ddpm_num_steps "
+            f"({ddpm_num_steps}) without time travel"
+        )
     if schedule_type == "linear":
-        steps = [round(i * ddpm_num_steps / num_inference_steps) for i in range(num_inference_steps)]
+        stride = ddpm_num_steps / num_inference_steps
+        steps = [round(i * stride) for i in range(num_inference_steps)]
     elif schedule_type == "quad":
         roots = np.linspace(0, np.sqrt(ddpm_num_steps * 0.8), num_inference_steps)
         steps = (roots**2).astype(int).tolist()
@@ -73,15 +80,17 @@ def time_travel_timesteps(
     time_travel_filter_type: str = "none",
     start_step: int | None = None,
 ) -> list[int]:
-    """Indices of a walk down to 0 that climbs back `jump_length` steps now and then (Lugmayr et al. 2022).
+    """Indices down to 0 with jumps of `jump_length` steps back in time (RePaint, Lugmayr et al. 2022).
 
-    The walk counts down from floor(start_step N/T), at most N (null: N); at every multiple j of `jump_length`
-    below that start minus `jump_length` it climbs and comes back `jump_n_sample` - 1 times, unless the filter
-    drops j. Counts are multiplied by T//N to become indices.
+    Counts run down from floor(start_step N/T), at most N (null: N); at every multiple j of `jump_length` below
+    that start minus `jump_length`, `jump_length` undo steps follow, and the stretch is denoised again,
+    `jump_n_sample` - 1 times, unless the filter drops j. Counts are multiplied by T//N to become indices.
+    N > T counts as T.
 
     Raises ValueError for numbers out of range, an unknown filter, or a `start_step` that leaves no step.
     """
     _check_counts(num_inference_steps, ddpm_num_steps, start_step)
+    num_inference_steps = min(num_inference_steps, ddpm_num_steps)
     if jump_length < 1 or jump_n_sample < 1:
         raise ValueError(
             f"jump_length and jump_n_sample: got {jump_length} and {jump_n_sample}, expected at least 1 each"
@@ -96,49 +105,55 @@ def time_travel_timesteps(
             f"{num_inference_steps} of {ddpm_num_steps} steps"
         )
     lowest, highest = _kept_jumps(time_travel_filter_type, ddpm_num_steps)
-    jumps = range(0, start - jump_length, jump_length)
-    rises = {j: jump_n_sample - 1 for j in jumps if lowest <= j <= highest}
+    feet = range(0, start - jump_length, jump_length)
+    jumps = {j: jump_n_sample - 1 for j in feet if lowest <= j <= highest}
     stride = ddpm_num_steps // num_inference_steps
-    return [stride * count for count in _walk(start, jump_length, rises)]
+    return [stride * count for count in _resampling_steps(start, jump_length, jumps)]
 
 
-def _walk(start: int, jump_length: int, rises: dict[int, int]) -> list[int]:
-    """Counts visited from `start` - 1 down to 0; `rises[j]` says how often the walk climbs back from j."""
-    left = dict(rises)
-    walk, t = [], start
+def _resampling_steps(start: int, jump_length: int, jumps: dict[int, int]) -> list[int]:
+    """Counts from `start` - 1 down to 0, going back by `jump_length` undo steps `jumps[j]` times at each j."""
+    left = dict(jumps)
+    steps, t = [], start
     while t > 0:
         t -= 1
-        walk.append(t)
+        steps.append(t)
         if left.get(t, 0) > 0:
             left[t] -= 1
-            walk += range(t + 1, t + jump_length + 1)
+            steps += range(t + 1, t + jump_length + 1)
             t += jump_length
-    return walk
+    return steps
 
 
-def _kept_jumps(filter_type: str, ddpm_num_steps: int) -> tuple[int, int]:
-    """Lowest and highest count whose jumps are kept: "first" filters keep the noisy end, "last" the clean."""
+def _kept_jumps(filter_type: str, ddpm_num_steps: int) -> tuple[float, float]:
+    """Lowest and highest count whose jumps are kept: "first" filters keep the noisy end, "last" the clean.
+
+    A percentage may be decimal. Bounds are float64, rounded operation by operation as published: at T = 250,
+    `firstp-58` drops the jump at 105, because 250 (1 - 0.58) is a little more than that.
+    """
     if filter_type == "none":
         return 0, ddpm_num_steps
-    kind, _, number = filter_type.partition("-")
-    if kind not in ("firstp", "lastp", "firstn", "lastn") or not number.isdecimal():
+    match = re.fullmatch(r"(first|last)(?:p-([0-9]+(?:\.[0-9]+)?)|n-([0-9]+))", filter_type)
+    if match is None:
         raise ValueError(
             f"time_travel_filter_type: got {filter_type!r}, expected one of {', '.join(FILTER_TYPES)} "
-            "(P a percentage, K a number of steps, both whole)"
+            "(P a percentage, as in firstp-12.5; K a whole number of steps)"
         )
-    amount = int(number)
-    if kind.endswith("p") and amount > 100:
+    end, percentage, count = match.groups()
+    if count is not None:
+        return (ddpm_num_steps - int(count), ddpm_num_steps) if end == "first" else (0, int(count))
+    share = float(percentage)
+    if share > 100:
         raise ValueError(
             f"time_travel_filter_type: got {filter_type!r}, expected a percentage of at most 100"
         )
-    if kind.startswith("first"):
-        dropped = ddpm_num_steps * (100 - amount) / 100 if kind == "firstp" else ddpm_num_steps - amount
-        return math.ceil(dropped), ddpm_num_steps
-    return 0, ddpm_num_steps * amount // 100 if kind == "lastp" else amount
+    if end == "first":
+        return ddpm_num_steps * (1.0 - share / 100.0), ddpm_num_steps
+    return 0, ddpm_num_steps * share / 100.0
 
 
 def noising_index(start_step: int | None, ddpm_num_steps: int) -> int:
-    """Index at which the clean image is noised before the walk: min(start_step, T-1), null: T-1."""
+    """Index at which the clean image is noised before the first step: min(start_step, T-1), null: T-1."""
     last = ddpm_num_steps - 1
     return last if start_step is None else min(start_step, last)
 
@@ -168,9 +183,10 @@ def check_chain_length(ddpm_num_steps: int, chain_length: int) -> None:
 
 
 def _check_counts(num_inference_steps: int, ddpm_num_steps: int, start_step: int | None) -> None:
-    if not 1 <= num_inference_steps <= ddpm_num_steps:
+    if min(num_inference_steps, ddpm_num_steps) < 1:
         raise ValueError(
-            f"num_inference_steps: got {num_inference_steps}, expected 1 to ddpm_num_steps ({ddpm_num_steps})"
+            "num_inference_steps and ddpm_num_steps: "
+            f"got {num_inference_steps} and {ddpm_num_steps}, expected at least 1 each"
         )
     if start_step is not None and start_step < 0:
         raise ValueError(f"start_step: got {start_step}, expected null or a number not below 0")

@@ -198,8 +198,8 @@ def test_ignored_keys_are_listed(tmp_path: Path):
         ("image_size: 96\nchannel_mult: ''", "channel_mult: got nothing with image_size 96, expected a list"),
         ("crop: {num_channels: 48}", "crop.num_channels: got 48"),
         (
-            "ddim: {num_inference_steps: 500}",
-            "num_inference_steps: got 500, expected at most ddpm_num_steps (250)",
+            "ddim: {num_inference_steps: 500, use_timetravel: false}",
+            "num_inference_steps: got 500, expected at most ddpm_num_steps (250) without time travel",
         ),
     ],
 )
@@ -277,7 +277,9 @@ def test_config_is_frozen():
 
 def test_resolved_yaml_loads_back(tmp_path: Path):
     text = "use_fp16: true\nscale: auto\nresize: native\nchannel_mult: 0.5, 1\noptimize_xt: {lr_xt: 1e-5}"
-    cfg = load_generation_config(conf(tmp_path, text), ["ddim.time_travel_filter_type=firstp-12"])
+    cfg = load_generation_config(
+        conf(tmp_path, text), ["ddim.time_travel_filter_type=firstp-12.5", "ddim.ddim_sigma=1.5"]
+    )
     assert load_generation_config(conf(tmp_path, resolved_yaml(cfg))) == cfg
     training = load_training_config(ROOT / "confs/train-64.yml", ["lr=1e-7", "ema_rate='0.9,0.99'"])
     assert load_training_config(conf(tmp_path, resolved_yaml(training))) == training

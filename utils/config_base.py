@@ -76,8 +76,8 @@ JumpFilter = Annotated[
     str,
     BeforeValidator(_none_for_null),
     Field(
-        pattern=r"^(none|(first|last)[pn]-\d+)$",
-        json_schema_extra={"expected": "none, firstp-P, lastp-P, firstn-K or lastn-K"},
+        pattern=r"^(none|(first|last)(p-[0-9]+(\.[0-9]+)?|n-[0-9]+))$",
+        json_schema_extra={"expected": "none, firstp-P, lastp-P (P in percent), firstn-K or lastn-K"},
     ),
 ]
 Device = Annotated[

@@ -198,9 +198,9 @@ class ScheduleConfig(Section):
     schedule_type: Literal["linear", "quad"] = Field(
         "linear", description="spacing of the steps without time travel"
     )
-    jump_length: Int = Field(10, ge=1, description="steps climbed by one jump back in time")
-    jump_n_sample: Int = Field(3, ge=1, description="times each stretch is walked; 1 = no jumps")
-    use_timetravel: bool = Field(True, description="walk back in time and down again")
+    jump_length: Int = Field(10, ge=1, description="undo steps of one jump back in time")
+    jump_n_sample: Int = Field(3, ge=1, description="times each stretch is denoised; 1 = no jumps")
+    use_timetravel: bool = Field(True, description="jump back in time and denoise again (RePaint)")
     time_travel_filter_type: JumpFilter = Field("none", description="which jumps are left out")
     start_step: Int | None = Field(
         30, ge=0, description="strength of the edit: index at which the picture is noised; null = the last"
@@ -208,10 +208,10 @@ class ScheduleConfig(Section):
 
     @model_validator(mode="after")
     def _fits_chain(self) -> "ScheduleConfig":
-        if self.num_inference_steps > self.ddpm_num_steps:
+        if self.num_inference_steps > self.ddpm_num_steps and not self.use_timetravel:
             raise ValueError(
                 f"num_inference_steps: got {self.num_inference_steps}, expected at most ddpm_num_steps "
-                f"({self.ddpm_num_steps})"
+                f"({self.ddpm_num_steps}) without time travel"
             )
         return self
 
@@ -219,7 +219,7 @@ class ScheduleConfig(Section):
 class DdimConfig(Section):
     """DDIM sampling (Song et al. 2021)."""
 
-    ddim_sigma: Float = Field(0.0, ge=0, le=1, description="eta: 0 = deterministic, 1 = as noisy as DDPM")
+    ddim_sigma: Float = Field(0.0, ge=0, description="eta: 0 = deterministic, 1 = as noisy as DDPM")
     schedule_params: ScheduleConfig = Field(
         default_factory=ScheduleConfig,
         description="each of these keys is also accepted directly under `ddim`",
