@@ -22,17 +22,11 @@ from tqdm import tqdm
 
 from utils.errors import UserError, run_main
 from utils.files import replacing
-from utils.synthetic_pcb import (
-    CLASSES,
-    MAX_EXTENT,
-    Board,
-    Defect,
-    add_defects,
-    candidate_sites,
-    defect_centre,
-    draw_board,
-    render,
-)
+from utils.synthetic_pcb.board import CLASSES, MAX_EXTENT, Board, BoardDefect, defect_center
+from utils.synthetic_pcb.defects import add_defects
+from utils.synthetic_pcb.layout import draw_board
+from utils.synthetic_pcb.rendering import render
+from utils.synthetic_pcb.sites import candidate_sites
 
 LABELS: tuple[str, ...] = (*CLASSES, "clean")
 CLEAN = len(CLASSES)
@@ -82,7 +76,7 @@ def _draw_board_patches(seed: int, missing: np.ndarray) -> list[tuple[int, np.nd
     if defects:
         picture = render(edited)
         for defect in defects:
-            x, y = defect_centre(defect)
+            x, y = defect_center(defect)
             found.append((CLASSES.index(defect.class_name), cut_window(picture, x, y, PATCH)))
     if missing[CLEAN]:
         picture = render(board)
@@ -91,12 +85,14 @@ def _draw_board_patches(seed: int, missing: np.ndarray) -> list[tuple[int, np.nd
     return found
 
 
-def _clean_places(board: Board, defects: Sequence[Defect], rng: np.random.Generator) -> list[tuple[int, int]]:
+def _clean_places(
+    board: Board, defects: Sequence[BoardDefect], rng: np.random.Generator
+) -> list[tuple[int, int]]:
     """Up to three centres on the clean board: under a defect, where one could be, and anywhere."""
     margin = PATCH // 2
     places = [(int(x), int(y)) for x, y in rng.integers(margin, BOARD - margin + 1, size=(1, 2))]
     if defects:
-        places.append(defect_centre(defects[int(rng.integers(len(defects)))]))
+        places.append(defect_center(defects[int(rng.integers(len(defects)))]))
     sites = candidate_sites(board, str(rng.choice(CLASSES)), margin)
     if sites:
         places.append(sites[int(rng.integers(len(sites)))])

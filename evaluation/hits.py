@@ -35,7 +35,7 @@ from utils.errors import UserError, run_main
 from utils.files import replacing
 from utils.images import list_images, load_rgb, resize_squash, save_png
 from utils.labels import load_class_names, normalise_class_name
-from utils.synthetic_pcb import CLASSES
+from utils.synthetic_pcb.board import CLASSES
 
 SAMPLE_NAME = re.compile(r"(?P<head>.+)_cx(?P<x>\d+)_cy(?P<y>\d+)(?:-(?P<copy>\d+))?_(?P<index>\d+)")
 CELL_SIDE = 96  # px of the picture shown in a cell of the contact sheet

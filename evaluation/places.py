@@ -31,7 +31,9 @@ from utils.config import load_generation_config
 from utils.errors import UserError, run_main
 from utils.images import grid, load_rgb, save_png
 from utils.labels import load_class_names
-from utils.synthetic_pcb import CLASSES, draw_board, render
+from utils.synthetic_pcb.board import CLASSES
+from utils.synthetic_pcb.layout import draw_board
+from utils.synthetic_pcb.rendering import render
 
 RANKS = ("uniform", "appeal")
 BOARD = 256  # px

@@ -22,7 +22,10 @@ from utils.errors import UserError, run_main
 from utils.images import resize_float, to_tensor
 from utils.manifest import read_manifest
 from utils.painted import Box, box_of, painted_region
-from utils.synthetic_pcb import CLASSES, add_defects, defect_centre, draw_board, render
+from utils.synthetic_pcb.board import CLASSES, defect_center
+from utils.synthetic_pcb.defects import add_defects
+from utils.synthetic_pcb.layout import draw_board
+from utils.synthetic_pcb.rendering import render
 
 SIDE = 64  # px of a window
 BOARD_SEED = 980_000  # of the first board; no training saw it
@@ -103,7 +106,7 @@ def cases(boards: int) -> Iterator[Case]:
         edited, defects = add_defects(board, CLASSES, seed, margin=40, min_spacing=68)
         before, after = render(board), render(edited)
         for defect in defects:
-            left, top = (int(np.clip(v - SIDE // 2, 0, 256 - SIDE)) for v in defect_centre(defect))
+            left, top = (int(np.clip(v - SIDE // 2, 0, 256 - SIDE)) for v in defect_center(defect))
             part = np.s_[top : top + SIDE, left : left + SIDE]
             yield Case(defect.class_name, before[part], after[part], defect.mask[part])
 

@@ -47,7 +47,9 @@ from evaluation.hits import (
 )
 from utils.errors import UserError
 from utils.images import save_png
-from utils.synthetic_pcb import CLASSES, add_defects, defect_centre, draw_board
+from utils.synthetic_pcb.board import CLASSES, defect_center
+from utils.synthetic_pcb.defects import add_defects
+from utils.synthetic_pcb.layout import draw_board
 
 NAMES = known_names(CLASSES)
 
@@ -102,7 +104,7 @@ def test_clean_patches_include_the_place_of_a_defect():
     board = draw_board(980_000, BOARD, BOARD)
     _, defects = add_defects(board, ["open_circuit"], 3, PATCH // 2)
     places = _clean_places(board, defects, np.random.default_rng(0))
-    assert defect_centre(defects[0]) in places and len(places) == 3
+    assert defect_center(defects[0]) in places and len(places) == 3
     assert all(PATCH // 2 <= value <= BOARD - PATCH // 2 for place in places for value in place)
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils import synthetic_pcb
 from utils.annotation_formats import READERS, recognise
 from utils.dataset_pictures import Box, FileTree, Picture
 from utils.dataset_survey import choose_groups, survey_source
@@ -16,6 +15,8 @@ from utils.errors import UserError, run_main
 from utils.images import load_rgb
 from utils.labels import class_from_filename, load_class_names, match_class, read_annotations
 from utils.prepare_data import clean_places, cut_patch, is_crowded, main, places_between
+from utils.synthetic_pcb import __main__ as synthetic_pcb
+from utils.synthetic_pcb.board import CLASSES
 
 WIDTH, HEIGHT = 160, 120
 SMALL = ["--tile", "64", "--window", "32", "--margin", "8"]
@@ -570,7 +571,7 @@ def test_drawn_boards_with_yolo_labels_go_all_the_way(tmp_path):
     )
     main([str(source), "--out", str(out), "--tile", "128", "--holdout", "board_0"])
     classes = load_class_names(out / "classes.json")
-    assert list(classes) == list(synthetic_pcb.CLASSES)
+    assert list(classes) == list(CLASSES)
     patches = [row for row in index_of(out) if row["file"].startswith("train/defect/")]
     labels = [read_annotations(source / f"test/board_{n}.txt", classes) for n in (1, 2)]
     assert len(patches) == sum(map(len, labels)) > 0

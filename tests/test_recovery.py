@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from evaluation.recovery import Case, box_overlap, cases, mean_overlap, measure, recover, residual
-from utils.synthetic_pcb import CLASSES
+from utils.synthetic_pcb.board import CLASSES
 
 # What painting drawn boards with the bundled networks changed outside the defects, see `residuals`: (8, 64, 64, 3)
 NOISE = np.load(Path(__file__).parent / "painting_residual.npz")["noise"]

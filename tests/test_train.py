@@ -28,7 +28,10 @@ from guided_diffusion.create import create_unet
 from utils.checkpoint import load_state_dict, save_atomic, save_safetensors
 from utils.config import load_training_config
 from utils.errors import UserError, run_main
-from utils.synthetic_pcb import add_defects, defect_centre, draw_board, render
+from utils.synthetic_pcb.board import defect_center
+from utils.synthetic_pcb.defects import add_defects
+from utils.synthetic_pcb.layout import draw_board
+from utils.synthetic_pcb.rendering import render
 
 CLASSES = ["missing_hole", "open_circuit", "short"]
 NETWORK = {
@@ -51,7 +54,7 @@ def patches() -> list[tuple[str, np.ndarray]]:
     board, defects = add_defects(draw_board(5, 192, 192), CLASSES, seed=5, margin=30, min_spacing=24)
     picture, found = render(board), []
     for defect in defects:
-        x, y = defect_centre(defect)
+        x, y = defect_center(defect)
         for n in range(4):
             left, top = x - 10 + n % 2, y - 10 + n // 2
             found.append((f"{defect.class_name}_{n}.png", picture[top : top + 20, left : left + 20]))

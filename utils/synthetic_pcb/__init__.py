@@ -1,0 +1,1 @@
+"""Synthetic photographs of printed circuit boards, with the six classic defects."""

@@ -1,0 +1,100 @@
+"""Synthetic photographs of printed circuit boards, with the six classic defects.
+
+A board is a stack of layers (copper, openings of the solder mask, drills, vias, silkscreen) at three times the
+image's resolution. One shading function turns the layers into a photograph. A defect is an edit of the copper
+or the drill layer, so a defective board is the same board under the same light with the same noise: away
+from the defect the two photographs are equal, except that the JPEG step may change pixels of the 8x8 blocks
+that the defect touches. The classes are those of PKU-Market-PCB (Huang and Wei, "A PCB Dataset for Defects
+Detection and Classification", 2019); no photograph is used.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from utils.errors import UserError, run_main
+from utils.synthetic_pcb.board import CLASSES
+from utils.synthetic_pcb.writing import write_clean, write_patches, write_samples, write_test_boards
+
+EPILOG = """\
+writes to OUT: defect_free/board_<n>.png, defect/<class>_<n>.png (patches, each centered on its defect), pcb.json
+(class ids) and, with --boards, test/board_<n>.png with YOLO labels (.txt) and a mask (_mask.png)
+
+example: the training set of the bundled demo networks
+  python -m utils.synthetic_pcb --out data/demo --seed 1 --clean 1200 --per-class 1500
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m utils.synthetic_pcb",
+        description="Generate synthetic photographs of circuit boards, clean and with the six classic defects.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--out", type=Path, help="folder for the training set")
+    add("--seed", type=int, default=0, help="the only source of randomness, 0 or more (default: %(default)s)")
+    add("--clean", type=int, default=0, metavar="N", help="clean boards to write (default: %(default)s)")
+    add(
+        "--per-class",
+        type=int,
+        default=0,
+        metavar="N",
+        help="patches to write per class (default: %(default)s)",
+    )
+    add("--boards", type=int, default=0, metavar="N", help="defective boards to write (default: %(default)s)")
+    add("--size", type=int, default=256, help="side of a board in px (default: %(default)s)")
+    add("--patch", type=int, default=96, help="side of a defect patch in px (default: %(default)s)")
+    add(
+        "--margin",
+        type=int,
+        help="least distance of a defect from the edge, in px (default: half of --patch)",
+    )
+    add("--samples", type=Path, help="folder for the five bundled sample boards")
+    return parser
+
+
+def _check(args: argparse.Namespace) -> None:
+    problems = []
+    if args.out is None and args.samples is None:
+        problems.append(
+            "nothing to write: give --out DIR for a training set or --samples DIR for sample boards"
+        )
+    for name in ("seed", "clean", "per_class", "boards"):
+        if getattr(args, name) < 0:
+            problems.append(f"--{name.replace('_', '-')} must be 0 or more, got {getattr(args, name)}")
+    if args.patch < 48 or args.patch % 2:
+        problems.append(f"--patch must be an even number of pixels, 48 or more, got {args.patch}")
+    if args.margin < args.patch // 2:
+        problems.append(f"--margin must be at least half of --patch ({args.patch // 2}), got {args.margin}")
+    if args.size < 2 * args.margin + 64:
+        problems.append(f"--size must be at least {2 * args.margin + 64} with this margin, got {args.size}")
+    if problems:
+        raise UserError.from_problems("these options cannot be combined", problems)
+
+
+def main(argv: list[str]) -> None:
+    """Write what the command line requests; raises UserError."""
+    args = _parser().parse_args(argv)
+    args.margin = args.patch // 2 if args.margin is None else args.margin
+    _check(args)
+    try:
+        if args.samples is not None:
+            write_samples(args.samples)
+        if args.out is not None:
+            args.out.mkdir(parents=True, exist_ok=True)
+            ids = {name: index for index, name in enumerate(CLASSES)}
+            (args.out / "pcb.json").write_text(json.dumps(ids) + "\n", encoding="utf-8")
+            write_clean(args.out / "defect_free", args.clean, args.seed, args.size)
+            write_patches(args.out / "defect", args.per_class, args.seed, args.size, args.patch, args.margin)
+            if args.boards:
+                write_test_boards(args.out / "test", args.boards, args.seed, args.size, args.margin)
+    except OSError as error:
+        raise UserError(
+            f"cannot write the boards: {error}; choose a folder that can be written to"
+        ) from error
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_main(main))
