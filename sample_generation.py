@@ -19,17 +19,25 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from generation import jobs
+from generation.canvas import Canvas
+from generation.geometry import Geometry
+from generation.jobs import Job
+from generation.memory import fitting_batch_size
+from generation.outputs import Outputs, Provenance, plan_groups
+from generation.painter import Entry, Painter, PaintOptions, entry_seed
+from generation.passes import Pass
+from generation.placement.plan import PLAN_FILE, make_plan
+from generation.placement.score import class_appeal
+from generation.scoring import PaintedSample
+from generation.visualize import AttentionRecorder, save_figure, save_gif
 from guided_diffusion.attention_mask import AttentionConfig, defect_attention
 from guided_diffusion.create import create_diffusion, create_unet
 from guided_diffusion.ddim import Model, Sampler, SamplerOptions, StepRecord, guided_steps
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion
-from guided_diffusion.memory import fitting_batch_size
-from guided_diffusion.painting import Entry, Painter, PaintOptions, entry_seed
-from guided_diffusion.placing import class_appeal
 from guided_diffusion.refinement import Windows
 from guided_diffusion.timesteps import check_chain_length, gradient_steps, noising_index, sampling_timesteps
-from utils import images, jobs, labels, logger
-from utils.canvas import Canvas, Loader, PictureCache
+from utils import images, labels, logger
 from utils.checkpoint import (
     SHAPE_KEYS,
     described,
@@ -39,17 +47,12 @@ from utils.checkpoint import (
     network_differences,
 )
 from utils.config import GenerationConfig, NetworkConfig, load_generation_config
-from utils.contexts import Geometry
 from utils.device import DTYPES, prefers_channels_last, resolve_device, resolve_precision
 from utils.errors import UserError, run_main
 from utils.export_dataset import export_dataset
-from utils.jobs import Job, Pass
-from utils.outputs import Outputs, Provenance, plan_groups
-from utils.painted import PaintedSample
-from utils.plan import PLAN_FILE, make_plan
+from utils.images import Loader, PictureCache
 from utils.report import write_report
 from utils.seeding import SampleNoise
-from utils.visualize import AttentionRecorder, save_figure, save_gif
 
 
 def main(argv: list[str]) -> None:
@@ -304,7 +307,7 @@ def place_defects(
         others = sorted(set(classes.values()) - {class_id}) if config.crop.class_cond else []
         return class_appeal(load_sampler(), clean, class_id, others).cpu().numpy()
 
-    pictures = jobs.picture_files(Path(config.defect_free_dir))
+    pictures = images.picture_files(Path(config.defect_free_dir))
     folder = outputs.root / "plan"
     if config.dry_run and (config.overwrite or not (folder / PLAN_FILE).exists()):
         folder = Path(tempfile.mkdtemp(prefix="plan-"))
@@ -401,7 +404,7 @@ def tell_settings(
     if config.generate_gif and not config.visualize:
         log.warning("generate_gif: true does nothing without visualize: true")
     used = {job.image for job in todo}
-    if idle := [path.name for path in jobs.picture_files(Path(config.defect_free_dir)) if path not in used]:
+    if idle := [path.name for path in images.picture_files(Path(config.defect_free_dir)) if path not in used]:
         log.info("%d pictures have no annotations and are left alone: %s", len(idle), some_of(idle))
     if strangers:
         log.warning(

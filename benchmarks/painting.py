@@ -18,15 +18,16 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measure import Probe, machine
+from generation import jobs
+from generation.outputs import plan_groups
+from generation.painter import Painter
 from guided_diffusion.ddim import Sampler, guided_steps
-from guided_diffusion.painting import Painter
 from sample_generation import load_models, make_geometry, make_schedule, make_wish, paint_options
-from utils import jobs, labels
+from utils import labels
 from utils.config import load_generation_config
 from utils.device import has_fast_bf16, resolve_device
 from utils.errors import UserError, run_main
 from utils.images import save_png
-from utils.outputs import plan_groups
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,12 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from generation.scoring import Box, box_of, painted_region
 from guided_diffusion.attention_mask import AttentionConfig, defect_attention
-from utils.canvas import PictureCache
 from utils.config import load_generation_config
 from utils.errors import UserError, run_main
-from utils.images import resize_float, to_tensor
+from utils.images import PictureCache, resize_float, to_tensor
 from utils.manifest import read_manifest
-from utils.painted import Box, box_of, painted_region
 from utils.synthetic_pcb.board import CLASSES, defect_center
 from utils.synthetic_pcb.defects import add_defects
 from utils.synthetic_pcb.layout import draw_board

@@ -9,6 +9,7 @@ from PIL import Image
 
 from utils.errors import UserError
 from utils.images import (
+    PictureCache,
     check_pixels,
     grid,
     list_images,
@@ -168,3 +169,15 @@ def test_grid():
     assert (sheet[1, 1, 0], sheet[1, 5, 0], sheet[4, 1, 0]) == (10, 20, 30)
     assert (sheet[4, 5, 0], sheet[0, 0, 0], sheet[3, 1, 0]) == (255, 255, 255)
     assert grid(pictures, columns=8, pad=0).shape == (2, 9, 3)
+
+
+def test_the_cache_keeps_the_latest_pictures_up_to_its_limit(tmp_path: Path):
+    for name in "abc":
+        Image.fromarray(np.zeros((10, 10, 3), np.uint8)).save(tmp_path / f"{name}.png")
+    cache = PictureCache(limit=600)  # two pictures of 300 bytes
+    a, b, c = (tmp_path / f"{name}.png" for name in "abc")
+    first = cache(a)
+    cache(b)
+    assert cache(a) is first
+    cache(c)  # b, which was not asked for lately, goes
+    assert list(cache.pictures) == [a, c]

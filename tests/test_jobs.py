@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils.contexts import Context, Geometry, overlap
+from generation.geometry import Context, Geometry, overlap
+from generation.jobs import Job, Wish, plan_jobs, safe_name
+from generation.passes import Pass
 from utils.errors import UserError
-from utils.jobs import Job, Pass, Wish, plan_jobs, safe_name
 
 CLASSES = {"spur": 0, "mouse bite": 1}
 SQUASH = Geometry("squash", 1.0, 256, 64)

@@ -7,15 +7,16 @@ import pytest
 import torch
 from PIL import Image
 
+from generation.geometry import Context
+from generation.jobs import Defect, Job
+from generation.outputs import Outputs, Provenance, file_sha256, plan_groups
+from generation.passes import Pass
+from generation.scoring import PaintedDefect, PaintedSample, Region
 from utils.checkpoint import save_safetensors
 from utils.config import GenerationConfig, load_generation_config
-from utils.contexts import Context
 from utils.errors import UserError
-from utils.jobs import Defect, Job, Pass
 from utils.labels import Annotation
 from utils.manifest import mask_of, read_manifest
-from utils.outputs import Outputs, Provenance, file_sha256, plan_groups
-from utils.painted import PaintedDefect, PaintedSample, Region
 from utils.version import VERSION
 
 GREY = np.full((8, 8, 3), 90, np.uint8)

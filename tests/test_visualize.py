@@ -9,8 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from utils.images import load_rgb
-from utils.visualize import (
+from generation.visualize import (
     CELL,
     COLOURS,
     LABEL,
@@ -21,6 +20,7 @@ from utils.visualize import (
     save_figure,
     save_gif,
 )
+from utils.images import load_rgb
 
 SIZE, SIDE = 16, 48
 CORNERS, OWNER = [(0, 0), (30, 8), (4, 32)], [0, 0, 1]

@@ -23,7 +23,7 @@ import yaml
 from utils import images, labels
 from utils.config import GenerationConfig, load_generation_config
 from utils.errors import UserError, run_main
-from utils.jobs import picture_files
+from utils.images import picture_files
 from utils.manifest import Entry, read_manifest
 from utils.seeding import sample_seed
 

@@ -1,6 +1,7 @@
 """Pictures: files, uint8 arrays and tensors. The only place that knows [-1, 1] <-> 0..255."""
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,18 @@ def list_images(folder: str | Path) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected a folder of pictures ({', '.join(SUFFIXES)})")
     return sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in SUFFIXES)
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """The pictures of `defect_free_dir`, sorted; UserError when there is no folder or no picture in it."""
+    if not folder.is_dir():
+        raise UserError(
+            f"defect_free_dir {folder}: no such folder; expected one with pictures and YOLO .txt files"
+        )
+    paths = [path for path in list_images(folder) if not path.name.startswith(".")]
+    if not paths:
+        raise UserError(f"defect_free_dir {folder}: no pictures in it; expected PNG, JPEG, BMP or TIFF files")
+    return paths
 
 
 def load_rgb(path: str | Path) -> np.ndarray:
@@ -156,3 +169,29 @@ def grid(arrays: Sequence[np.ndarray], columns: int, pad: int = 2) -> np.ndarray
         left = pad + (index % columns) * (width + pad)
         sheet[top : top + height, left : left + width] = array
     return sheet
+
+
+Loader = Callable[[Path], np.ndarray]
+
+
+class PictureCache:
+    """Decoded pictures (H, W, 3) uint8, the latest ones up to `limit` bytes, and always the last one.
+
+    With `size`, every picture is squashed to size x size px.
+    """
+
+    def __init__(self, size: int | None = None, limit: int = 512 * 2**20):
+        self.size, self.limit = size, limit
+        self.pictures: OrderedDict[Path, np.ndarray] = OrderedDict()
+
+    def __call__(self, path: Path) -> np.ndarray:
+        if path in self.pictures:
+            self.pictures.move_to_end(path)
+            return self.pictures[path]
+        picture = load_rgb(path)
+        if self.size is not None:
+            picture = resize_squash(picture, self.size)
+        self.pictures[path] = picture
+        while len(self.pictures) > 1 and sum(p.nbytes for p in self.pictures.values()) > self.limit:
+            self.pictures.popitem(last=False)
+        return picture

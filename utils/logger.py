@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-PROJECT_LOGGERS = ("crg", "guided_diffusion", "utils", "evaluation")
+PROJECT_LOGGERS = ("crg", "guided_diffusion", "generation", "training", "utils", "evaluation")
 
 
 class _ConsoleHandler(logging.StreamHandler):

@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image
 
 from utils import images
-from utils.canvas import PictureCache
 from utils.errors import UserError, run_main
 from utils.files import replacing
+from utils.images import PictureCache
 from utils.manifest import Entry, mask_of, read_manifest
 
 TEMPLATE = Path(__file__).with_name("report_template.html")

@@ -8,14 +8,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from generation.geometry import Geometry
+from generation.jobs import Job, Wish, plan_jobs
+from generation.painter import Painter, PaintOptions, attention_strips, entry_seed, turn_entries
+from generation.scoring import PaintedSample
 from guided_diffusion.attention_mask import AttentionConfig
 from guided_diffusion.create import create_diffusion
 from guided_diffusion.ddim import Sampler, SamplerOptions
-from guided_diffusion.painting import Painter, PaintOptions, attention_strips, entry_seed, turn_entries
-from utils.contexts import Geometry
 from utils.errors import UserError
-from utils.jobs import Job, Wish, plan_jobs
-from utils.painted import PaintedSample
 
 SIZE, CROP = 32, 16
 CLASSES = {"dark": 0, "bright": 1}

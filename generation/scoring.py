@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from utils.contexts import Window
-from utils.jobs import Job
+from generation.geometry import Window
+from generation.jobs import Job
 
 SMOOTHING = 0.8  # px, of the difference before thresholding
 NOISE_FACTOR = 4.0  # the threshold in units of the difference's noise

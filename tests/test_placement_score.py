@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from generation.placement.score import centre_weight, class_appeal, ring
 from guided_diffusion.create import create_diffusion
 from guided_diffusion.ddim import Sampler, SamplerOptions
-from guided_diffusion.placing import centre_weight, class_appeal, ring
 
 SIDE, T = 32, 30
 CLEAN = 0.25  # of all windows

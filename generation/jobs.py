@@ -5,21 +5,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
-from utils import images, labels
-from utils.contexts import (
+from generation.geometry import (
     Context,
     Geometry,
     Size,
     Window,
     native_window,
-    overlap,
     pixel_centre,
     place,
-    share_context,
 )
+from generation.passes import Pass, joint_turns
+from utils import images, labels
 from utils.errors import UserError
 
 READERS = 4  # threads that look whether pictures can be decoded
@@ -33,14 +31,6 @@ class Defect:
     annotation: labels.Annotation
     centre: tuple[int, int]  # px of the output picture
     window: Window
-
-
-@dataclass(frozen=True)
-class Pass:
-    """Defects painted together, in one walk of the sampler over one context."""
-
-    context: Context
-    defects: tuple[int, ...]  # places in the job's `defects`, one per window of the context
 
 
 @dataclass(frozen=True)
@@ -105,7 +95,7 @@ def plan_jobs(
     lines, no annotations at all, annotations without a picture, two pictures with one stem, names too long.
     """
     folder = Path(folder)
-    paths = picture_files(folder)
+    paths = images.picture_files(folder)
     texts = _label_files(folder if label_folder is None else Path(label_folder))
     with ThreadPoolExecutor(READERS) as pool:
         unreadable = pool.map(lambda path: _unreadable(path, whole=path.stem in texts), paths)
@@ -129,18 +119,6 @@ def plan_jobs(
     if problems:
         raise UserError.from_problems(f"defect_free_dir {folder} cannot be painted", problems)
     return jobs
-
-
-def picture_files(folder: Path) -> list[Path]:
-    """The pictures of `defect_free_dir`, sorted; UserError when there is no folder or no picture in it."""
-    if not folder.is_dir():
-        raise UserError(
-            f"defect_free_dir {folder}: no such folder; expected one with pictures and YOLO .txt files"
-        )
-    paths = [path for path in images.list_images(folder) if not path.name.startswith(".")]
-    if not paths:
-        raise UserError(f"defect_free_dir {folder}: no pictures in it; expected PNG, JPEG, BMP or TIFF files")
-    return paths
 
 
 def _label_files(folder: Path) -> dict[str, Path]:
@@ -264,60 +242,6 @@ def _windows(turns: Sequence[Sequence[Pass]], geometry: Geometry) -> list[Window
         for number, corner in zip(one.defects, one.context.windows, strict=True)
     }
     return [found[number] for number in sorted(found)]
-
-
-def joint_turns(
-    contexts: Sequence[Context], size: Size, geometry: Geometry, whole_contexts: bool
-) -> tuple[tuple[Pass, ...], ...]:
-    """Share contexts among defects that have one each, on a picture of `size`.
-
-    Defects whose windows fit into one context at one scale are painted in one pass. A window that overlaps an
-    earlier one comes in a later turn; with `whole_contexts` so does a context that overlaps one of its turn.
-    """
-    windows = [native_window(context, context.windows[0], geometry.crop_size) for context in contexts]
-    drafts: list[list[Pass]] = []  # by turn
-    turn_of: list[int] = []
-    for i, context in enumerate(contexts):
-        earliest = max((turn_of[j] + 1 for j in range(i) if overlap(windows[i], windows[j])), default=0)
-        for turn in count(earliest):
-            if turn == len(drafts):
-                drafts.append([])
-            if _join(drafts[turn], i, context, windows, size, geometry, whole_contexts):
-                turn_of.append(turn)
-                break
-    return tuple(tuple(turn) for turn in drafts)
-
-
-def _join(
-    turn: list[Pass],
-    i: int,
-    single: Context,
-    windows: Sequence[Window],
-    size: Size,
-    geometry: Geometry,
-    whole_contexts: bool,
-) -> bool:
-    """Add defect i to a pass of a turn, or as a pass of its own; False when it disturbs one of the turn."""
-    for place_in_turn, one in enumerate(turn):
-        members = (*one.defects, i)
-        if one.context.scale != single.scale:
-            continue
-        context = share_context([windows[m] for m in members], single.scale, size, geometry)
-        others = [other for other in turn if other is not one]
-        if context and not (whole_contexts and _touches(context, others)):
-            turn[place_in_turn] = Pass(context, members)
-            return True
-    if whole_contexts and _touches(single, turn):
-        return False
-    turn.append(Pass(single, (i,)))
-    return True
-
-
-def _touches(context: Context, others: Sequence[Pass]) -> bool:
-    def square(c: Context) -> Window:
-        return (0, 0, 1) if c.side is None else (c.left, c.top, c.side)
-
-    return any(overlap(square(context), square(other.context)) for other in others)
 
 
 def picture_size(path: Path, geometry: Geometry) -> Size:

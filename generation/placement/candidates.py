@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from generation.geometry import Geometry, Size, Window, native_window, place
 from utils import images, labels
-from utils.contexts import Geometry, Size, Window, native_window, place
 from utils.errors import UserError
 from utils.plan_schema import PlanConfig
 from utils.seeding import sample_seed

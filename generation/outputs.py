@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
+from generation.jobs import Job
+from generation.scoring import Box, PaintedDefect, PaintedSample
 from utils import images, labels
 from utils.config import (
     GenerationConfig,
@@ -22,9 +24,7 @@ from utils.config import (
 )
 from utils.errors import UserError
 from utils.files import replacing
-from utils.jobs import Job
 from utils.manifest import append_entry, iterate_manifest, mask_rle, rewrite
-from utils.painted import Box, PaintedDefect, PaintedSample
 from utils.version import VERSION
 
 FOLDERS = ("sample", "grid", "crop", "mask", "label", "log")

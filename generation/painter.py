@@ -13,14 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from generation.canvas import Canvas, feathered_window
+from generation.geometry import Context, Window, native_window
+from generation.jobs import Job
+from generation.scoring import PaintedDefect, PaintedSample, agreement, painted_region
 from guided_diffusion.ddim import Result, Sampler, StepRecord
 from guided_diffusion.refinement import NonFiniteEnergy, Windows
 from utils import images
-from utils.canvas import Canvas, PictureCache
-from utils.contexts import Context, Window, feathered_window, native_window
 from utils.errors import UserError
-from utils.jobs import Job
-from utils.painted import PaintedDefect, PaintedSample, agreement, painted_region
+from utils.images import PictureCache
 from utils.seeding import SampleNoise, sample_seed
 
 log = logging.getLogger(__name__)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from utils.painted import agreement, box_of, painted_region
+from generation.scoring import agreement, box_of, painted_region
 
 
 def grey(size: int = 96) -> np.ndarray:

@@ -4,9 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from utils import images, labels
+from utils import labels
 from utils.errors import UserError
 
 Size = tuple[int, int]  # width, height in px
@@ -116,33 +114,3 @@ def native_window(context: Context, corner: Corner, crop_size: int) -> Window:
     side = min(round(crop_size * s), context.side)
     shift = context.side - side  # rounding must not push the window over the context's edge
     return context.left + min(round(left * s), shift), context.top + min(round(top * s), shift), side
-
-
-def paste_context(native: np.ndarray, before: np.ndarray, after: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """A native context (side, side, 3) uint8 with its painting put in.
-
-    `before` and `after` (S, S, 3) uint8 are the context as the model got it and as it was painted. At scale 1
-    the painted pixels replace the picture's, at larger scales the change is resampled and added. `alpha`
-    (side, side) in [0, 1] says how much of it is taken; where it is 0, pixels stay byte for byte.
-    """
-    change, side = after.astype(np.float32) - before, len(native)
-    if side != len(before):
-        change = images.resize_float(change, (side, side))
-    return _blend(native, native + change, alpha)
-
-
-def _blend(old: np.ndarray, new: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    weight = np.clip(alpha, 0, 1)[..., None]
-    mixed = old + weight * (new - old)
-    return np.where(weight > 0, np.clip(np.rint(mixed), 0, 255), old).astype(np.uint8)
-
-
-def feathered_window(image_size: int, corner: tuple[int, int], size: int, feather: float) -> np.ndarray:
-    """1 inside the window, falling to 0 at its edge over `feather` px, 0 outside: (image_size, image_size) float32."""
-    distance = np.minimum(np.arange(1, size + 1), np.arange(size, 0, -1)).astype(np.float32)
-    ramp = np.clip((distance - 0.5) / max(feather, 0.5), 0, 1)
-    ramp = ramp * ramp * (3 - 2 * ramp)
-    alpha = np.zeros((image_size, image_size), np.float32)
-    left, top = corner
-    alpha[top : top + size, left : left + size] = ramp[:, None] * ramp[None]
-    return alpha

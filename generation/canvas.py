@@ -1,38 +1,13 @@
 """A picture while it is painted: the clean one from its file, and the contexts painted into it so far."""
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+from generation.geometry import Context, Window
 from utils import images
-from utils.contexts import Context, Window, paste_context
-
-Loader = Callable[[Path], np.ndarray]
-
-
-class PictureCache:
-    """Decoded pictures (H, W, 3) uint8, the latest ones up to `limit` bytes, and always the last one.
-
-    With `size`, every picture is squashed to size x size px.
-    """
-
-    def __init__(self, size: int | None = None, limit: int = 512 * 2**20):
-        self.size, self.limit = size, limit
-        self.pictures: OrderedDict[Path, np.ndarray] = OrderedDict()
-
-    def __call__(self, path: Path) -> np.ndarray:
-        if path in self.pictures:
-            self.pictures.move_to_end(path)
-            return self.pictures[path]
-        picture = images.load_rgb(path)
-        if self.size is not None:
-            picture = images.resize_squash(picture, self.size)
-        self.pictures[path] = picture
-        while len(self.pictures) > 1 and sum(p.nbytes for p in self.pictures.values()) > self.limit:
-            self.pictures.popitem(last=False)
-        return picture
+from utils.images import Loader
 
 
 class Canvas:
@@ -100,3 +75,33 @@ def _overlay(target: np.ndarray, patch: np.ndarray, left: int, top: int) -> None
     y1 = min(top + patch.shape[0], target.shape[0])
     if x0 < x1 and y0 < y1:
         target[y0:y1, x0:x1] = patch[y0 - top : y1 - top, x0 - left : x1 - left]
+
+
+def paste_context(native: np.ndarray, before: np.ndarray, after: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """A native context (side, side, 3) uint8 with its painting put in.
+
+    `before` and `after` (S, S, 3) uint8 are the context as the model got it and as it was painted. At scale 1
+    the painted pixels replace the picture's, at larger scales the change is resampled and added. `alpha`
+    (side, side) in [0, 1] says how much of it is taken; where it is 0, pixels stay byte for byte.
+    """
+    change, side = after.astype(np.float32) - before, len(native)
+    if side != len(before):
+        change = images.resize_float(change, (side, side))
+    return _blend(native, native + change, alpha)
+
+
+def _blend(old: np.ndarray, new: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    weight = np.clip(alpha, 0, 1)[..., None]
+    mixed = old + weight * (new - old)
+    return np.where(weight > 0, np.clip(np.rint(mixed), 0, 255), old).astype(np.uint8)
+
+
+def feathered_window(image_size: int, corner: tuple[int, int], size: int, feather: float) -> np.ndarray:
+    """1 inside the window, falling to 0 at its edge over `feather` px, 0 outside: (image_size, image_size) float32."""
+    distance = np.minimum(np.arange(1, size + 1), np.arange(size, 0, -1)).astype(np.float32)
+    ramp = np.clip((distance - 0.5) / max(feather, 0.5), 0, 1)
+    ramp = ramp * ramp * (3 - 2 * ramp)
+    alpha = np.zeros((image_size, image_size), np.float32)
+    left, top = corner
+    alpha[top : top + size, left : left + size] = ramp[:, None] * ramp[None]
+    return alpha

@@ -1,6 +1,5 @@
-"""Places asked for by numbers: candidates, ranking, choice, and the plan's folder."""
+"""Places asked for by numbers: wishes, regions, and the plan's folder."""
 
-import itertools
 import json
 import logging
 import math
@@ -10,22 +9,15 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from utils.contexts import Geometry
+from generation.geometry import Geometry
+from generation.placement.candidates import (
+    SPARE,
+    Wanted,
+)
+from generation.placement.plan import make_plan, wanted_counts
 from utils.errors import UserError
 from utils.images import save_png
 from utils.labels import read_annotations
-from utils.placement import (
-    SPARE,
-    Candidate,
-    Picture,
-    Wanted,
-    best,
-    candidates,
-    choose,
-    grid_centres,
-    window_of,
-)
-from utils.plan import make_plan, wanted_counts
 from utils.plan_schema import PlanConfig
 
 CLASSES = {"open_circuit": 0, "short": 1}
@@ -70,114 +62,6 @@ def plan(boards: list[Path], config: PlanConfig, score=brightness, **options) ->
 
 def centres(found: dict, picture: str) -> list[tuple[int, int]]:
     return [tuple(one["centre"]) for one in found["places"] if one["picture"] == picture]
-
-
-# Candidates
-
-
-def test_grid_has_one_point_per_cell_of_the_allowed_region():
-    points = grid_centres((40, 24), 8, None, np.random.default_rng(0))
-    assert sorted(map(tuple, (points // 8).tolist())) == list(itertools.product(range(5), range(3)))
-    allowed = np.zeros((24, 40), dtype=bool)
-    allowed[8:16, 16:32] = True
-    points = grid_centres((40, 24), 8, allowed, np.random.default_rng(0))
-    assert sorted(map(tuple, (points // 8).tolist())) == [(2, 1), (3, 1)]
-
-
-def test_boxes_keep_the_margin_and_windows_lie_inside_and_are_centred():
-    picture = Picture(0, Path("x.png"), np.zeros((96, 128, 3), dtype=np.uint8), (128, 96))
-    points = grid_centres(picture.size, 1, None, np.random.default_rng(0))
-    config = plan_of(size=[8, 40], edge_margin=6)
-    found = candidates(
-        picture, Wanted("short", 1, 1), points, config, GEOMETRY, 10**6, np.random.default_rng(1)
-    )
-    assert len(found) > 1000
-    assert {value for one in found for value in (one.w, one.h)} == set(range(8, 41))
-    for one in found:
-        for centre, box, side in ((one.x, one.w, 128), (one.y, one.h, 96)):
-            assert centre + 0.5 - box / 2 >= 6 and centre + 0.5 + box / 2 <= side - 6
-        assert window_of(one, picture.size, GEOMETRY) == (one.x - 16, one.y - 16, 32)
-    assert min(one.x for one in found) == 16 and max(one.y for one in found) == 79  # the window's limits
-
-
-def test_boxes_are_small_as_often_as_large():
-    picture = Picture(0, Path("x.png"), np.zeros((400, 400, 3), dtype=np.uint8), (400, 400))
-    points = grid_centres(picture.size, 2, None, np.random.default_rng(0))
-    config = plan_of(size=[16, 64], edge_margin=0)
-    found = candidates(
-        picture, Wanted("short", 1, 1), points, config, GEOMETRY, 4000, np.random.default_rng(1)
-    )
-    assert len(found) == 4000
-    widths = np.array([one.w for one in found])
-    assert np.mean(widths < 32) == pytest.approx(0.5, abs=0.03)  # 16 to 32 is half of the way on a log scale
-
-
-def test_auto_scale_cuts_larger_windows_around_larger_boxes():
-    picture = Picture(0, Path("x.png"), np.zeros((256, 256, 3), dtype=np.uint8), (256, 256))
-    auto = Geometry("native", "auto", 64, 32)
-    box = Candidate(0, "short", 1, 128, 128, 48, 20)  # 48 px are three quarters of a 64 px window
-    assert window_of(box, picture.size, auto) == (96, 96, 64)
-    with pytest.raises(UserError, match=r"plan.size: a box of \d+x\d+ px on x.png: .*needs"):
-        candidates(
-            picture,
-            Wanted("short", 1, 1),
-            np.array([[128, 128]]),
-            plan_of(size=[200, 200]),
-            auto,
-            1,
-            np.random.default_rng(0),
-        )
-
-
-def test_best_keeps_the_highest_scores():
-    pool = [Candidate(0, "short", 1, x, 0, 8, 8, score) for x, score in enumerate([0.1, 0.9, 0.5, 0.9, 0.2])]
-    assert [one.x for one in best(pool, 0.5)] == [1, 3, 2]
-    assert [one.x for one in best(pool, 0.01)] == [1] and best([], 0.5) == []
-
-
-# The choice
-
-
-def row(class_name: str, picture: int, count: int) -> list[Candidate]:
-    """Candidates 10 px apart on a line of a picture."""
-    return [Candidate(picture, class_name, CLASSES[class_name], 10 * k, 0, 8, 8) for k in range(count)]
-
-
-def test_places_are_shared_fairly_and_keep_their_distance():
-    pools = {
-        "open_circuit": [one for picture in range(4) for one in row("open_circuit", picture, 40)],
-        "short": [one for picture in range(4) for one in row("short", picture, 40)],
-    }
-    wanted = [Wanted("open_circuit", 0, 10), Wanted("short", 1, 4)]
-    chosen = choose(pools, wanted, 30, None, np.random.default_rng(0))
-    opens = [sum(one.picture == p and one.class_name == "open_circuit" for one in chosen) for p in range(4)]
-    assert sorted(opens) == [2, 2, 3, 3] and len(chosen) == 14
-    assert [sum(one.picture == p and one.class_name == "short" for one in chosen) for p in range(4)] == [
-        1
-    ] * 4
-    for a, b in itertools.combinations(chosen, 2):
-        assert a.picture != b.picture or math.dist((a.x, a.y), (b.x, b.y)) >= 30
-
-
-def test_a_picture_without_candidates_leaves_its_share_to_the_others():
-    chosen = choose(
-        {"short": row("short", 2, 40)}, [Wanted("short", 1, 5)], 30, None, np.random.default_rng(0)
-    )
-    assert [one.picture for one in chosen] == [2] * 5
-
-
-def test_per_image_and_spacing_are_limits():
-    pools = {"short": [*row("short", 0, 40), *row("short", 1, 40)]}
-    wanted = [Wanted("short", 1, 9)]
-    assert len(choose(pools, wanted, 30, 3, np.random.default_rng(0))) == 6
-    assert len(choose(pools, wanted, 1000, None, np.random.default_rng(0))) == 2
-
-
-def test_scarce_room_is_shared_among_the_classes():
-    pools = {name: row(name, 0, 40) for name in CLASSES}
-    wanted = [Wanted("open_circuit", 0, 30), Wanted("short", 1, 30)]
-    chosen = choose(pools, wanted, 0, 6, np.random.default_rng(0))
-    assert sorted(one.class_name for one in chosen) == ["open_circuit"] * 3 + ["short"] * 3
 
 
 # Plans
@@ -278,7 +162,7 @@ def test_masks_that_do_not_fit_are_the_users_to_mend(boards, tmp_path):
 
 
 def test_too_few_places_are_reported_with_numbers(boards, caplog):
-    with caplog.at_level(logging.WARNING, "utils.plan"):
+    with caplog.at_level(logging.WARNING, "generation.placement.plan"):
         found = plan(boards, plan_of(counts={"open_circuit": 50, "short": 2}, spacing=60, rank="uniform"))
     (record,) = caplog.records
     count = len([one for one in found["places"] if one["class"] == "open_circuit"])

@@ -1,0 +1,1 @@
+"""Clean image to painted image: jobs, contexts, the sampler in batches, files."""

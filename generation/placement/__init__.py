@@ -1,0 +1,1 @@
+"""Where defects go when they are asked for by numbers."""
