@@ -24,7 +24,7 @@ from benchmarks.measure import (
     random_network,
     timed,
 )
-from train import make_diffusion
+from training.setup import make_diffusion
 from utils.config import load_training_config
 from utils.device import DTYPES, has_fast_bf16, prefers_channels_last, resolve_device
 from utils.errors import UserError, run_main

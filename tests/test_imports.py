@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PROJECT = {"guided_diffusion", "utils", "evaluation", "benchmarks", "tests", "sample_generation", "train"}
+# Floors, bottom up: a module imports from its own package and from lower floors.
+FLOORS = {
+    "utils": 1,
+    "guided_diffusion": 2,
+    "generation": 3,
+    "training": 3,
+    "sample_generation": 4,
+    "train": 4,
+}
+FLOORS |= {"evaluation": 5, "benchmarks": 5, "tests": 6}
+PACKAGES = ("utils", "guided_diffusion", "generation", "training", "evaluation", "benchmarks")
 LEAVES = (
     "unet",
     "frozen",
@@ -42,7 +52,7 @@ def imported_modules(source: str, module: str) -> Iterator[str]:
             base = module.split(".")[: -node.level] if node.level else []
             name = ".".join([*base, *([node.module] if node.module else [])])
             # `from package import x` may bring in the submodule package.x.
-            if name in ("guided_diffusion", "utils", "evaluation", "benchmarks"):
+            if name in PACKAGES:
                 yield from (f"{name}.{alias.name}" for alias in node.names)
             else:
                 yield name
@@ -51,20 +61,23 @@ def imported_modules(source: str, module: str) -> Iterator[str]:
 def forbidden_imports(source: str, module: str) -> list[str]:
     """The project modules that `module` imports against the rules."""
     package = module.split(".")[0]
-    project = [name for name in imported_modules(source, module) if name.split(".")[0] in PROJECT]
+    project = [name for name in imported_modules(source, module) if name.split(".")[0] in FLOORS]
     if module in ALLOWED:
         return [name for name in project if name not in ALLOWED[module]]
-    if package == "utils":
-        return [name for name in project if name.split(".")[0] != "utils"]
-    outer = PROJECT - {"guided_diffusion", "utils"}
-    return [name for name in project if name.split(".")[0] in outer or name.startswith("utils.config")]
+    floor = FLOORS[package]
+    others = [name for name in project if name.split(".")[0] != package]
+    above = [name for name in others if FLOORS[name.split(".")[0]] > floor]
+    if floor < 5:  # only evaluation and benchmarks may use each other
+        above += [name for name in others if FLOORS[name.split(".")[0]] == floor]
+    if package == "guided_diffusion":  # takes plain arguments, never the configuration
+        above += [name for name in project if name.startswith(("utils.config", "utils.schema"))]
+    return above
 
 
 def sources() -> dict[str, Path]:
-    """Module name -> file, for every module of the two packages."""
-    files = sorted(
-        path for package in ("guided_diffusion", "utils") for path in (ROOT / package).rglob("*.py")
-    )
+    """Module name -> file, for every module of the project but the tests."""
+    files = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+    files += [ROOT / "sample_generation.py", ROOT / "train.py"]
     return {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files}
 
 
@@ -86,6 +99,12 @@ def test_imports_run_one_way():
         ("utils.labels", "import guided_diffusion.ddim", ["guided_diffusion.ddim"]),
         ("utils.labels", "from utils.errors import UserError", []),
         ("utils.labels", "def f():\n    from train import main", ["train"]),
+        ("guided_diffusion.create", "from training.setup import x", ["training.setup"]),
+        ("guided_diffusion.create", "from utils.schema.network import x", ["utils.schema.network"]),
+        ("training.loop", "from generation import jobs\nimport utils.images", ["generation.jobs"]),
+        ("training.loop", "import train", ["train"]),
+        ("train", "import sample_generation, training.loop", ["sample_generation"]),
+        ("evaluation.hits", "import train, benchmarks.measure, tests.builders", ["tests.builders"]),
         ("guided_diffusion.unet", "from . import losses", ["guided_diffusion.losses"]),
         ("guided_diffusion.unet", "import torch.utils.checkpoint", []),
         ("guided_diffusion.gaussian_diffusion", "from guided_diffusion import losses", []),

@@ -25,8 +25,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import train
 from guided_diffusion.create import create_unet
+from training.loop import is_write_error_in, make_hooks, make_loop, run_to_the_end
+from training.setup import ProcessInfo, TrainingRun, load_dataset, make_diffusion, start_from
 from utils.checkpoint import load_state_dict, save_atomic, save_safetensors
-from utils.config import load_training_config
+from utils.config import TrainingConfig, load_training_config
 from utils.errors import UserError, run_main
 from utils.synthetic_pcb.board import defect_center
 from utils.synthetic_pcb.defects import add_defects
@@ -89,6 +91,12 @@ def conf(tmp_path: Path, patches) -> Path:
     path = tmp_path / "train.yml"
     path.write_text(yaml.safe_dump(values))
     return path
+
+
+def make_run(config: TrainingConfig) -> TrainingRun:
+    names = {name: index for index, name in enumerate(CLASSES)}
+    process, dataset = ProcessInfo(torch.device("cpu")), load_dataset(config, names)
+    return TrainingRun(config, process, logging.getLogger("crg"), names, dataset, *make_diffusion(config))
 
 
 def run(conf: Path, *overrides: str) -> int:
@@ -194,21 +202,18 @@ def test_settings_that_cannot_be_written_down(conf, tmp_path, capsys):
 def test_the_system_may_refuse_other_things_than_checkpoints(conf, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     inside, outside = str(folder / "previews" / "a.png"), str(tmp_path / "data" / "a.png")
-    assert train.concerns(PermissionError(errno.EACCES, "no", inside), folder)
-    assert train.concerns(IsADirectoryError(errno.EISDIR, "no", outside, None, Path(inside)), folder)
-    assert train.concerns(OSError(errno.ENOSPC, "full"), folder)
-    assert not train.concerns(OSError(errno.ENOSPC, "full", outside), folder)
-    assert not train.concerns(OSError(errno.EMFILE, "too many open files"), folder)
-    assert not train.concerns(OSError("said in words alone"), folder)
+    assert is_write_error_in(PermissionError(errno.EACCES, "no", inside), folder)
+    assert is_write_error_in(IsADirectoryError(errno.EISDIR, "no", outside, None, Path(inside)), folder)
+    assert is_write_error_in(OSError(errno.ENOSPC, "full"), folder)
+    assert not is_write_error_in(OSError(errno.ENOSPC, "full", outside), folder)
+    assert not is_write_error_in(OSError(errno.EMFILE, "too many open files"), folder)
+    assert not is_write_error_in(OSError("said in words alone"), folder)
     monkeypatch.chdir(tmp_path)
-    assert train.concerns(OSError(errno.EACCES, "no", inside), Path("run"))
+    assert is_write_error_in(OSError(errno.EACCES, "no", inside), Path("run"))
 
     config = load_training_config(conf, ["sample_num=0"])
-    names = {name: index for index, name in enumerate(CLASSES)}
-    dataset, (diffusion, span) = train.load_dataset(config, names), train.make_diffusion(config)
-    place, model = train.Place(torch.device("cpu")), create_unet(**config.network.plain(), num_classes=3)
-    hooks = train.make_hooks(config, diffusion, span, dataset, names, place, logging.getLogger("crg"))
-    loop = train.make_loop(config, model, diffusion, span, dataset, hooks, place)
+    run = make_run(config)
+    loop = make_loop(run, create_unet(**config.network.plain(), num_classes=3), make_hooks(run))
 
     def refuse(step: int) -> Iterator:
         raise OSError(errno.EMFILE, "too many open files", outside)
@@ -216,7 +221,7 @@ def test_the_system_may_refuse_other_things_than_checkpoints(conf, tmp_path, mon
     loop.data = refuse
     folder.mkdir()
     with pytest.raises(OSError, match="too many open files") as caught:  # under its own name
-        train.run_to_the_end(loop, config)
+        run_to_the_end(loop, config)
     assert caught.value.filename == outside
 
 
@@ -289,7 +294,7 @@ def test_a_state_of_another_folder_is_compared_with_its_own_settings(conf, tmp_p
 def test_the_range_of_t_counts_original_steps(conf, respacing, min_t, max_t, span):
     overrides = [f"timestep_respacing={respacing}", f"min_t={min_t}", f"max_t={max_t or 'null'}"]
     config = load_training_config(conf, overrides)
-    diffusion, got = train.make_diffusion(config)  # five of 50 steps: 0, 12, 24, 37, 49
+    diffusion, got = make_diffusion(config)  # five of 50 steps: 0, 12, 24, 37, 49
     assert got == span
     assert diffusion.network_steps == (list(range(50)) if respacing == "" else [0, 12, 24, 37, 49])
 
@@ -315,15 +320,15 @@ def test_starting_from_a_network_with_other_classes(conf, caplog):
     drawn = model.label_emb.weight.detach().clone()
     path = conf.parent / "other.pt"
     save_atomic(path, other.state_dict())
-    names = {name: index for index, name in enumerate(CLASSES)}
+    training = make_run(config)
     with caplog.at_level(logging.INFO, "crg"):
-        train.start_from(model, path, config.network, names, logging.getLogger("crg"))
+        start_from(model, path, training)
     assert "knows 5 classes, this run has 3: the class head (label_emb.weight) starts anew" in caplog.text
     for name, value in model.state_dict().items():
         assert torch.equal(value, drawn if name == "label_emb.weight" else other.state_dict()[name]), name
     narrow = create_unet(**plain | {"channel_mult": (2,)}, num_classes=3)
     with pytest.raises(UserError, match="other.pt does not fit init_from: .* weights differ"):
-        train.start_from(narrow, path, config.network, names, logging.getLogger("crg"))
+        start_from(narrow, path, training)
     # The same head is taken over, and a run begins at these weights.
     assert run(conf, f"init_from={path}", "num_classes=5", "total_steps=1", "lr=1e-12", "sample_num=0") == 0
     weights, _ = load_state_dict(conf.parent / "run" / "ema_0.9999_0000001.safetensors")
@@ -380,7 +385,7 @@ def test_pictures_of_all_modes_are_read_alike(conf, tmp_path):
     Image.fromarray(grey).convert("RGB").convert("P").save(data / "short_3.png")
     modes = [Image.open(path).mode for path in sorted(data.iterdir())]
     assert modes[:2] == ["L", "RGBA"] and modes[2].startswith("I") and modes[3] == "P"
-    dataset = train.load_dataset(load_training_config(conf), dict.fromkeys(CLASSES, 0) | {"short": 2})
+    dataset = load_dataset(load_training_config(conf), dict.fromkeys(CLASSES, 0) | {"short": 2})
     assert len(dataset) == 4 and dataset.labels == [2] * 4
     for picture in dataset.images[:3]:
         assert picture.shape == (20, 20, 3) and (picture == 100).all()
@@ -389,7 +394,7 @@ def test_pictures_of_all_modes_are_read_alike(conf, tmp_path):
 
 def test_every_augmentation_key_reaches_the_data(conf):
     keys = ["augment.color=0.25", "augment.jitter=2", "augment.flip=false", "augment.rotate90=false"]
-    how = train.load_dataset(load_training_config(conf, keys), {name: 0 for name in CLASSES}).how
+    how = load_dataset(load_training_config(conf, keys), {name: 0 for name in CLASSES}).how
     assert (how.color, how.jitter, how.flip, how.rotate90) == (0.25, 2, False, False)
 
 

@@ -25,8 +25,8 @@ from guided_diffusion.train_util import (
     step_generator,
     update_ema,
 )
+from training.curves import read_log
 from utils.checkpoint import load_state_dict, load_training_state, save_atomic, save_safetensors
-from utils.training_report import read_log
 
 T = 3  # steps of the chain: the loss-aware sampler is soon warmed up
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from utils.training_report import draw_curves, grain, loss_warning, preview_warning, read_log
+from training.curves import draw_curves, grain, loss_warning, preview_warning, read_log
 
 NAMES = ["step", "images_per_s", "loss", "grad_norm", "lr", "loss_q0", "loss_q1", "loss_q2", "loss_q3"]
 

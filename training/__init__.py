@@ -1,0 +1,1 @@
+"""Training of either network: set-up, loop, resumption, previews, curves."""

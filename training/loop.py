@@ -1,0 +1,123 @@
+"""The training loop with its files, curves and messages."""
+
+import errno
+import os
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from guided_diffusion.image_datasets import StepSampler, batches
+from guided_diffusion.resample import create_sampler
+from guided_diffusion.train_util import Hooks, NonFiniteLoss, TrainLoop, TrainOptions
+from training.curves import draw_curves, loss_warning, read_log
+from training.preview import Preview
+from training.setup import TrainingRun
+from utils.checkpoint import (
+    load_training_state,
+    save_atomic,
+    save_safetensors,
+)
+from utils.config import TrainingConfig, resolved_yaml
+from utils.errors import UserError
+from utils.files import replacing
+
+
+def run_to_the_end(loop: TrainLoop, config: TrainingConfig) -> None:
+    """Write down the settings, if they are still to be trained with, and train.
+
+    Raises UserError when the loss is no number any more, and when the folder takes no more files.
+    """
+    folder = Path(config.checkpoint_dir)
+    try:
+        if loop.rank == 0 and loop.step < loop.last_step:
+            with replacing(folder / "config.yml") as temporary:
+                temporary.write_text(resolved_yaml(config))
+        loop.run()
+    except NonFiniteLoss as error:
+        raise UserError(f"training stopped: {error}; lower lr, or use precision fp32 or bf16") from error
+    except OSError as error:
+        if not is_write_error_in(error, folder):
+            raise
+        raise UserError(
+            f"training stopped after step {loop.step}: {error}; see to space and rights in checkpoint_dir {folder}, "
+            "then the same command goes on from the last checkpoint"
+        ) from error
+
+
+def is_write_error_in(error: OSError, folder: Path) -> bool:
+    """Whether the system refused a file in `folder`, or room for one that it does not name."""
+    names = [
+        name for name in (error.filename, error.filename2) if isinstance(name, str | bytes | os.PathLike)
+    ]
+    if not names:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    root = folder.resolve()
+    return any(Path(os.fsdecode(name)).resolve().is_relative_to(root) for name in names)
+
+
+def make_hooks(run: TrainingRun) -> Hooks:
+    """Files, previews, curves and messages of a run."""
+    config, log = run.config, run.log
+    folder = Path(config.checkpoint_dir)
+    metadata = {"network": config.network.plain(), "classes": run.names}
+
+    def export(path: Path, weights: dict[str, Tensor]) -> None:
+        save_safetensors(path, weights, metadata, getattr(torch, config.export_dtype))
+
+    board = SummaryWriter(folder / "tensorboard") if config.tensorboard and run.process.rank == 0 else None
+
+    def scalars(values: dict[str, float], step: int) -> None:
+        if board is not None:
+            for name, value in values.items():
+                board.add_scalar(name, value, step)
+
+    def report(step: int) -> None:
+        if (folder / "train_log.csv").is_file():
+            rows = read_log(folder / "train_log.csv")
+            draw_curves(rows, folder / "train_curves.png")
+            if problem := loss_warning(rows, config.warmup_steps):
+                log.warning("step %d: %s", step, problem)
+
+    return Hooks(
+        save=save_atomic,
+        load=load_training_state,
+        export=export,
+        preview=Preview(run, board),
+        scalars=scalars,
+        report=report,
+        message=log.info,
+        warning=log.warning,
+    )
+
+
+def make_loop(run: TrainingRun, model: nn.Module, hooks: Hooks) -> TrainLoop:
+    """Wire data, network and files into the training loop."""
+    config, process = run.config, run.process
+    own = {f.name for f in fields(TrainOptions)}
+    values = {k: v for k, v in config.model_dump().items() if k in own}
+    balanced = run.dataset.labels if config.class_balanced else None
+
+    def data(first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
+        sampler = StepSampler(
+            len(run.dataset), config.batch_size, config.seed, first_step, balanced,
+            process.rank, process.world_size, config.shuffle,
+        )  # fmt: skip
+        return batches(run.dataset, sampler, 0 if config.cache else config.num_workers)
+
+    return TrainLoop(
+        model=model,
+        diffusion=run.diffusion,
+        time_sampler=create_sampler(config.schedule_sampler, run.diffusion.num_timesteps, *run.span),
+        data=data,
+        folder=Path(config.checkpoint_dir),
+        options=TrainOptions(**values, ema_rates=tuple(config.ema_rate)),
+        hooks=hooks,
+        class_cond=config.network.class_cond,
+        device=process.device,
+        rank=process.rank,
+        world_size=process.world_size,
+    )

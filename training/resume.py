@@ -1,0 +1,85 @@
+"""Going on where a stopped run ended, and what to say of settings that changed."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from guided_diffusion.train_util import TrainLoop
+from utils.config import TrainingConfig, differences, load_training_config
+from utils.errors import UserError
+
+
+def resume(loop: TrainLoop, config: TrainingConfig) -> None:
+    """Go on from `resume_checkpoint`, or where the last run in `checkpoint_dir` ended, if there was one.
+
+    Warns of settings that the run did not have so far, and when it has taken all its steps. Raises UserError
+    for a state that is missing or does not fit the network.
+    """
+    try:
+        loop.resume(Path(config.resume_checkpoint) if config.resume_checkpoint else None)
+    except UserError:
+        raise
+    except (RuntimeError, ValueError, LookupError) as error:
+        reason = (
+            "; ".join(changed_settings(config, architecture_settings))
+            or str(error).strip().partition("\n")[0]
+        )
+        where = (
+            config.resume_checkpoint or f"the last training state in checkpoint_dir {config.checkpoint_dir}"
+        )
+        raise UserError(
+            f"{where} does not fit this configuration: {reason}; use the settings that it was trained with "
+            "(config.yml beside it), or another checkpoint_dir"
+        ) from error
+    if loop.step > 0:
+        warn_about_resumption(loop, config)
+
+
+def warn_about_resumption(loop: TrainLoop, config: TrainingConfig) -> None:
+    """Say what a resumed run learns otherwise than before, and that it is over, if it is."""
+    folder = state_folder(config)
+    way_out = "choose another checkpoint_dir"
+    if config.resume_checkpoint:
+        way_out += " and leave resume_checkpoint out"
+    if changes := changed_settings(config, objective_settings):
+        loop.hooks.warning(
+            f"the run in {folder} had other settings so far ({'; '.join(changes)}: then against now), and is "
+            f"resumed all the same; to train anew, {way_out}"
+        )
+    if loop.step >= loop.last_step:
+        key = "total_steps" if config.total_steps else "lr_anneal_steps"
+        loop.hooks.warning(
+            f"the run in {folder} has already taken its {loop.step} steps: nothing is left to do; raise {key} or "
+            f"{way_out}"
+        )
+
+
+def state_folder(config: TrainingConfig) -> Path:
+    """Where the training state to go on from lies, with the config.yml of its run beside it."""
+    return Path(config.resume_checkpoint).parent if config.resume_checkpoint else Path(config.checkpoint_dir)
+
+
+def changed_settings(
+    config: TrainingConfig, settings: Callable[[TrainingConfig], dict[str, Any]]
+) -> list[str]:
+    """One line for each of the `settings` that is not as the config.yml beside the training state says."""
+    try:
+        before = load_training_config(state_folder(config) / "config.yml")
+    except UserError:
+        return []
+    return differences(settings(before), settings(config))
+
+
+def architecture_settings(config: TrainingConfig) -> dict[str, Any]:
+    """The settings that decide whether a training state fits."""
+    return config.network.plain() | {key: getattr(config, key) for key in ("schedule_sampler", "num_classes")}
+
+
+def objective_settings(config: TrainingConfig) -> dict[str, Any]:
+    """The settings that decide what a run learns, but not the state's shape; paths in one spelling."""
+    paths = {key: getattr(config, key) for key in ("data_dir", "class_json_path", "init_from")}
+    values = {key: os.path.normpath(path) if path else "" for key, path in paths.items()}
+    values |= {key: getattr(config, key) for key in ("min_t", "max_t", "class_balanced")}
+    values |= {f"augment.{key}": value for key, value in config.augment.model_dump().items()}
+    return values | config.diffusion.plain() | {"dropout": config.network.dropout}

@@ -1,0 +1,221 @@
+"""What a run is made of, from its configuration: process and device, log, data, diffusion, first weights."""
+
+import logging
+import os
+import shutil
+from bisect import bisect_left
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from guided_diffusion.create import create_diffusion, create_unet
+from guided_diffusion.gaussian_diffusion import GaussianDiffusion
+from guided_diffusion.image_datasets import Augmentation, PatchDataset
+from guided_diffusion.respace import kept_timesteps
+from utils import images, labels, logger
+from utils.checkpoint import (
+    SHAPE_KEYS,
+    described,
+    load_state_dict,
+    load_strict,
+    network_differences,
+)
+from utils.config import TrainingConfig
+from utils.device import prefers_channels_last, resolve_device, resolve_precision, start_process_group
+from utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class ProcessInfo:
+    """The device of this process, its rank and the number of processes."""
+
+    device: torch.device
+    rank: int = 0
+    world_size: int = 1
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What a run trains with, beside the network: settings, images, diffusion process, log.
+
+    `names` maps class names to ids ({} without class_cond); `span` are the indices first <= i < end of the
+    timesteps trained on.
+    """
+
+    config: TrainingConfig
+    process: ProcessInfo
+    log: logging.Logger
+    names: dict[str, int]
+    dataset: PatchDataset
+    diffusion: GaussianDiffusion
+    span: tuple[int, int]
+
+
+def setup_run(config: TrainingConfig, process: ProcessInfo) -> TrainingRun:
+    """Open the log, read the images and build the diffusion process; UserError for what cannot be used."""
+    log = start_log(config, process)
+    names = labels.load_class_names(config.class_json_path) if config.network.class_cond else {}
+    dataset = load_dataset(config, names)
+    run = TrainingRun(config, process, log, names, dataset, *make_diffusion(config))
+    if unseen := [name for name, i in names.items() if i not in dataset.labels]:
+        log.warning(
+            "no images of %s in %s: such defects cannot be learned", ", ".join(unseen), config.data_dir
+        )
+    return run
+
+
+def make_model(run: TrainingRun) -> nn.Module:
+    """The network with the initial weights of `seed`; logs what is trained on."""
+    config = run.config
+    torch.manual_seed(config.seed)
+    model = create_unet(**config.network.plain(), num_classes=count_classes(config, run.names))
+    images_count, millions = len(run.dataset), sum(p.numel() for p in model.parameters()) / 1e6
+    device = run.process.device
+    run.log.info("%d images, %.2f M parameters, %s, %s", images_count, millions, device, config.precision)
+    return model
+
+
+def join_processes(config: TrainingConfig) -> ProcessInfo:
+    """The device of this process, and torchrun's process group, if there is one.
+
+    Raises UserError for a device that is not there, and for `compile` where nothing can compile.
+    """
+    device = resolve_device(config.device, rank_on_host=int(os.environ.get("LOCAL_RANK", "0")))
+    compiler = os.environ.get("CXX", "g++")
+    if config.compile and device.type == "cpu" and not (shutil.which(compiler) or shutil.which("clang++")):
+        raise UserError(
+            "compile: torch.compile needs a C++ compiler on the CPU; install g++, or set compile=false"
+        )
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return ProcessInfo(device, *start_process_group(device))
+
+
+def resolve_precision_and_layout(config: TrainingConfig, device: torch.device) -> TrainingConfig:
+    """The configuration with what `auto` means on this device; UserError for fp16 on a CPU."""
+    precision, layout = resolve_precision(config.precision, device), config.channels_last
+    if layout == "auto":
+        layout = prefers_channels_last(precision, config.network.num_channels, device)
+    return config.model_copy(update={"precision": precision, "channels_last": layout})
+
+
+def start_log(config: TrainingConfig, process: ProcessInfo) -> logging.Logger:
+    """The log of the first process goes to the console and into the folder; the others say errors alone.
+
+    Raises UserError when the folder cannot be made or written to.
+    """
+    try:
+        log = logger.setup_logging(Path(config.checkpoint_dir) / "train.log" if process.rank == 0 else None)
+    except OSError as error:
+        raise UserError(
+            f"checkpoint_dir {config.checkpoint_dir}: cannot be written to ({error}); choose another folder"
+        ) from error
+    if process.rank > 0:
+        logging.disable(logging.WARNING)
+    if config.ignored_keys:
+        log.info("ignored keys: %s", ", ".join(config.ignored_keys))
+    return log
+
+
+def make_diffusion(config: TrainingConfig) -> tuple[GaussianDiffusion, tuple[int, int]]:
+    """The chain, and the indices first <= i < end of its steps with min_t <= t < max_t.
+
+    Raises UserError when `timestep_respacing` is impossible, or keeps no step of that range.
+    """
+    steps, respacing = config.diffusion.diffusion_steps, config.diffusion.timestep_respacing
+    try:
+        kept = kept_timesteps(steps, respacing)
+    except ValueError as error:
+        raise UserError(f"timestep_respacing: {error}") from error
+    end_t = steps if config.max_t is None else config.max_t
+    first, end = bisect_left(kept, config.min_t), bisect_left(kept, end_t)
+    if first == end:
+        below, above = kept[:first][-1:], kept[first:][:1]
+        nearest = " and ".join(str(t) for t in [*below, *above])
+        raise UserError(
+            f"min_t, max_t: timestep_respacing {respacing!r} keeps no step t with {config.min_t} <= t < {end_t}; "
+            f"the nearest ones it keeps are {nearest}; widen the range"
+        )
+    try:
+        diffusion = create_diffusion(**config.diffusion.plain(), learn_sigma=config.network.learn_sigma)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return diffusion, (first, end)
+
+
+def count_classes(config: TrainingConfig, names: dict[str, int]) -> int:
+    """`num_classes`, or as many as the class file has; UserError when an id of the file is beyond it."""
+    count = config.num_classes or len(names)
+    if names and max(names.values()) >= count:
+        raise UserError(
+            f"{config.class_json_path}: got the class id {max(names.values())}, expected ids below {count}; "
+            "number the classes from 0, or set num_classes"
+        )
+    return count
+
+
+def start_from(model: nn.Module, path: str, run: TrainingRun) -> None:
+    """Load the weights at `path` (`init_from`); a class head of another size keeps its initial values.
+
+    Raises UserError for any other weight that differs in name or shape, and for weights that say that they
+    were trained with another network.
+    """
+    head = "label_emb.weight"
+    weights, metadata = load_state_dict(path)
+    own, other = model.state_dict().get(head), weights.get(head)
+    fresh = model.label_emb if own is not None and other is not None and len(own) != len(other) else None
+    if fresh is not None:
+        model.label_emb = nn.Embedding(len(other), own.shape[1])  # takes the file's head, then goes
+    if differences := network_differences(metadata, run.config.network.plain(), path):
+        raise UserError.from_problems("init_from does not fit the configuration", differences)
+    load_strict(model, path, SHAPE_KEYS, "init_from")
+    run.log.info("starting from the weights of %s", path)
+    if fresh is not None:
+        model.label_emb = fresh
+        run.log.warning(
+            "%s knows %d classes, this run has %d: the class head (%s) starts anew",
+            path,
+            len(other),
+            len(own),
+            head,
+        )
+    elif run.names and described(metadata, "classes") not in ({}, run.names):
+        run.log.warning("%s was trained on other classes (%s)", path, ", ".join(metadata["classes"]))
+
+
+def load_dataset(config: TrainingConfig, names: dict[str, int]) -> PatchDataset:
+    """The training images and, with class_cond, their class ids; every problem of the folder in one error.
+
+    The images stay in memory with `cache`, otherwise they are read at every visit. All are decoded here
+    in either case: a file cut short must not end a run of hours.
+    """
+    paths = images.list_images(Path(config.data_dir))
+    if not paths:
+        raise UserError(
+            f"data_dir {config.data_dir}: no images in it; expected files {', '.join(images.SUFFIXES)}"
+        )
+    size, pictures, classes, problems = config.network.image_size, [], [], []
+    for path in paths:
+        try:
+            picture = images.load_rgb(path)
+            if min(picture.shape[:2]) < size:
+                height, width = picture.shape[:2]
+                problems.append(f"{path}: got {width}x{height} px, expected at least {size}x{size}")
+            pictures.append(picture if config.cache else path)
+        except UserError as error:
+            problems.append(str(error))
+        if config.network.class_cond:
+            try:
+                classes.append(labels.match_class(labels.class_from_filename(path.name), names))
+            except UserError as error:
+                problems.append(
+                    f"{path.parent}/{error}" if str(error).startswith(path.name) else f"{path}: {error}"
+                )
+    if problems:
+        raise UserError.from_problems(f"data_dir {config.data_dir}", problems)
+    own = {f.name for f in fields(Augmentation)}
+    how = Augmentation(**{k: v for k, v in config.augment.model_dump().items() if k in own})
+    ids = classes if config.network.class_cond else None
+    return PatchDataset(pictures, ids, size, how, read=None if config.cache else images.load_rgb)
