@@ -1,8 +1,7 @@
-"""Pictures with their defects, whatever format they were annotated in, and the files of a source folder."""
+"""The files of a source folder: images looked up by name, by annotation, by folder."""
 
 import os
 from collections import defaultdict
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
@@ -25,69 +24,6 @@ CLEAN_FOLDERS = {
 }
 EXIF_ORIENTATION = 0x0112
 QUARTER_TURNED = (5, 6, 7, 8)
-
-
-@dataclass(frozen=True)
-class Box:
-    """A defect in pixels of its picture, right and bottom exclusive; `where` says where it was read.
-
-    A point has no size: left = right, top = bottom.
-    """
-
-    class_name: str
-    left: float
-    top: float
-    right: float
-    bottom: float
-    is_point: bool = False
-    where: str = ""
-
-    @property
-    def size(self) -> tuple[float, float]:
-        """(width, height) in pixels."""
-        return self.right - self.left, self.bottom - self.top
-
-    @property
-    def centre(self) -> tuple[float, float]:
-        """(x, y) in pixels."""
-        return (self.left + self.right) / 2, (self.top + self.bottom) / 2
-
-
-@dataclass
-class Picture:
-    """A picture file with its defects, or one known to be free of them (`is_clean`).
-
-    declared_size is (width, height) as the annotation says, size as the file says; counterpart is the same
-    part without defects. Readers fill the first fields, the survey those from `group` on.
-    """
-
-    path: Path
-    boxes: list[Box] = field(default_factory=list)
-    is_clean: bool = False
-    declared_size: tuple[int, int] | None = None
-    counterpart: "Picture | None" = None
-    group: str = ""
-    name: str = ""
-    size: tuple[int, int] = (0, 0)
-    digest: str = ""
-
-
-@dataclass
-class Found:
-    """What a reader made of a folder: `classes` in the order of their ids, problems, notes for the report.
-
-    equal_names_pair: a clean picture shows the same part as the defective one of its file name.
-    """
-
-    pictures: list[Picture] = field(default_factory=list)
-    classes: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    equal_names_pair: bool = True
-
-    def set_sorted_classes(self) -> None:
-        """Take the names of all boxes, sorted, for formats that have no list of classes."""
-        self.classes = sorted({box.class_name for picture in self.pictures for box in picture.boxes})
 
 
 class FileTree:
@@ -154,7 +90,7 @@ class FileTree:
         return ranked[0]
 
 
-def picture_size(path: Path) -> tuple[int, int]:
+def size_of_image(path: Path) -> tuple[int, int]:
     """(width, height) of a picture as it is displayed, from its header; UserError when it cannot be read."""
     try:
         with Image.open(path) as image:

@@ -1,4 +1,4 @@
-"""What `prepare_data` made: a table of contents (CSV), a report in words, and a sheet of pictures."""
+"""What was written, for the reader: index.csv, the report and the contact sheet."""
 
 import csv
 from collections import Counter
@@ -10,15 +10,15 @@ from statistics import median
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from utils.dataset_survey import Survey, shorten
 from utils.images import grid, load_rgb, resize_squash
+from utils.prepare_data.sources import Survey, shorten
 
 SHEET_COLUMNS = 12
 LABEL_WIDTH = 150
 
 
 @dataclass(frozen=True)
-class Row:
+class IndexRow:
     """One line of index.csv: an output file, where it came from and what it shows.
 
     The box (of the defect; of the tile, where class_name is empty) is in native pixels of the source, right
@@ -39,10 +39,10 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Made:
+class Prepared:
     """What was written: the lines of the index and counts that the report mentions."""
 
-    rows: list[Row]
+    rows: list[IndexRow]
     patch_side: int
     padded: int
     crowded: int
@@ -50,19 +50,16 @@ class Made:
     small_pictures: int
 
 
-def write_index(path: Path, rows: Sequence[Row]) -> None:
-    """Write index.csv: the columns of Row, with `class` for class_name."""
+def write_index(path: Path, rows: Sequence[IndexRow]) -> None:
+    """Write index.csv: the columns of IndexRow, with `class` for class_name."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow([{"class_name": "class"}.get(field.name, field.name) for field in fields(Row)])
+        writer.writerow([{"class_name": "class"}.get(field.name, field.name) for field in fields(IndexRow)])
         for row in rows:
             writer.writerow([f"{value:.6g}" if isinstance(value, float) else value for value in astuple(row)])
 
 
-# The report
-
-
-def report_text(survey: Survey, held: set[str], made: Made, options: str) -> str:
+def report_text(survey: Survey, held: set[str], made: Prepared, options: str) -> str:
     """All that a user should know about the data, as plain text with a newline at the end."""
     defects = sum(len(picture.boxes) for picture in survey.defective)
     lines = [
@@ -119,7 +116,7 @@ def _class_lines(survey: Survey, held: set[str]) -> list[str]:
     return lines
 
 
-def _made_lines(survey: Survey, made: Made) -> list[str]:
+def _made_lines(survey: Survey, made: Prepared) -> list[str]:
     folders = Counter(str(Path(row.file).parent) for row in {row.file: row for row in made.rows}.values())
     patches = [row for row in made.rows if row.file.startswith("train/defect/")]
     scaled = [row.scale for row in patches if row.scale > 1]
@@ -158,11 +155,8 @@ def _class_warnings(survey: Survey, held: set[str]) -> list[str]:
     return warnings
 
 
-# The sheet
-
-
 def contact_sheet(
-    folder: Path, rows: Sequence[Row], classes: Sequence[str], side: int, seed: int
+    folder: Path, rows: Sequence[IndexRow], classes: Sequence[str], side: int, seed: int
 ) -> np.ndarray:
     """(H, W, 3) uint8: a row of up to 12 patches of each class, drawn by `seed`, and one of tiles, shrunk.
 

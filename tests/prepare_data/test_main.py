@@ -1,0 +1,129 @@
+"""The command line, from a source folder to training folders."""
+
+import json
+
+import numpy as np
+
+from tests.prepare_data.builders import (
+    SMALL,
+    error_of,
+    index_of,
+    pixels,
+    write_boards,
+    write_image,
+    write_text,
+)
+from utils.images import load_rgb
+from utils.labels import class_from_filename, load_class_names, match_class, read_annotations
+from utils.prepare_data.__main__ import main
+from utils.synthetic_pcb import __main__ as synthetic_pcb
+from utils.synthetic_pcb.board import CLASSES
+
+
+def test_output_of_a_run(tmp_path, capsys):
+    root, out = write_boards(tmp_path / "source"), tmp_path / "out"
+    main([str(root), "--out", str(out), "--holdout", "03", *SMALL])
+    classes = load_class_names(out / "classes.json")
+    rows = index_of(out)
+    assert {row["group"] for row in rows if row["split"] == "test"} == {"03"}
+    assert {row["group"] for row in rows if row["split"] == "train"} == {"01", "02", "04"}
+    assert {row["file"] for row in rows} == {
+        p.relative_to(out).as_posix() for p in out.rglob("*.png") if p.name != "contact_sheet.png"
+    }
+    row = next(row for row in rows if row["file"] == "train/defect/spur_0000.png")
+    assert [float(row[side]) for side in ("left", "top", "right", "bottom", "scale")] == [40, 50, 52, 60, 1]
+    source = load_rgb(root / row["source"])
+    assert match_class(class_from_filename(row["file"].rsplit("/")[-1]), classes) == classes["spur"]
+    assert np.array_equal(load_rgb(out / row["file"]), source[55 - 24 : 55 + 24, 46 - 24 : 46 + 24])
+    tile = next(row for row in rows if row["file"].startswith("train/defect_free/"))
+    left, top = int(tile["left"]), int(tile["top"])
+    cropped = load_rgb(root / tile["source"])[top : top + 64, left : left + 64]
+    assert tile["class"] == "" and np.array_equal(load_rgb(out / tile["file"]), cropped)
+    for part, origin in (("test", "images/03_spur_01.png"), ("test_clean", "clean/03.png")):
+        assert (out / part / "03_spur_01.png").read_bytes() == (root / origin).read_bytes()
+        (label,) = read_annotations(out / part / "03_spur_01.txt", classes)
+        assert label.class_name == "spur" and (label.cx, label.cy) == (round(46 / 160, 6), round(55 / 120, 6))
+    report = capsys.readouterr().out
+    assert report == (out / "report.txt").read_text() and "6 patches of 48x48 px; 0 shrunk" in report
+    assert load_rgb(out / "contact_sheet.png").shape[0] == 3 * 52  # two classes and the tiles
+
+
+def test_equal_runs_give_equal_files(tmp_path):
+    root = write_boards(tmp_path / "source")
+    for name in ("a", "b"):
+        main([str(root), "--out", str(tmp_path / name), "--tiles-per-image", "3", *SMALL])
+    files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file())
+    assert len(files) > 20
+    assert all((tmp_path / "a" / f).read_bytes() == (tmp_path / "b" / f).read_bytes() for f in files)
+
+
+def test_without_clean_pictures_tiles_come_from_between_the_defects(tmp_path, capsys):
+    root, out = write_boards(tmp_path / "source", clean=False), tmp_path / "out"
+    main([str(root), "--out", str(out), "--holdout", "01", "--tile", "48", "--window", "32", "--margin", "8"])
+    tiles = [row for row in index_of(out) if not row["class"]]
+    assert tiles and all("images/" in row["source"] for row in tiles)
+    assert "no clean pictures in train" in capsys.readouterr().out
+    assert not (out / "test_clean").exists()
+
+
+def test_tiles_that_fit_nowhere_stop_the_run_before_it_writes(tmp_path):
+    root = write_boards(tmp_path / "source")
+    message = error_of(main, [str(root), "--out", str(tmp_path / "out"), "--tile", "128"])
+    assert "no tile fits on any of" in message and "smallest side 120 px" in message
+    assert [p.name for p in tmp_path.iterdir()] == ["source"]
+
+
+def test_overwrite_replaces_an_earlier_data_set_and_nothing_else(tmp_path):
+    root, out = write_boards(tmp_path / "source"), tmp_path / "out"
+    command = [str(root), "--out", str(out), *SMALL]
+    main(command)
+    write_text(out / "own.txt", "mine")
+    write_text(out / "train/defect/stale_0000.png", "old")
+    assert "not empty" in error_of(main, command)
+    main([*command, "--overwrite"])
+    assert (out / "own.txt").read_text() == "mine" and not (out / "train/defect/stale_0000.png").exists()
+    foreign = write_text(tmp_path / "foreign/thing.txt", "x").parent
+    assert "no earlier data set" in error_of(main, [str(root), "--out", str(foreign), "--overwrite"])
+    assert "within the source" in error_of(main, [str(root), "--out", str(root / "out")])
+
+
+def test_bad_options_are_listed_together(tmp_path):
+    options = [
+        "--tile",
+        "8",
+        "--window",
+        "33",
+        "--margin",
+        "-1",
+        "--holdout-share",
+        "1",
+        "--group-pattern",
+        "a",
+    ]
+    message = error_of(main, [str(tmp_path), "--out", str(tmp_path / "out"), *options])
+    assert "5 problems" in message and "one (group)" in message
+
+
+def test_synthetic_boards_with_yolo_labels_go_all_the_way(tmp_path):
+    source, out = tmp_path / "synthetic", tmp_path / "out"
+    synthetic_pcb.main(
+        ["--out", str(source), "--clean", "2", "--per-class", "0", "--boards", "3", "--size", "256"]
+    )
+    main([str(source), "--out", str(out), "--tile", "128", "--holdout", "board_0"])
+    classes = load_class_names(out / "classes.json")
+    assert list(classes) == list(CLASSES)
+    patches = [row for row in index_of(out) if row["file"].startswith("train/defect/")]
+    labels = [read_annotations(source / f"test/board_{n}.txt", classes) for n in (1, 2)]
+    assert len(patches) == sum(map(len, labels)) > 0
+    assert all(load_rgb(out / row["file"]).shape == (96, 96, 3) for row in patches)
+
+
+def test_points_have_patches_and_labels_without_size(tmp_path):
+    root, out = tmp_path / "source", tmp_path / "out"
+    for name in ("a", "b"):
+        write_image(root / f"{name}.png", ord(name))
+        shape = {"label": "spur", "shape_type": "point", "points": [[30, 90]]}
+        write_text(root / f"{name}.json", json.dumps({"shapes": [shape], "imagePath": f"{name}.png"}))
+    main([str(root), "--out", str(out), "--holdout", "b", "--clean-distance", "0", *SMALL])
+    assert (out / "test/b.txt").read_text() == "0 0.187500 0.750000\n"
+    assert np.array_equal(load_rgb(out / "train/defect/spur_0000.png")[24, 24], pixels(ord("a"))[90, 30])

@@ -1,0 +1,27 @@
+"""The format of a folder is recognized, or the error says what was found."""
+
+from tests.prepare_data.builders import error_of, read_boxes, write_boards, write_image, write_text
+from utils.prepare_data.formats.recognition import FORMATS, recognize
+from utils.prepare_data.survey import survey_source
+from utils.prepare_data.tree import FileTree
+
+
+def test_two_formats_are_not_guessed_between(tmp_path):
+    write_boards(tmp_path, count=1)
+    write_text(tmp_path / "data.yaml", "names: [spur, short]\n")
+    message = error_of(recognize, FileTree(tmp_path))
+    assert "--format voc or --format yolo" in message and "XML annotations such as annotations/" in message
+    assert len(read_boxes(tmp_path, "voc")) == 3
+
+
+def test_unknown_format_is_told_with_what_was_found(tmp_path):
+    write_image(tmp_path / "a.png", 1)
+    write_text(tmp_path / "notes.md", "nothing")
+    message = error_of(recognize, FileTree(tmp_path))
+    assert "1 .md, 1 .png" in message and "|".join(FORMATS) in message
+
+
+def test_forced_format_without_annotations(tmp_path):
+    write_image(tmp_path / "a.png", 1)
+    assert "no voc annotations" in error_of(survey_source, tmp_path, "voc")
+    assert "no such folder" in error_of(survey_source, tmp_path / "none")

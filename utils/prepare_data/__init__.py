@@ -1,0 +1,1 @@
+"""From annotated images to the data that both models train on."""

@@ -1,0 +1,77 @@
+"""What several readers share: JSON files checked against a layout, numbers, bounds."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from utils.prepare_data.sources import ReadResult
+from utils.prepare_data.tree import FileTree
+
+SNIFFED_FILES = 50  # inspected, of each suffix, to recognize a format
+
+Id = int | str
+
+
+def finite_number(text: object) -> float:
+    """A finite number, or NaN for anything else."""
+    try:
+        value = float(text)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return math.nan
+    return value if math.isfinite(value) else math.nan
+
+
+class JsonPart(BaseModel):
+    """A part of a JSON file's layout; further keys are ignored."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+def load_json(path: Path) -> object:
+    """The content of a JSON file; None when it is broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def json_example(tree: FileTree, looks_right: Callable[[object], bool]) -> str:
+    """The first JSON file whose content looks right, as seen from the root; '' if there is none."""
+    for path in tree.with_suffix(".json")[:SNIFFED_FILES]:
+        if looks_right(load_json(path)):
+            return tree.relative(path)
+    return ""
+
+
+def checked_files(
+    tree: FileTree, found: ReadResult, looks_right: Callable[[object], bool], layout: type[JsonPart]
+) -> list[tuple[Path, JsonPart]]:
+    """The JSON files of one format, checked against its layout; other files are passed over."""
+    files = []
+    for path in tree.with_suffix(".json"):
+        data = load_json(path)
+        if data is None:
+            found.problems.append(f"{path}: broken JSON")
+        elif looks_right(data):
+            try:
+                files.append((path, layout.model_validate(data)))
+            except ValidationError as error:
+                for entry in error.errors():
+                    place = ".".join(map(str, entry["loc"]))
+                    message = f"got {str(entry['input'])[:40]!r}: {entry['msg']}"
+                    found.problems.append(f"{path}: {place}: {message}")
+    return files
+
+
+def declared_size_of(width: int | None, height: int | None) -> tuple[int, int] | None:
+    """(width, height) if the annotation gives both, else None."""
+    return (width, height) if width and height else None
+
+
+def bounds(points: Sequence[tuple[float, float]]) -> tuple[float, float, float, float]:
+    """Left, top, right, bottom of at least one point."""
+    xs, ys = zip(*points, strict=True)
+    return min(xs), min(ys), max(xs), max(ys)

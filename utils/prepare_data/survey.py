@@ -1,0 +1,109 @@
+"""From what a reader found to a checked list of images."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from utils.errors import UserError
+from utils.images import list_images
+from utils.labels import normalise_class_name
+from utils.prepare_data.checks import inspect
+from utils.prepare_data.formats.recognition import FORMATS, recognize
+from utils.prepare_data.grouping import (
+    check_counterparts,
+    join_groups,
+    match_counterparts,
+    set_groups,
+    set_names,
+    usual_pattern,
+)
+from utils.prepare_data.sources import ReadResult, SourceImage, Survey, Tally
+from utils.prepare_data.tree import FileTree
+
+
+def survey_source(
+    source: Path,
+    format_name: str = "auto",
+    classes: Mapping[str, int] | None = None,
+    clean_dir: Path | None = None,
+    group_pattern: str | None = None,
+) -> Survey:
+    """Read a source folder and check all of it; every picture is decoded once, one at a time.
+
+    Raises UserError that lists all problems: unreadable pictures, broken annotations, unknown classes,
+    annotations made for another size, file names that `group_pattern` does not fit.
+    """
+    tree = FileTree(source)
+    name = recognize(tree) if format_name == "auto" else format_name
+    found = FORMATS[name].read(tree, classes)
+    if not found.pictures and not found.problems:
+        raise UserError(
+            f"{source}: got no {name} annotations in it, expected some; check the folder, or --format"
+        )
+    pattern = group_pattern or usual_pattern(found.pictures)
+    _add_clean_pictures(found, tree, clean_dir)
+    table = _unify_classes(found, classes)
+    tally = Tally()
+    problems = found.problems + set_groups(found, tree, pattern)
+    for picture in tqdm(found.pictures, desc="checking pictures", disable=None):
+        problems += inspect(picture, tally)
+    if problems:
+        raise UserError.from_problems(f"{source} cannot be used", list(dict.fromkeys(problems)))
+    survey = Survey(tree, name, pattern, found.pictures, table, found.notes, tally.sentences())
+    if not survey.defective:
+        raise UserError(
+            f"{source}: got {len(survey.pictures)} pictures, none with a box; expected some defects"
+        )
+    if found.equal_names_pair:
+        match_counterparts(survey)
+    check_counterparts(survey)
+    join_groups(survey)
+    set_names(survey)
+    return survey
+
+
+def _add_clean_pictures(found: ReadResult, tree: FileTree, clean_dir: Path | None) -> None:
+    """Add pictures from folders of clean ones; note how many pictures nobody speaks for."""
+    known = {picture.path for picture in found.pictures}
+    if clean_dir is not None:
+        extra = list_images(clean_dir)
+        if not extra:
+            raise UserError(f"--clean-dir {clean_dir}: no pictures in it; expected pictures without defects")
+    elif found.clean_is_known:
+        extra = []
+    else:
+        extra = [path for path in tree.images if tree.in_clean_folder(path)]
+    found.pictures += [SourceImage(path, is_clean=True) for path in extra if path not in known]
+    known.update(extra)
+    rest = [path for path in tree.images if path not in known]
+    if rest and not found.masks_are_images:
+        found.notes.append(
+            f"{len(rest)} pictures have no annotation and are left out, e.g. {tree.relative(rest[0])}; if "
+            "they show no defects, give their folder as --clean-dir"
+        )
+
+
+def _unify_classes(found: ReadResult, classes: Mapping[str, int] | None) -> dict[str, int]:
+    """{name: id}, with the boxes renamed to it; names that differ in case and signs alone are one class.
+
+    Without `classes` the ids count up in the reader's order. Unknown names become problems.
+    """
+    names: dict[str, str] = {}
+    for name in classes or found.classes:
+        names.setdefault(normalise_class_name(name), name)
+    unknown: Counter[str] = Counter()
+    for picture in found.pictures:
+        for box in picture.boxes:
+            if not normalise_class_name(box.class_name) or normalise_class_name(box.class_name) not in names:
+                unknown[box.class_name] += 1
+        picture.boxes = [
+            replace(box, class_name=names.get(normalise_class_name(box.class_name), box.class_name))
+            for box in picture.boxes
+        ]
+    for name, count in sorted(unknown.items()):
+        expected = f"one of {', '.join(classes)}" if classes else "a name with letters or digits"
+        found.problems.append(f"class {name!r} of {count} boxes: expected {expected}")
+    return dict(classes) if classes else {name: index for index, name in enumerate(names.values())}

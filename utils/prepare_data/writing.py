@@ -1,0 +1,155 @@
+"""Writing the data set: training tiles and patches, held-out test images, and the folder they go to."""
+
+import json
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from utils.errors import UserError
+from utils.images import load_rgb, save_png
+from utils.labels import auto_scale, format_annotation
+from utils.prepare_data.cutting import CutOptions, Places, cut_patch, is_crowded, plan_tiles
+from utils.prepare_data.report import IndexRow, Prepared, contact_sheet, report_text, write_index
+from utils.prepare_data.sources import DefectBox, SourceImage, Survey, file_name
+
+OUTPUTS = ("train", "test", "test_clean", "classes.json", "report.txt", "contact_sheet.png", "index.csv")
+INDEX_START = "file,source,class,"
+
+
+def write_training_set(
+    folder: Path, survey: Survey, held: set[str], places: Places, cut: CutOptions
+) -> Prepared:
+    """Write tiles and patches of the pictures that are not held out, one picture at a time."""
+    (folder / "train/defect_free").mkdir(parents=True)
+    (folder / "train/defect").mkdir()
+    rows: list[IndexRow] = []
+    numbers: Counter[str] = Counter()
+    padded = crowded = 0
+    train = [picture for picture in survey.pictures if picture.group not in held]
+    for picture in tqdm(train, desc="cutting", disable=None):
+        if not picture.boxes and not places.get(picture.name):
+            continue
+        pixels = load_rgb(picture.path)
+        rows += _write_tiles(folder, survey, picture, pixels, places.get(picture.name, []), cut.tile)
+        for box in picture.boxes:
+            patch, scale, over = cut_patch(pixels, box, cut.window, cut.margin)
+            file = f"train/defect/{file_name(box.class_name)}_{numbers[box.class_name]:04d}.png"
+            save_png(folder / file, patch)
+            rows.append(_box_row(file, survey, picture, box, scale, "train"))
+            numbers[box.class_name] += 1
+            padded += over
+            crowded += is_crowded(picture, box, cut.window)
+    return Prepared(rows, cut.patch, padded, crowded, tiles_from_defective=False, small_pictures=0)
+
+
+def _write_tiles(
+    folder: Path, survey: Survey, picture: SourceImage, pixels: np.ndarray, places: list, tile: int
+) -> list[IndexRow]:
+    rows = []
+    for left, top in places:
+        file = f"train/defect_free/{picture.name}_{left}_{top}.png"
+        save_png(folder / file, pixels[top : top + tile, left : left + tile])
+        source = survey.tree.relative(picture.path)
+        rows.append(IndexRow(file, source, "", left, top, left + tile, top + tile, 1, picture.group, "train"))
+    return rows
+
+
+def _box_row(
+    file: str, survey: Survey, picture: SourceImage, box: DefectBox, scale: float, split: str
+) -> IndexRow:
+    source = survey.tree.relative(picture.path)
+    sides = (box.left, box.top, box.right, box.bottom)
+    return IndexRow(file, source, box.class_name, *sides, scale, picture.group, split)
+
+
+def write_test_set(folder: Path, survey: Survey, held: set[str], window: int) -> list[IndexRow]:
+    """Copy the held-out pictures and, into test_clean, their clean counterparts, each with YOLO labels.
+
+    A held-out clean picture that is nobody's counterpart goes to test with empty labels. Files are copied as
+    they are; nothing is encoded again.
+    """
+    rows: list[IndexRow] = []
+    pictures = [picture for picture in survey.pictures if picture.group in held]
+    counterparts = {picture.counterpart.digest for picture in pictures if picture.counterpart}
+    for picture in tqdm(pictures, desc="copying test pictures", disable=None):
+        if picture.boxes:
+            rows += _copy_with_labels(folder, "test", survey, picture, picture, window)
+            if picture.counterpart:
+                rows += _copy_with_labels(folder, "test_clean", survey, picture, picture.counterpart, window)
+        elif picture.is_clean and picture.digest not in counterparts:
+            rows += _copy_with_labels(folder, "test", survey, picture, picture, window)
+    return rows
+
+
+def _copy_with_labels(
+    folder: Path, part: str, survey: Survey, labelled: SourceImage, shown: SourceImage, window: int
+) -> list[IndexRow]:
+    """Copy `shown` under the name of `labelled`, with that one's boxes."""
+    (folder / part).mkdir(exist_ok=True)
+    width, height = labelled.size
+    file = f"{part}/{labelled.name}{shown.path.suffix.lower()}"
+    shutil.copyfile(shown.path, folder / file)
+    lines, rows = [], []
+    for box in labelled.boxes:
+        (x, y), (w, h) = box.centre, box.size
+        size = (None, None) if box.is_point else (w / width, h / height)
+        lines.append(format_annotation(survey.classes[box.class_name], x / width, y / height, *size))
+        rows.append(_box_row(file, survey, labelled, box, auto_scale(w, h, window), "test"))
+    if not rows:
+        source = survey.tree.relative(labelled.path)
+        rows = [IndexRow(file, source, "", 0, 0, width, height, 1, labelled.group, "test")]
+    (folder / file).with_suffix(".txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return rows
+
+
+def write_all(folder: Path, survey: Survey, held: set[str], cut: CutOptions, options: str) -> str:
+    """Write everything into an empty folder; returns the report. Raises UserError before writing anything."""
+    places, from_defective, small = plan_tiles(survey, held, cut)
+    trained = write_training_set(folder, survey, held, places, cut)
+    rows = [*trained.rows, *write_test_set(folder, survey, held, cut.window)]
+    made = Prepared(rows, cut.patch, trained.padded, trained.crowded, from_defective, small)
+    (folder / "classes.json").write_text(json.dumps(survey.classes) + "\n", encoding="utf-8")
+    report = report_text(survey, held, made, options)
+    (folder / "report.txt").write_text(report, encoding="utf-8")
+    sheet = contact_sheet(folder, rows, list(survey.classes), cut.patch, cut.seed)
+    save_png(folder / "contact_sheet.png", sheet)
+    write_index(folder / "index.csv", rows)
+    return report
+
+
+def check_output(out: Path, source: Path, overwrite: bool) -> None:
+    """Raises UserError unless `out` is new or empty, or was written by this program and may be replaced."""
+    inner, outer = out.resolve(), source.resolve()
+    if inner == outer or inner.is_relative_to(outer) or outer.is_relative_to(inner):
+        raise UserError(
+            f"--out {out}: lies within the source {source}, or around it; choose a folder elsewhere"
+        )
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise UserError(f"--out {out}: got a file, expected a folder that is new or empty")
+    if not any(out.iterdir()):
+        return
+    if not overwrite:
+        raise UserError(f"--out {out}: the folder is not empty; choose a new one, or give --overwrite")
+    index = out / "index.csv"
+    if not index.is_file() or not index.read_text(encoding="utf-8").startswith(INDEX_START):
+        raise UserError(f"--out {out}: holds no earlier data set to overwrite; choose a new folder")
+
+
+def move_into_place(made: Path, out: Path) -> None:
+    """Move the new entries from `made` to `out`, in place of those of an earlier run; other files stay."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name in OUTPUTS:
+        old = out / name
+        if old.is_dir():
+            shutil.rmtree(old)
+        else:
+            old.unlink(missing_ok=True)
+    for name in OUTPUTS:
+        if (made / name).exists():
+            os.replace(made / name, out / name)
