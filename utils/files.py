@@ -1,9 +1,22 @@
-"""Writing files so that a stopped run never leaves half of one under its final name."""
+"""Writing files and folders so that a stopped run never leaves half of one under its final name."""
 
+import json
+import logging
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from utils.errors import UserError
+
+MARK = ".crg-export.json"  # in every folder that may be replaced: its kind, and the names of what was written
+SHOWN = 5  # names in one message
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -29,3 +42,151 @@ def _umask() -> int:
     mask = os.umask(0)  # it can only be read by setting it
     os.umask(mask)
     return mask
+
+
+# Whole folders
+
+
+@contextmanager
+def replace_folder(out: str | Path, kind: str, version: str, overwrite: bool) -> Iterator[Path]:
+    """Yield an empty folder beside `out`; it takes `out`'s place when the block ends well, else it is removed.
+
+    An earlier `out` of the same kind is replaced with `overwrite` only. The swap is two renames: after a kill at
+    any point the old or the new folder is whole, at its place or put back by the next call (or by
+    `check_replaceable`). Raises UserError as `check_replaceable` does, when another process is writing
+    the folder, and when the disk refuses.
+    """
+    out = Path(out).resolve()
+    with _reported(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with _exclusive(out):
+            _recover(out)
+            _check(out, kind, overwrite)
+            new = _beside(out, "new")
+            new.mkdir()
+            _write_mark(new, kind, version, [])
+            try:
+                yield new
+                _write_mark(new, kind, version, sorted({path.name for path in new.iterdir()} - {MARK}))
+                _swap(new, out)
+            finally:
+                _recover(out)
+
+
+def check_replaceable(out: str | Path, kind: str, overwrite: bool) -> None:
+    """Raises UserError unless `out` is missing, empty, or with `overwrite` an earlier folder of this kind.
+
+    An earlier folder carries the mark of its kind and has, at its top, nothing but what was written there. A
+    folder that an interrupted replacement left aside is put back first.
+    """
+    out = Path(out).resolve()
+    with _reported(out):
+        if _beside(out, "old").is_dir():
+            with _exclusive(out):
+                _recover(out)
+        _check(out, kind, overwrite)
+
+
+def _check(out: Path, kind: str, overwrite: bool) -> None:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not out.is_dir():
+        raise UserError(f"{out}: got a file, expected a folder that is new or empty")
+    mark = read_mark(out)
+    if mark.get("kind") != kind:
+        raise UserError(
+            f"{out}: not empty, and not an earlier {kind} (no {MARK} says so); choose another folder"
+        )
+    foreign = sorted({path.name for path in out.iterdir()} - {MARK, *mark["contents"]})
+    if foreign:
+        more = f" and {len(foreign) - SHOWN} more" if len(foreign) > SHOWN else ""
+        raise UserError(
+            f"{out}: has {', '.join(foreign[:SHOWN])}{more} beside the earlier {kind}; move that elsewhere, or "
+            "choose another folder"
+        )
+    if not overwrite:
+        raise UserError(
+            f"{out}: there is an earlier {kind}; give --overwrite to replace it, or choose another folder"
+        )
+
+
+def read_mark(folder: Path) -> dict[str, Any]:
+    """What `replace_folder` wrote about a folder: `kind`, `version`, `contents`; {} without a valid mark."""
+    try:
+        mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
+        valid = isinstance(mark["kind"], str) and all(isinstance(name, str) for name in mark["contents"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return {}
+    return mark if valid else {}
+
+
+def _write_mark(folder: Path, kind: str, version: str, contents: list[str]) -> None:
+    mark = {"program": "CRG-Diffusion", "kind": kind, "version": version, "contents": contents}
+    (folder / MARK).write_text(json.dumps(mark) + "\n", encoding="utf-8")
+
+
+def _beside(out: Path, role: str) -> Path:
+    """The hidden sibling of a folder: `new` while it is written, `old` while it is replaced (always whole),
+    `trash` while it is deleted, and `lock`."""
+    return out.parent / f".{out.name}.{role}"
+
+
+@contextmanager
+def _reported(out: Path) -> Iterator[None]:
+    """OSErrors become UserErrors."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error}); choose a folder that can") from error
+
+
+@contextmanager
+def _exclusive(out: Path) -> Iterator[None]:
+    """Only one process at a time replaces a folder; the operating system frees a killed one's lock."""
+    path = _beside(out, "lock")
+    try:
+        with FileLock(path, timeout=0):
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+    except Timeout:
+        raise UserError(f"{out}: another process is writing it; wait until that has ended") from None
+
+
+def _swap(new: Path, out: Path) -> None:
+    """Put `new` at `out`'s place; one that is there goes to its `old` sibling."""
+    if out.exists():
+        if any(out.iterdir()):
+            os.rename(out, _beside(out, "old"))
+        else:
+            out.rmdir()
+    os.rename(new, out)
+
+
+def _recover(out: Path) -> None:
+    """Finish or undo a replacement: the old folder is put back if there is no new one, the rest is deleted."""
+    new, old, trash = (_beside(out, role) for role in ("new", "old", "trash"))
+    for folder in (new, trash):
+        _remove_own(folder)
+    if old.is_dir() and not out.exists():
+        os.rename(old, out)
+        log.warning("%s: its replacement was interrupted; the earlier folder is back at its place", out)
+    elif old.is_dir():
+        os.rename(old, trash)
+        _remove_own(trash)
+
+
+def _remove_own(folder: Path) -> None:
+    """Delete a folder, its mark last, so that a kill in between leaves one that is known to be ours."""
+    if not folder.exists():
+        return
+    names = [path.name for path in folder.iterdir()]
+    if names and MARK not in names:
+        raise UserError(f"{folder}: is in the way and was not made by this program; move it elsewhere")
+    for path in (folder / name for name in names if name != MARK):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    shutil.rmtree(folder)

@@ -1,0 +1,160 @@
+"""Files and folders appear whole or not at all; only our own folders are replaced, and a kill loses none."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from utils.errors import UserError
+from utils.files import MARK, check_replaceable, read_mark, replace_folder, replacing
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def write(out: Path, text: str, overwrite: bool = False) -> None:
+    with replace_folder(out, "toy set", "1.0", overwrite) as new:
+        (new / "sub").mkdir()
+        (new / "sub/a.txt").write_text(text)
+        (new / "b.txt").write_text(text)
+
+
+def whole(out: Path) -> str:
+    """The text of a folder that `write` made; fails unless it is whole."""
+    assert sorted(read_mark(out)["contents"]) == ["b.txt", "sub"]
+    first, second = (out / "sub/a.txt").read_text(), (out / "b.txt").read_text()
+    assert first == second
+    return first
+
+
+def test_a_failed_file_leaves_the_old_one(tmp_path: Path):
+    target = tmp_path / "a.txt"
+    with replacing(target) as temporary:
+        temporary.write_text("old")
+    with pytest.raises(RuntimeError), replacing(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_folder_is_replaced_only_when_asked(tmp_path: Path):
+    out = tmp_path / "deep" / "set"
+    write(out, "old")
+    with pytest.raises(UserError, match="give --overwrite"):
+        write(out, "new")
+    assert whole(out) == "old"
+    write(out, "new", overwrite=True)
+    assert whole(out) == "new"
+    assert [path.name for path in out.parent.iterdir()] == ["set"]
+
+
+def test_a_failed_block_leaves_the_old_folder(tmp_path: Path):
+    write(tmp_path / "set", "old")
+    with pytest.raises(RuntimeError), replace_folder(tmp_path / "set", "toy set", "1.0", True) as new:
+        (new / "b.txt").write_text("half")
+        raise RuntimeError
+    assert whole(tmp_path / "set") == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [None, "", "[]", '{"kind": "other set", "contents": []}', '{"kind": "toy set"}', "[" * 100_000],
+    ids=["none", "empty", "list", "other kind", "no contents", "deep"],
+)
+def test_a_folder_without_our_mark_is_never_touched(tmp_path: Path, mark: str | None):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/data.yaml").write_text("names: {}")
+    if mark is not None:
+        (tmp_path / "mine" / MARK).write_text(mark)
+    before = sorted(path.name for path in (tmp_path / "mine").iterdir())
+    for act in (check_replaceable, lambda *args: write(tmp_path / "mine", "new", overwrite=True)):
+        with pytest.raises(UserError, match="not an earlier toy set"):
+            act(tmp_path / "mine", "toy set", True)
+    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_foreign_files_beside_the_contents_and_in_the_way_are_kept(tmp_path: Path):
+    write(tmp_path / "set", "old")
+    (tmp_path / "set/notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="notes.txt beside the earlier toy set"):
+        write(tmp_path / "set", "new", overwrite=True)
+    (tmp_path / "set/notes.txt").unlink()
+    (tmp_path / ".set.new").mkdir()
+    (tmp_path / ".set.new/mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="in the way"):
+        write(tmp_path / "set", "new", overwrite=True)
+    assert (tmp_path / ".set.new/mine.txt").read_text() == "mine" and whole(tmp_path / "set") == "old"
+
+
+def test_files_empty_folders_links_and_odd_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="got a file"):
+        write(tmp_path / "file", "new", overwrite=True)
+    with pytest.raises(UserError, match="not an earlier toy set"):
+        check_replaceable("/", "toy set", True)
+    (tmp_path / "empty").mkdir()
+    write(tmp_path / "empty", "new")
+    (tmp_path / "link").symlink_to("empty")
+    write(tmp_path / "link", "newer", overwrite=True)
+    assert (tmp_path / "link").is_symlink() and whole(tmp_path / "empty") == "newer"
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="not an earlier toy set"):
+        write(Path("."), "new", overwrite=True)
+    with pytest.raises(UserError, match="cannot be written"):
+        write(Path("x" * 255), "new")
+
+
+def test_two_processes_do_not_write_one_folder(tmp_path: Path):
+    with FileLock(tmp_path / ".set.lock"), pytest.raises(UserError, match="another process"):
+        write(tmp_path / "set", "new")
+
+
+# Kills: an audit hook ends the process right before its n-th change of the file system
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.test_files import write
+CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "open")
+seen = 0
+def hook(event, args):
+    global seen
+    if event in CHANGES and "set" in str(args[0]) and (event != "open" or args[1] != "r"):
+        seen += 1
+        if seen == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(hook)
+write(Path(sys.argv[1]), "new", overwrite=True)
+"""
+
+
+def killed_at(number: int, out: Path) -> bool:
+    """Replace `out` in a process that is killed before its change `number`; False when it ended before."""
+    command = [sys.executable, "-c", KILLED, str(out), str(number)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode in (0, -9), done.stderr
+    return done.returncode != 0
+
+
+def test_a_kill_at_any_change_loses_neither_folder(tmp_path: Path):
+    found, number = [], 1
+    while True:
+        out = tmp_path / str(number) / "set"
+        write(out, "old")
+        if not killed_at(number, out):
+            break
+        at_its_place = out.exists()
+        with pytest.raises(UserError, match="give --overwrite"):
+            check_replaceable(out, "toy set", overwrite=False)
+        found.append((at_its_place, whole(out)))
+        write(out, "newest", overwrite=True)
+        assert whole(out) == "newest" and [path.name for path in out.parent.iterdir()] == ["set"]
+        number += 1
+    # Before the swap, between its two renames, and while the old one is deleted
+    assert (True, "old") in found and found.count((False, "old")) == 1 and (True, "new") in found
+    assert found == sorted(found, key=[(True, "old"), (False, "old"), (True, "new")].index)
+    assert json.loads((out / MARK).read_text())["program"] == "CRG-Diffusion"
