@@ -49,7 +49,7 @@ from utils.checkpoint import (
 from utils.config import GenerationConfig, NetworkConfig, load_generation_config
 from utils.device import DTYPES, prefers_channels_last, resolve_device, resolve_precision
 from utils.errors import UserError, run_main
-from utils.export_dataset import export_dataset
+from utils.export_dataset import ExportOptions, export_dataset
 from utils.images import Loader, PictureCache
 from utils.report import write_report
 from utils.seeding import SampleNoise
@@ -533,12 +533,11 @@ def finish(run: Run, todo: Sequence[Job], log: logging.Logger) -> None:
             )
         dataset = run.config.dataset
         if dataset.export:
-            report = export_dataset(
-                run.outputs.root, val_share=dataset.val_share, background_share=dataset.background_share
-            )
+            options = ExportOptions(**dataset.model_dump())
+            report = export_dataset(run.outputs.root, options=options, overwrite=True)
             log.info("data set: %s", report)
         if run.config.report:
-            log.info("page to look through the results: %s", write_report(run.outputs.root))
+            log.info("page to look through the results: %s", write_report(run.outputs.root, overwrite=True))
 
 
 def save_grid(run: Run, family: Sequence[Job], load: Loader) -> None:

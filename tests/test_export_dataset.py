@@ -15,7 +15,12 @@ from PIL import Image
 from utils.config import resolved_yaml
 from utils.config_schema import GenerationConfig
 from utils.errors import UserError, run_main
-from utils.export_dataset import export_dataset, main, split_sources
+from utils.export_dataset import ExportOptions, export_dataset
+from utils.export_dataset.__main__ import main
+from utils.export_dataset.contents import Report
+from utils.export_dataset.selection import split_sources
+from utils.export_dataset.writing import class_mask
+from utils.files import MARK
 from utils.manifest import append_entry, mask_rle
 
 CLASSES = {"spur": 0, "mouse bite": 2}
@@ -79,6 +84,10 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
+def export(run: Path, **options: object) -> Report:
+    return export_dataset(run, options=ExportOptions(**options), overwrite=True)
+
+
 def names(folder: Path, kind: str = "images") -> dict[str, list[str]]:
     return {part: sorted(p.stem for p in (folder / kind / part).iterdir()) for part in ("train", "val")}
 
@@ -87,9 +96,9 @@ def names(folder: Path, kind: str = "images") -> dict[str, list[str]]:
 
 
 def test_layout_labels_and_masks(run: Path):
-    report = export_dataset(run, val_share=0.25, background_share=0.2)
+    report = export(run, val_share=0.25, background_share=0.2)
     folder = run / "dataset"
-    assert report.pictures == {"train": 6, "val": 2} and sum(report.backgrounds.values()) == 2
+    assert report.images == {"train": 6, "val": 2} and sum(report.backgrounds.values()) == 2
     assert names(folder) == names(folder, "labels") == names(folder, "masks")
     assert yaml.safe_load((folder / "data.yaml").read_text()) == {
         "train": "images/train", "val": "images/val", "names": {0: "spur", 1: "unused_1", 2: "mouse bite"}
@@ -110,30 +119,53 @@ def test_layout_labels_and_masks(run: Path):
 
 def test_all_samples_of_a_source_are_in_one_part_and_backgrounds_stay_in_it(run: Path):
     for seed in range(6):
-        export_dataset(run, val_share=0.5, background_share=0.4, seed=seed)
+        export(run, val_share=0.5, background_share=0.4, seed=seed)
         parts = names(run / "dataset")
         sources = {part: {name.removeprefix("clean_")[:2] for name in found} for part, found in parts.items()}
         assert not sources["train"] & sources["val"] and len(sources["val"]) == 2
         assert sum(len(found) for found in parts.values()) == 13  # 8 samples and 5 of 5 clean pictures
 
 
-def test_a_class_keeps_its_training_defects_where_it_can():
-    def entry(source: str, *classes: int) -> dict:
-        return {"source": source, "defects": [{"class_id": c} for c in classes]}
+def entry_of(source: str, *classes: int) -> dict:
+    return {"source": source, "defects": [{"class_id": c} for c in classes]}
 
-    entries = [entry("a", 0, 0), entry("b", 0), entry("c", 1), entry("d", 0)]
+
+def test_the_training_part_keeps_every_class():
+    entries = [entry_of("a", 0, 0), entry_of("b", 0), entry_of("c", 1), entry_of("d", 0)]
     for seed in range(10):
-        assert split_sources(entries, 0.5, seed)["c"] == "train"
-    assert set(split_sources(entries[:2], 0.9, 0).values()) == {"train", "val"}
-    assert split_sources(entries[:1], 0.5, 0) == {"a": "train"}
-    assert set(split_sources(entries, 0.0, 0).values()) == {"train"}
+        parts, warnings = split_sources(entries, 0.5, seed)
+        assert parts["c"] == "train" and list(parts.values()).count("val") == 2 and not warnings
+    assert set(split_sources(entries[:2], 0.9, 0)[0].values()) == {"train", "val"}
+    assert split_sources(entries, 0.0, 0) == (dict.fromkeys("abcd", "train"), [])
+
+
+def test_the_validation_part_takes_as_many_classes_as_it_can():
+    entries = [
+        entry_of("a", 0, 1),
+        entry_of("b", 1, 2),
+        entry_of("c", 0),
+        entry_of("d", 2),
+        entry_of("e", 0, 1, 2),
+    ]
+    for seed in range(10):
+        parts, _ = split_sources(entries, 0.2, seed)
+        assert [source for source, part in parts.items() if part == "val"] == ["e"]
+
+
+def test_what_cannot_be_split_trains_and_is_told():
+    parts, (warning,) = split_sources([entry_of("a", 0)], 0.5, 0)
+    assert parts == {"a": "train"} and "only one source image" in warning
+    parts, (warning,) = split_sources([entry_of("a", 0), entry_of("b", 1)], 0.5, 0)
+    assert set(parts.values()) == {"train"} and "on two source images" in warning
+    parts, (warning,) = split_sources([entry_of("a", 0), entry_of("b", 0), entry_of("c", 1)], 0.9, 0)
+    assert list(parts.values()).count("val") == 1 and "1 of 2 source images" in warning
 
 
 def test_rejected_and_weak_ones_stay_out(run: Path):
     add(run, "b4", 0, [defect(0, [1, 1, 9, 9], "rejected"), defect(2, [20, 20, 30, 30])])
     add(run, "b4", 1, [defect(0, [1, 1, 9, 9], "rejected")])
     add(run, "b4", 2, [defect(0, [1, 1, 9, 9], score=0.3), defect(2, [20, 20, 30, 30])])
-    report = export_dataset(run, min_score=0.5, background_share=0)
+    report = export(run, min_score=0.5, background_share=0)
     found = sum(names(run / "dataset").values(), [])
     assert "b4_all_0" in found and "b4_all_1" not in found and "b4_all_2" not in found
     (label,) = (run / "dataset/labels").rglob("b4_all_0.txt")
@@ -159,8 +191,8 @@ def test_one_source_and_squashed_backgrounds(run: Path, tmp_path: Path):
     append_entry(
         run / "manifest.jsonl", entry | {"size": [SIDE, SIDE], "defects": [defect(0, [4, 8, 20, 16])]}
     )
-    report = export_dataset(run, background_share=0.5)
-    assert "one source picture alone" in str(report) and "no mouse bite in train" in str(report)
+    report = export(run, background_share=0.5)
+    assert "only one source image" in str(report) and "no mouse bite in train" in str(report)
     assert Image.open(run / "dataset/images/train/clean_b0.png").size == (SIDE, SIDE)
     assert yaml.safe_load((run / "dataset/data.yaml").read_text())["val"] == "images/train"
 
@@ -168,24 +200,35 @@ def test_one_source_and_squashed_backgrounds(run: Path, tmp_path: Path):
 # Files
 
 
-def test_an_earlier_set_is_replaced_and_anything_else_refused(run: Path, tmp_path: Path):
+def test_only_an_earlier_set_is_replaced_and_only_when_asked(run: Path, tmp_path: Path):
     export_dataset(run)
-    (run / "dataset/stray.txt").write_text("")
-    export_dataset(run, link=True)
-    assert not (run / "dataset/stray.txt").exists()
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/thesis.txt").write_text("")
-    with pytest.raises(UserError, match="not an earlier data set"):
-        export_dataset(run, tmp_path / "mine")
-    assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
-    assert not [p for p in run.iterdir() if p.name.startswith(".")]
+    with pytest.raises(UserError, match="give --overwrite"):
+        export_dataset(run)
+    export(run, link=True)
+    mine = tmp_path / "mine"
+    (mine / "images").mkdir(parents=True)
+    (mine / "data.yaml").write_text("names: {0: spur}")
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match="not an earlier exported data set"):
+            export_dataset(run, mine, overwrite=overwrite)
+    assert sorted(path.name for path in mine.iterdir()) == ["data.yaml", "images"]
+    assert not [path for path in run.iterdir() if path.name.startswith(".")]
+
+
+def test_sources_inside_the_target_are_kept(run: Path, tmp_path: Path):
+    (tmp_path / "boards" / MARK).write_text('{"kind": "exported data set", "contents": []}')
+    contents = [path.name for path in (tmp_path / "boards").iterdir()]
+    (tmp_path / "boards" / MARK).write_text(json.dumps({"kind": "exported data set", "contents": contents}))
+    with pytest.raises(UserError, match="which the data set is made from"):
+        export_dataset(run, tmp_path / "boards", overwrite=True)
+    assert (tmp_path / "boards/b0.png").exists()
 
 
 def test_missing_files_are_listed_and_nothing_is_lost(run: Path, capsys: pytest.CaptureFixture):
     export_dataset(run)
     (run / "sample/b1_all_0.png").unlink()
     (run / "mask/b2_all_1.png").unlink()
-    assert run_main(main, [str(run)]) == 2
+    assert run_main(main, [str(run), "--overwrite"]) == 2
     message = capsys.readouterr().err
     assert "(2 problems)" in message and "b1_all_0.png: missing" in message and "b2_all_1.png" in message
     assert (run / "dataset/data.yaml").is_file()
@@ -201,6 +244,51 @@ def test_runs_that_cannot_be_exported(run: Path, tmp_path: Path, capsys: pytest.
     assert "no such class file" in capsys.readouterr().err
 
 
+# Label sets, masks and the folder's README
+
+
+def test_both_label_sets_are_there_and_the_key_names_the_one_trained_on(run: Path):
+    export(run, val_share=0.25)
+    boxes = (run / "dataset/labels").rglob("b3_all_1.txt")
+    segments = (run / "dataset/segments").rglob("b3_all_1.txt")
+    box_lines, segment_lines = next(boxes).read_text(), next(segments).read_text()
+    first = np.array(segment_lines.splitlines()[0].split(), float)
+    corners = first[1:].reshape(-1, 2) * SIDE
+    assert first[0] == 0 and corners.min(0).tolist() == [4, 8] and corners.max(0).tolist() == [20, 16]
+    export(run, val_share=0.25, labels="segments")
+    assert next((run / "dataset/labels").rglob("b3_all_1.txt")).read_text() == segment_lines
+    assert next((run / "dataset/boxes").rglob("b3_all_1.txt")).read_text() == box_lines
+    assert not (run / "dataset/segments").exists()
+
+
+def test_class_masks(run: Path):
+    export(run)
+    mask = np.array(Image.open(next((run / "dataset/class_masks").rglob("b0_all_0.png"))))
+    expected = 1 * box_mask([4, 8, 20, 16]) + 3 * box_mask([30, 30, 50, 44])
+    assert mask.dtype == np.uint8 and np.array_equal(mask, expected)
+    clean = next((run / "dataset/class_masks").rglob("clean_*.png"))
+    assert not np.array(Image.open(clean)).any()
+
+
+def test_class_masks_of_many_classes_and_of_overlaps():
+    size = (SIDE, SIDE)
+    low, high = defect(0, [0, 0, 10, 10]), {**defect(0, [5, 0, 10, 10]), "class_id": 400}
+    mask = class_mask([low, high], size)
+    assert mask.dtype == np.uint16 and mask[0, 4] == 1 and mask[0, 5] == 401 and mask[0, 10] == 0
+    assert class_mask([{**low, "class_id": 254}], size)[0, 0] == 255
+    with pytest.raises(UserError, match="class id 65535"):
+        class_mask([{**low, "class_id": 65535}], size)
+
+
+def test_the_readme_tells_how_it_was_made(run: Path):
+    export(run, val_share=0.25, seed=3, labels="segments", first_category_id=0)
+    text = (run / "dataset/README.md").read_text()
+    for part in (str(run), "3 of the split", "| spur | 0 | 6 | 2 |", "| mouse bite | 2 | 6 | 2 |", "yolo segment train",
+                 "class id + 0", "license", "0.25 of the source images"):  # fmt: skip
+        assert part in text, part
+    assert (run / "dataset/generation.yml").read_bytes() == (run / "config.yml").read_bytes()
+
+
 # The packages that people use
 
 
@@ -208,9 +296,9 @@ def test_coco_reads_boxes_and_masks(run: Path):
     coco = pytest.importorskip("pycocotools.coco", reason="needs pycocotools (requirements-eval.txt)")
     from pycocotools.cocoeval import COCOeval
 
-    export_dataset(run, val_share=0.25)
+    export(run, val_share=0.25)
     truth = coco.COCO(str(run / "dataset/annotations.json"))
-    assert {c["id"]: c["name"] for c in truth.loadCats(truth.getCatIds())} == {0: "spur", 2: "mouse bite"}
+    assert {c["id"]: c["name"] for c in truth.loadCats(truth.getCatIds())} == {1: "spur", 3: "mouse bite"}
     for picture in truth.loadImgs(truth.getImgIds()):
         found = truth.loadAnns(truth.getAnnIds(picture["id"]))
         union = np.zeros((SIDE, SIDE), np.uint8)
@@ -223,6 +311,13 @@ def test_coco_reads_boxes_and_masks(run: Path):
             union |= mask
         path = run / "dataset" / picture["file_name"]
         assert np.array_equal(union * 255, np.array(Image.open(str(path).replace("/images/", "/masks/"))))
+    own = coco.COCO(str(run / "dataset/annotations/instances_train.json"))
+    assert len(own.getAnnIds(catIds=[3])) == 6 and all(
+        (run / "dataset/images/train" / image["file_name"]).is_file()
+        for image in own.loadImgs(own.getImgIds())
+    )
+    export(run, val_share=0.25, first_category_id=0)
+    assert coco.COCO(str(run / "dataset/annotations.json")).getCatIds() == [0, 2]
     validation = coco.COCO(str(run / "dataset/annotations_val.json"))
     evaluation = COCOeval(validation, validation.loadRes(validation.loadAnns(validation.getAnnIds())), "bbox")
     evaluation.evaluate()
@@ -231,17 +326,18 @@ def test_coco_reads_boxes_and_masks(run: Path):
     assert evaluation.stats[0] == 1.0
 
 
-def test_ultralytics_trains_on_it(run: Path, tmp_path: Path):
+@pytest.mark.parametrize("chosen, model", [("boxes", "yolo11n.yaml"), ("segments", "yolo11n-seg.yaml")])
+def test_ultralytics_trains_on_it(run: Path, tmp_path: Path, chosen: str, model: str):
     if (
         find_spec("ultralytics") is None
     ):  # imported here, it would replace PIL's Image.open for all tests after
         pytest.skip("needs Ultralytics (requirements-eval.txt)")
-    export_dataset(run, val_share=0.25)
+    export(run, val_share=0.25, labels=chosen)
     moved = tmp_path / "elsewhere"
     (run / "dataset").rename(moved)  # no path of this machine is in it
     program = (
         "from ultralytics import YOLO, settings; settings.update({'sync': False});"
-        f"YOLO('yolo11n.yaml').train(data={str(moved / 'data.yaml')!r}, epochs=1, imgsz=64, batch=4, workers=0,"
+        f"YOLO({model!r}).train(data={str(moved / 'data.yaml')!r}, epochs=1, imgsz=64, batch=4, workers=0,"
         f"device='cpu', amp=False, plots=False, save=False, pretrained=False, project={str(tmp_path)!r}, name='yolo')"
     )
     offline = {"YOLO_OFFLINE": "1", "YOLO_CONFIG_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}

@@ -88,7 +88,7 @@ def test_crops_show_the_window_with_its_margin():
 
 
 def test_cards_hold_clean_and_painted_crops_mask_and_facts(run: Path):
-    cards = content(write_report(run))["cards"]
+    cards = content(write_report(run, overwrite=True))["cards"]
     assert [(c["name"], c["number"], c["status"]) for c in cards] == [
         ("s0", 0, "painted"), ("s0", 1, "painted"), ("s1", 0, "painted"), ("s2", 0, "rejected")
     ]  # fmt: skip
@@ -107,15 +107,15 @@ def test_cards_hold_clean_and_painted_crops_mask_and_facts(run: Path):
 
 
 def test_what_is_missing_leaves_a_note(run: Path):
-    cards = content(write_report(run))["cards"]
+    cards = content(write_report(run, overwrite=True))["cards"]
     assert cards[2]["after"] is None and cards[2]["note"] == "picture missing" and cards[2]["before"]
     assert cards[3]["after"] is None and cards[3]["note"] == "not shipped"
     (run.parent / "board.png").unlink()
-    assert content(write_report(run))["cards"][0]["before"] is None
+    assert content(write_report(run, overwrite=True))["cards"][0]["before"] is None
 
 
 def test_counts_and_histogram(run: Path):
-    found = content(write_report(run))
+    found = content(write_report(run, overwrite=True))
     assert found["classes"] == [[EVIL, 1, 0], ["open", 2, 1]]
     assert found["bins"] == [2, *[0] * 18, 2] and sum(found["bins"]) == 4
     assert histogram([0.05, 0.0999, 1.0, 0.0]) == [1, 2, *[0] * 17, 1]
@@ -146,3 +146,17 @@ def test_page_that_cannot_be_written(run: Path, tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         write_report(run, tmp_path / "file/page.html")
+
+
+def test_only_an_earlier_page_is_replaced_and_only_when_asked(run: Path, capsys: pytest.CaptureFixture):
+    manifest = (run / "manifest.jsonl").read_bytes()
+    for options in ([], ["--overwrite"]):
+        assert run_main(main, [str(run), "--out", str(run / "manifest.jsonl"), *options]) == 2
+        assert "is not an earlier report" in capsys.readouterr().err
+    assert (run / "manifest.jsonl").read_bytes() == manifest
+    assert run_main(main, [str(run)]) == 0
+    assert run_main(main, [str(run)]) == 2
+    assert "give --overwrite" in capsys.readouterr().err
+    assert run_main(main, [str(run), "--overwrite"]) == 0
+    assert run_main(main, [str(run), "--out", str(run)]) == 2
+    assert "cannot be read" in capsys.readouterr().err

@@ -90,6 +90,7 @@ PATH_KEYS = ("model_path", "crop_model_path", "defect_free_dir", "crop_class_jso
 NOT_IN_THE_PICTURE = (
     *("outdir", "n_samples", "n_iter", "batch_size", "cuda", "device", "overwrite", "dry_run", "debug"),
     *("report", "dataset.export", "dataset.val_share", "dataset.background_share"),
+    *("dataset.labels", "dataset.first_category_id"),
     *("visualize", "generate_gif", "show_progress", "use_checkpoint", "crop.use_checkpoint"),
     *("use_fp16", "crop.use_fp16"),  # `precision` holds what they decide
 )

@@ -264,7 +264,7 @@ class DatasetConfig(Section):
     """The data set for a detector, in YOLO's and COCO's form, written at the end of a run."""
 
     export: bool = Field(
-        False, description="write dataset/: pictures, labels, masks, data.yaml, annotations.json"
+        False, description="write dataset/: images, labels, masks, data.yaml, COCO's annotations, README.md"
     )
     val_share: Float = Field(
         0.2, ge=0, lt=1, description="share of the source pictures in the validation part"
@@ -272,6 +272,10 @@ class DatasetConfig(Section):
     background_share: Float = Field(
         0.1, ge=0, lt=1, description="share of clean pictures, without labels, in the set"
     )
+    labels: Literal["boxes", "segments"] = Field(
+        "boxes", description="what labels/ holds: boxes, or polygons for segmentation; the other is beside it"
+    )
+    first_category_id: Int = Field(1, ge=0, le=1, description="COCO's id of class 0")
 
 
 # Groups of training alone

@@ -104,8 +104,9 @@ def _deep_grey(image: Image.Image) -> np.ndarray:
 
 
 def save_png(path: str | Path, array: np.ndarray) -> None:
-    """Write (H, W, 3) or (H, W) uint8 as PNG, atomically: a stopped run leaves no half-written file."""
-    assert array.dtype == np.uint8 and array.ndim in (2, 3), (array.dtype, array.shape)
+    """Write (H, W, 3) uint8 or (H, W) uint8 or uint16 as PNG, atomically: a stopped run leaves no half-written file."""
+    assert array.ndim == 2 or (array.ndim == 3 and array.dtype == np.uint8), (array.dtype, array.shape)
+    assert array.dtype in (np.uint8, np.uint16), array.dtype
     with replacing(path) as temporary:
         Image.fromarray(array).save(temporary, format="PNG")
 

@@ -21,6 +21,7 @@ from utils.files import replacing
 from utils.images import PictureCache
 from utils.manifest import Entry, mask_of, read_manifest
 
+MARK = b'<meta name="generator" content="CRG-Diffusion report">'  # near the top of every page
 TEMPLATE = Path(__file__).with_name("report_template.html")
 THUMBNAIL = 192  # px at most
 MARGIN = 0.25  # of the window's side that is shown around it
@@ -57,14 +58,16 @@ class View:
         return [round((v - c) / self.side, 4) for v, c in zip(box, corner, strict=True)]
 
 
-def write_report(run: str | Path, out: str | Path | None = None) -> Path:
+def write_report(run: str | Path, out: str | Path | None = None, overwrite: bool = False) -> Path:
     """Write the page of a run (default RUN/report/index.html) and return its path.
 
     Pictures that are missing leave a note on their card. Raises UserError for a run without a manifest, or with
-    an empty one, and when the page cannot be written.
+    an empty one, when the page cannot be written, and for an `out` that exists, unless it is an earlier page and
+    `overwrite` is given.
     """
     run = Path(run)
     out = run / "report" / "index.html" if out is None else Path(out)
+    check_page(out, overwrite)
     entries = read_manifest(run / "manifest.jsonl")
     if not entries:
         raise UserError(f"{run}/manifest.jsonl: no sample in it; paint some first")
@@ -87,6 +90,23 @@ def write_report(run: str | Path, out: str | Path | None = None) -> Path:
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror}); give another --out") from error
     return out
+
+
+def check_page(out: Path, overwrite: bool) -> None:
+    """Raises UserError when `out` exists, unless it is an earlier page and is to be replaced."""
+    if not out.exists():
+        return
+    try:
+        with open(out, "rb") as file:
+            ours = MARK in file.read(1000)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be read ({error.strerror}); give another --out") from error
+    if not ours:
+        raise UserError(f"{out}: exists and is not an earlier report; give another --out")
+    if not overwrite:
+        raise UserError(
+            f"{out}: there is an earlier report; give --overwrite to replace it, or another --out"
+        )
 
 
 # Cards
@@ -241,8 +261,9 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
     parser.add_argument("run", type=Path, help="outdir of a run, with manifest.jsonl")
     parser.add_argument("--out", type=Path, help="file to write (default: RUN/report/index.html)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier page there")
     args = parser.parse_args(argv)
-    print(write_report(args.run, args.out))
+    print(write_report(args.run, args.out, args.overwrite))
 
 
 if __name__ == "__main__":

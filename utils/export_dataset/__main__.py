@@ -1,0 +1,76 @@
+"""A data set for a detector from a finished run.
+
+Ultralytics' layout (`images/`, `labels/`, `data.yaml`), COCO's annotations with boxes and run-length encoded masks,
+mask images and a README.md, split by source image.
+
+    python -m utils.export_dataset images/demo --out data/synthetic
+"""
+
+import argparse
+import math
+from pathlib import Path
+
+from utils.errors import run_main
+from utils.export_dataset import ExportOptions, export_dataset
+
+
+def main(argv: list[str]) -> None:
+    """Export as the command line says and print what the data set holds; raises UserError."""
+    args = vars(_parser().parse_args(argv))
+    run, out, overwrite = (args.pop(name) for name in ("run", "out", "overwrite"))
+    print(export_dataset(run, out, ExportOptions(**args), overwrite))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m utils.export_dataset",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    default = ExportOptions()
+    parser.add_argument("run", type=Path, help="outdir of a run, with manifest.jsonl and config.yml")
+    parser.add_argument("--out", type=Path, help="folder of the data set (default: RUN/dataset)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier data set there")
+    parser.add_argument(
+        "--val-share",
+        type=share,
+        default=default.val_share,
+        help="share of source images in val (%(default)s)",
+    )
+    parser.add_argument(
+        "--background-share",
+        type=share,
+        default=default.background_share,
+        help="share of clean images (%(default)s)",
+    )
+    parser.add_argument(
+        "--labels",
+        choices=("boxes", "segments"),
+        default=default.labels,
+        help="what labels/ holds: boxes, or polygons for segmentation; the other is beside it (%(default)s)",
+    )
+    parser.add_argument(
+        "--first-category-id",
+        type=int,
+        choices=(0, 1),
+        default=default.first_category_id,
+        help="COCO's id of class 0 (%(default)s)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the split and the choice of clean images (0)")
+    parser.add_argument(
+        "--min-score", type=float, default=0.0, help="leave out samples with a worse defect (0)"
+    )
+    parser.add_argument("--link", action="store_true", help="hard links instead of copies")
+    return parser
+
+
+def share(text: str) -> float:
+    """A number from 0 to below 1."""
+    value = float(text)
+    if not (math.isfinite(value) and 0 <= value < 1):
+        raise argparse.ArgumentTypeError(f"got {text}, expected a share from 0 to below 1")
+    return value
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_main(main))

@@ -1,0 +1,124 @@
+"""What goes into a data set: samples that are good enough, clean images, and the part each source belongs to."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from utils import images
+from utils.config import GenerationConfig
+from utils.errors import UserError
+from utils.export_dataset.contents import Item
+from utils.images import picture_files
+from utils.manifest import Entry, read_manifest
+from utils.seeding import sample_seed
+
+SHOWN = 8  # missing files named in one message
+
+
+def chosen_entries(run: Path, min_score: float) -> list[Entry]:
+    """The painted samples of a run with their painted defects; UserError if there is none, or if files are missing.
+
+    A sample with a defect below `min_score` is left out: its defect would be an object without a label.
+    """
+    entries = []
+    for entry in read_manifest(run / "manifest.jsonl"):
+        kept = [d for d in entry["defects"] if d["status"] == "painted" and d["box"] is not None]
+        good = all(d["scores"]["score"] >= min_score for d in kept)
+        if entry["status"] == "painted" and kept and good:
+            entries.append({**entry, "defects": kept})
+    if not entries:
+        raise UserError(
+            f"{run}: no sample to export; expected painted samples with labels in manifest.jsonl"
+            + (f" and scores from {min_score:g} on" if min_score else "")
+        )
+    needed = [run / entry["files"][kind] for entry in entries for kind in ("sample", "mask")]
+    needed += sorted({Path(entry["source"]) for entry in entries})
+    missing = [str(path) for path in needed if not path.is_file()]
+    if missing:
+        more = [f"... and {len(missing) - SHOWN} more"] if len(missing) > SHOWN else []
+        raise UserError.from_problems(
+            f"{run}: files that its manifest names are not there (paths of sources are relative to where the run "
+            "was started)",
+            [*(f"{path}: missing" for path in missing[:SHOWN]), *more],
+        )
+    return entries
+
+
+def split_sources(entries: Sequence[Entry], val_share: float, seed: int) -> tuple[dict[str, str], list[str]]:
+    """Source image -> part, and warnings. The training part keeps every class.
+
+    Greedy: the next source of the validation part is, among those without which every class remains in the
+    training part, the one that adds most classes to the validation part; ties in random order. When no source
+    is left to choose from, the validation part stays smaller than `val_share` asks for, or empty.
+    """
+    sources = sorted({entry["source"] for entry in entries})
+    ids = sorted({defect["class_id"] for entry in entries for defect in entry["defects"]})
+    held = np.zeros((len(sources), len(ids)), dtype=int)  # (sources, classes), number of defects
+    row, column = ({key: i for i, key in enumerate(keys)} for keys in (sources, ids))
+    for entry in entries:
+        for defect in entry["defects"]:
+            held[row[entry["source"]], column[defect["class_id"]]] += 1
+    wanted = min(max(1, round(val_share * len(sources))), len(sources) - 1) if val_share > 0 else 0
+    free = np.random.default_rng(sample_seed(seed, "split")).permutation(len(sources))
+    left, covered, chosen = held.sum(0), np.zeros(len(ids), dtype=bool), []
+    while len(chosen) < wanted:
+        free = free[(left > held[free]).all(1)]
+        if not len(free):
+            break
+        best = free[np.argmax(((held[free] > 0) & ~covered).sum(1))]
+        chosen.append(sources[best])
+        left, covered, free = left - held[best], covered | (held[best] > 0), free[free != best]
+    parts = {source: "val" if source in chosen else "train" for source in sources}
+    return parts, _split_warnings(len(chosen), wanted, len(sources), val_share)
+
+
+def _split_warnings(chosen: int, wanted: int, sources: int, val_share: float) -> list[str]:
+    if val_share > 0 and sources == 1:
+        return ["there is only one source image: val in data.yaml is the training part"]
+    if wanted and not chosen:
+        return [
+            "every source image has the only defects of some class: all of them train, and val in data.yaml is the "
+            "training part; paint each class on two source images or more"
+        ]
+    if chosen < wanted:
+        return [
+            f"{chosen} of {wanted} source images are in val: each of the others has the last training defects of some "
+            "class"
+        ]
+    return []
+
+
+def backgrounds(
+    entries: Sequence[Entry], parts: dict[str, str], config: GenerationConfig, share: float, seed: int
+) -> tuple[list[Item], list[str]]:
+    """Clean images, each at most once, and warnings: sources of the samples, which stay in their part, and
+    images of the run's folder that were not painted on, which train."""
+    wanted = round(share * len(entries) / (1 - share))
+    sizes = {entry["source"]: tuple(entry["size"]) for entry in entries}
+    folder = Path(config.defect_free_dir)
+    spare = [path.as_posix() for path in picture_files(folder)] if folder.is_dir() else []
+    known = {Path(source).resolve() for source in sizes}
+    for source in spare:
+        if Path(source).resolve() not in known:
+            squash = config.resize == "squash"
+            sizes[source] = (config.network.image_size,) * 2 if squash else images.image_size(source)
+    sources = sorted(sizes)
+    order = np.random.default_rng(sample_seed(seed, "backgrounds")).permutation(len(sources))
+    warnings = []
+    if wanted > len(sources):
+        warnings.append(
+            f"{wanted} clean images would make {share:.0%} of the set, but there are {len(sources)}"
+        )
+    chosen = sorted(sources[i] for i in order[:wanted])
+    items = [Item(f"clean_{Path(s).stem}", s, parts.get(s, "train"), sizes[s], None) for s in chosen]
+    return items, warnings
+
+
+def check_names(items: Sequence[Item]) -> None:
+    """Raises UserError for two images that would have one file name, including on case-insensitive file systems."""
+    names = Counter(item.name.casefold() for item in items)
+    problems = [f"{item.name} (from {item.source})" for item in items if names[item.name.casefold()] > 1]
+    if problems:
+        raise UserError.from_problems("images of the data set would have the same name", problems)
