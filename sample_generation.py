@@ -35,8 +35,8 @@ from guided_diffusion.attention_mask import AttentionConfig, defect_attention
 from guided_diffusion.create import create_diffusion, create_unet
 from guided_diffusion.ddim import Model, Sampler, SamplerOptions, StepRecord, guided_steps
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion
-from guided_diffusion.refinement import Windows
 from guided_diffusion.timesteps import check_chain_length, gradient_steps, noising_index, sampling_timesteps
+from guided_diffusion.windows import Windows
 from utils import images, labels, logger
 from utils.checkpoint import (
     SHAPE_KEYS,

@@ -26,11 +26,13 @@ from benchmarks.measure import (
     timed,
 )
 from guided_diffusion.ddim import Sampler, SamplerOptions, guided_steps
-from guided_diffusion.refinement import Target, Windows
+from guided_diffusion.refinement import State
+from guided_diffusion.windows import Target, Windows
 from sample_generation import make_schedule
 from utils.config import GenerationConfig, load_generation_config
 from utils.device import DTYPES, has_fast_bf16, prefers_channels_last, resolve_device
 from utils.errors import UserError, run_main
+from utils.seeding import SampleNoise
 
 
 @dataclass(frozen=True)
@@ -189,10 +191,10 @@ def our_row(
     corners = [(room * k // max(windows - 1, 1), room // 2) for k in range(windows)] * batch
     owner = torch.arange(batch, device=device).repeat_interleave(windows)
     target = Target.of_clean(torch.zeros_like(x), Windows(corners, crop.shape[-1], owner))
+    state = State(x, crop, None, options.lr_xt, 0.0)
+    noise = SampleNoise(range(batch), owner.tolist())
     try:
-        seconds = timed(
-            lambda: sampler.guided_step(x, crop, t, target, y, None, options.lr_xt, 0.0), repeats, device
-        )
+        seconds = timed(lambda: sampler.guided_step(state, t, target, y, noise), repeats, device)
     except torch.cuda.OutOfMemoryError:
         return None
     memory = memory_gb(device) - base

@@ -18,7 +18,8 @@ from generation.geometry import Context, Window, native_window
 from generation.jobs import Job
 from generation.scoring import PaintedDefect, PaintedSample, agreement, painted_region
 from guided_diffusion.ddim import Result, Sampler, StepRecord
-from guided_diffusion.refinement import NonFiniteEnergy, Windows
+from guided_diffusion.refinement import NonFiniteEnergy
+from guided_diffusion.windows import Windows
 from utils import images
 from utils.errors import UserError
 from utils.images import PictureCache

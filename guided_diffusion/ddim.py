@@ -25,13 +25,15 @@ from guided_diffusion.refinement import (
     Descent,
     ImageEstimate,
     Networks,
+    Objective,
     Point,
-    Target,
-    Windows,
-    carried,
+    State,
     live_estimate,
     refine,
+    warm_start,
 )
+from guided_diffusion.timesteps import estimate_chain
+from guided_diffusion.windows import Target, Windows
 
 Model = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # model(x, t, y)
 
@@ -39,8 +41,8 @@ Model = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # model(x, t, y)
 class Noise(Protocol):
     """Standard normal noise, one stream per image; drawn for the images first, then for their windows."""
 
-    def image(self, like: Tensor) -> Tensor:
-        """(N, 3, H, W)"""
+    def image(self, like: Tensor, images: Sequence[int] | None = None) -> Tensor:
+        """(N, 3, H, W), or (n, 3, H, W) for some `images` only."""
 
     def crop(self, like: Tensor) -> Tensor:
         """(M, 3, h, w)"""
@@ -50,7 +52,7 @@ class Noise(Protocol):
 class SamplerOptions:
     """Plain values of the configuration's `ddim`, `optimize_xt` and `attention_features`.
 
-    `timesteps` is the walk over chain indices, `start_index` where the clean image is noised, and
+    `timesteps` is the sequence of chain indices, `start_index` where the clean image is noised, and
     `gradient_steps[t]` the number of gradient steps at t.
     """
 
@@ -74,16 +76,20 @@ class SamplerOptions:
     attention: AttentionConfig = field(default_factory=AttentionConfig)
 
     @property
-    def refines_before_climbs(self) -> bool:
-        """Without refinement there is none before a climb either: plain DDIM."""
+    def refines_before_jumps(self) -> bool:
+        """Without refinement there is none before a jump either: plain DDIM."""
         return self.optimize_xt and self.optimize_before_time_travel
+
+    def estimate_chain(self, t: int) -> list[int]:
+        """Chain behind the estimate that the energy compares; plain DDIM needs the one-step estimate only."""
+        return estimate_chain(t, self.mid_interval_num if self.optimize_xt else 1)
 
 
 def guided_steps(options: SamplerOptions) -> list[int]:
-    """The index t of every call of `Sampler.guided_step` in a walk, in order."""
+    """The index t of every call of `Sampler.guided_step` in a sampling run, in order."""
     steps, refined = [], False
     for t, s in pairwise(options.timesteps):
-        if s < t or (options.refines_before_climbs and not refined):
+        if s < t or (options.refines_before_jumps and not refined):
             steps.append(t)
         refined = s > t
     return steps
@@ -91,20 +97,29 @@ def guided_steps(options: SamplerOptions) -> list[int]:
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What a callback sees after a refinement at t; masks are None without attention."""
+    """A refinement at t: where it ended, and its attention (M, 1, h, w), None without attention."""
 
     t: int
-    image_x0: Tensor  # (N, 3, H, W) clean estimate of the full image
-    crop_x0: Tensor  # (M, 3, h, w) clean estimate of the prior
-    instant: Tensor | None  # (M, 1, h, w) this step's attention
-    accumulated: Tensor | None  # (M, 1, h, w) the attention in force
+    point: Point
+    instant: Tensor | None  # this step's attention
+    accumulated: Tensor | None  # the mask used at this step
+
+    @property
+    def image_x0(self) -> Tensor:
+        """Clean estimate of the full image (N, 3, H, W)."""
+        return self.point.image.prediction.x0
+
+    @property
+    def crop_x0(self) -> Tensor:
+        """Clean estimate of the prior (M, 3, h, w)."""
+        return self.point.prior.x0
 
 
 @dataclass(frozen=True)
 class Result:
-    """`sample` (N, 3, H, W) and `crop` (M, 3, h, w) in about [-1, 1]; `noised`, what the walk began with.
+    """`sample` (N, 3, H, W) and `crop` (M, 3, h, w) in about [-1, 1]; `noised`, the image before the first step.
 
-    `attention` (M, 1, h, w) in [0, 1] is the last one in force, None without attention.
+    `attention` (M, 1, h, w) in [0, 1] is the mask of the last denoising step, None without attention.
     """
 
     sample: Tensor
@@ -132,67 +147,71 @@ class Sampler:
         on_step: Callable[[StepRecord], None] | None = None,
     ) -> Result:
         """Paint a defect of `classes` (M,) in every window of `clean` (N, 3, H, W) in [-1, 1]."""
-        o, d = self.options, self.diffusion
-        noised = x = d.q_sample(clean, o.start_index, noise.image(clean))
-        crop = windows.cut(x)
+        o = self.options
+        noised = self.diffusion.q_sample(clean, o.start_index, noise.image(clean))
         target = Target.of_clean(clean, windows)
-        lr, reg, mask, shrunk, refined = o.lr_xt, o.coef_xt_reg, None, None, False
+        state = State(noised, windows.cut(noised), None, o.lr_xt, o.coef_xt_reg)
         for t, s in pairwise(o.timesteps):
-            if s < t:
-                point, mask = self.guided_step(x, crop, t, target, classes, mask, lr, reg, on_step, shrunk)
-                shrunk = carried(shrunk, point.shrunk) if o.carry_lr_xt else None
-                x, crop = self.ddim_update(point, t, s, noise)
-                lr, reg, refined = lr * o.lr_xt_decay, reg * o.coef_xt_reg_decay, False
-                continue
-            if o.refines_before_climbs and not refined:
-                point, _ = self.guided_step(x, crop, t, target, classes, mask, lr, reg, on_step, shrunk)
-                shrunk = carried(shrunk, point.shrunk) if o.carry_lr_xt else None
-                x, crop = point.x, point.crop
-                if t == 0:
-                    fresh = windows.cut(point.image.prediction.x0)
-                    crop = d.q_sample(fresh, 0, noise.crop(fresh))
-            refined = True
-            x, crop = (
-                d.renoise_step(x, t, s, noise.image(x)),
-                d.renoise_step(crop, t, s, noise.crop(crop)),
-            )
-            lr, reg = lr / o.lr_xt_decay, reg / o.coef_xt_reg_decay
-        return Result(x, crop, noised, mask)
+            denoising = s < t
+            # Collaborative refinement at t; before a jump only once, at its foot.
+            if denoising or (o.refines_before_jumps and not state.refined):
+                step = self.guided_step(state, t, target, classes, noise)
+                if on_step is not None:
+                    on_step(step)
+                state = self.at_point(state, step.point)
+                if t == 0:  # only a jump begins here: the crop anew from the refined image, as published
+                    state = replace(state, crop=self.redrawn_crop(step.point, windows, noise))
+            # DDIM step (Song et al. 2021, eq. 12).
+            if denoising:
+                state = self.denoised(replace(state, mask=step.accumulated), step.point, t, s, noise)
+            # Undo step (RePaint, alg. 1). The mask of a refinement before a jump is not accumulated, as published.
+            else:
+                state = self.renoised(state, t, s, noise)
+        return Result(state.x, state.crop, noised, state.mask)
 
-    def guided_step(
-        self,
-        x: Tensor,
-        crop: Tensor,
-        t: int,
-        target: Target,
-        classes: Tensor,
-        mask: Tensor | None,
-        lr: float,
-        reg: float,
-        on_step: Callable[[StepRecord], None] | None = None,
-        shrunk: Sequence[float] | None = None,
-    ) -> tuple[Point, Tensor | None]:
-        """Refine x (N, 3, H, W) and, if asked, crop (M, 3, h, w) at t; returns where they end, and the mask.
-
-        `mask` is the accumulated attention so far, None at the first step; `shrunk` (N,) factors on the rates.
-        """
-        networks, how = self.networks(t, classes, target.windows), self.descent(t, lr, reg)
-        prior = networks.crop(crop, range(len(crop)))
-        attention, instant = self.options.attention, None
+    def guided_step(self, state: State, t: int, target: Target, classes: Tensor, noise: Noise) -> StepRecord:
+        """Refine x and, with `lr_crop`, the crop at t, towards `target`, whose masks are computed here."""
+        networks = self.networks(t, classes, noise)
+        images, descent = range(len(state.x)), self.descent(t, state.lr, state.reg)
+        prior = networks.crop(state.crop, range(len(state.crop)))
+        attention, instant, mask = self.options.attention, None, state.mask
         finish = begin_attention(prior.x0, target.clean_windows, attention) if attention.enabled else None
         # Queued before the attention is finished: a GPU computes it while the host labels components
-        first = live_estimate(x, networks, graph=how.steps > 0)
+        first = live_estimate(networks, state.x, images, graph=descent.steps > 0)
         if finish is not None:
             instant = finish()
             mask = self.blend(instant, mask, t)
             target = replace(target, defect=mask, background=background_mask(mask))
-        point = refine(x, crop, prior, target, networks, how, t, shrunk, first)
-        if on_step is not None:
-            on_step(StepRecord(t, point.image.prediction.x0, point.prior.x0, instant, mask))
-        return point, mask
+        point = refine(Objective(target, networks, descent, state, t), prior, first)
+        return StepRecord(t, point, instant, mask)
+
+    def at_point(self, state: State, point: Point) -> State:
+        """The state at the end of a refinement."""
+        scale = warm_start(state.step_scale, point.step_scale) if self.options.carry_lr_xt else None
+        return replace(state, x=point.x, crop=point.crop, step_scale=scale)
+
+    def denoised(self, state: State, point: Point, t: int, s: int, noise: Noise) -> State:
+        """The state at s < t, from the estimates at `point`; the rates decay."""
+        o = self.options
+        x, crop = self.ddim_update(point, t, s, noise)
+        lr, reg = state.lr * o.lr_xt_decay, state.reg * o.coef_xt_reg_decay
+        return replace(state, x=x, crop=crop, lr=lr, reg=reg, refined=False)
+
+    def renoised(self, state: State, t: int, s: int, noise: Noise) -> State:
+        """The state at s > t with noise added; the decay of the rates is undone."""
+        o, d = self.options, self.diffusion
+        x = d.renoise_step(state.x, t, s, noise.image(state.x))
+        crop = d.renoise_step(state.crop, t, s, noise.crop(state.crop))
+        lr, reg = state.lr / o.lr_xt_decay, state.reg / o.coef_xt_reg_decay
+        return replace(state, x=x, crop=crop, lr=lr, reg=reg, refined=True)
+
+    def redrawn_crop(self, point: Point, windows: Windows, noise: Noise) -> Tensor:
+        """(M, 3, h, w) at index 0: the windows of the contextual model's clean estimate, noised."""
+        fresh = windows.cut(point.image.end)
+        return self.diffusion.q_sample(fresh, 0, noise.crop(fresh))
 
     def blend(self, instant: Tensor, mask: Tensor | None, t: int) -> Tensor:
-        """The attention in force: this step's, blended with `mask`, the accumulated one so far."""
+        """The mask used at this step: its attention, blended with `mask`, the accumulated one so far."""
         config = self.options.attention
         if mask is None or not config.accumulation_enabled:
             return instant
@@ -214,13 +233,18 @@ class Sampler:
         crop = d.ddim_step(point.prior, s, sigma, noise.crop(point.crop) if draw else None)
         return x, crop
 
-    def networks(self, t: int, classes: Tensor, windows: Windows) -> Networks:
-        """Both models at t, as the refinement wants them."""
+    def networks(self, t: int, classes: Tensor, noise: Noise) -> Networks:
+        """Both models at t; `classes` (M,), and `noise` for the sub-steps of the contextual model's estimate."""
+        chain, eta = self.options.estimate_chain(t), self.options.ddim_sigma
+        sigmas = [self.diffusion.ddim_sigma(a, b, eta) for a, b in pairwise(chain)]
+
+        def image(x: Tensor, images: Sequence[int]) -> ImageEstimate:
+            return self._image_estimate(x, chain, sigmas, lambda like: noise.image(like, images))
 
         def crop(c: Tensor, index: Sequence[int]) -> Prediction:
             return self._prior(c, t, classes if len(index) == len(classes) else classes[list(index)])
 
-        return Networks(lambda x: self._image_estimate(x, t), crop)
+        return Networks(image, crop, noisy=any(sigmas))
 
     def estimates(
         self, crop: Tensor, t: int, class_ids: Sequence[int]
@@ -239,7 +263,7 @@ class Sampler:
         return self.diffusion.predict(self._call(model, x, t, y), x, t, clip)
 
     def _plain(self, crop: Tensor, t: int) -> Prediction:
-        """The contextual model's prediction at a crop, which it takes for a small picture without defects."""
+        """The contextual model's prediction at a crop, which it takes for a small defect-free image."""
         return self._predict(self.contextual, crop, t, None, self.options.clip_denoised)
 
     def _prior(self, crop: Tensor, t: int, y: Tensor, plain: Prediction | None = None) -> Prediction:
@@ -254,16 +278,21 @@ class Sampler:
         plain = plain or self._plain(crop, t)
         return self.diffusion.from_eps(prediction.eps + s * (prediction.eps - plain.eps), crop, t, clip)
 
-    def _image_estimate(self, x: Tensor, t: int) -> ImageEstimate:
-        """One-step prediction at (x, t), and the end of a DDIM chain of `mid_interval_num` sub-steps."""
-        k, clip = self.options.mid_interval_num, self.options.clip_denoised
-        prediction = self._predict(self.contextual, x, t, None, clip)
-        if k == 1:
+    def _image_estimate(
+        self, x: Tensor, chain: Sequence[int], sigmas: Sequence[float], draw: Callable[[Tensor], Tensor]
+    ) -> ImageEstimate:
+        """One-step prediction at (x, chain[0]), and the clipped end of the DDIM chain from there.
+
+        `sigmas` are the sub-steps' noise levels; `draw`(x) is called where one is above 0, and is constant to the
+        gradient.
+        """
+        clip = self.options.clip_denoised
+        prediction = self._predict(self.contextual, x, chain[0], None, clip)
+        if len(chain) == 1:
             return ImageEstimate(prediction, prediction.x0)
         step = Prediction(prediction.x0.clamp(-1, 1), prediction.eps)
-        walk = [i * (t // k) for i in range(k - 1, -1, -1)]
-        for n, s in enumerate(walk):
-            x = self.diffusion.ddim_step(step, s)
-            if n < k - 1:
-                step = self._predict(self.contextual, x, s, None, clip=True)
+        for n, (a, b) in enumerate(pairwise(chain)):
+            if n > 0:
+                step = self._predict(self.contextual, x, a, None, clip=True)
+            x = self.diffusion.ddim_step(step, b, sigmas[n], draw(x) if sigmas[n] > 0 else None)
         return ImageEstimate(prediction, x.clamp(-1, 1))

@@ -1,20 +1,20 @@
-"""Collaborative refinement of x_t (Luo et al. 2025): the energy, and its descent with a line search per image.
+"""Collaborative refinement of x_t (Luo et al. 2025): the energy, and gradient descent with a line search per image.
 
-N full images hold M >= N defect windows; `owner[m]` is the image of window m. Every number is per image, so a
-batch equals its single runs. CoPaint (Zhang et al. 2023) is where descending on x_t comes from.
+N full images hold M >= N defect windows (see windows.py). Every number is per image, so a batch equals its single
+runs. Gradient descent on x_t follows CoPaint (Zhang et al. 2023).
 """
 
 import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from guided_diffusion.gaussian_diffusion import Prediction
 from guided_diffusion.transfer import to_device
+from guided_diffusion.windows import Target, Windows, select_rows
 
 log = logging.getLogger(__name__)
 
@@ -22,86 +22,12 @@ log = logging.getLogger(__name__)
 DEFECT_WEIGHT, BACKGROUND_WEIGHT, OUTSIDE_WEIGHT = 1e5, 1e4, 5e4
 # Without attention the terms are sums instead of means.
 PLAIN_WINDOW_WEIGHT, PLAIN_OUTSIDE_WEIGHT = 10.0, 0.06
-SHRINK = 0.8  # factor on an image's rates after a rejected trial
+BACKTRACKING = 0.8  # factor on an image's rates after a rejected trial
 MAX_REJECTIONS = 100  # per gradient step
 
 
 class NonFiniteEnergy(RuntimeError):
     """The energy is not a number at the beginning of a step."""
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Where the M defect windows of N images are: corners (left, top) in px, side, and whose they are."""
-
-    corners: Sequence[tuple[int, int]]
-    size: int
-    owner: Tensor  # (M,) int64, ascending
-
-    @cached_property
-    def owners(self) -> list[int]:
-        """`owner` as numbers: read from its device once, not at every use."""
-        return self.owner.tolist()
-
-    def cut(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (M, C, size, size)."""
-        parts = zip(self.owners, self.corners, strict=True)
-        s = self.size
-        return torch.stack([x[i, :, top : top + s, left : left + s] for i, (left, top) in parts])
-
-    def outside(self, x: Tensor) -> Tensor:
-        """1 off every window of an image, 0 inside one: (N, 1, H, W) for x (N, C, H, W)."""
-        mask, s = torch.ones_like(x[:, :1]), self.size
-        for i, (left, top) in zip(self.owners, self.corners, strict=True):
-            mask[i, :, top : top + s, left : left + s] = 0
-        return mask
-
-    def of(self, images: Sequence[int]) -> tuple["Windows", list[int]]:
-        """The windows of some images only, renumbered in that order, and their indices among all."""
-        if list(images) == list(range(len(images))) and len(images) > max(self.owners, default=-1):
-            return self, list(range(len(self.owners)))
-        index = [m for i in images for m, o in enumerate(self.owners) if o == i]
-        place = {i: n for n, i in enumerate(images)}
-        renumbered = to_device(torch.tensor([place[self.owners[m]] for m in index]), self.owner.device)
-        return Windows([self.corners[m] for m in index], self.size, renumbered), index
-
-
-@dataclass(frozen=True)
-class Target:
-    """What the clean estimates are pulled towards.
-
-    `clean` (N, 3, H, W) in [-1, 1]; `outside` (N, 1, H, W); `clean_windows` (M, 3, h, w); `defect` and
-    `background` (M, 1, h, w) in [0, 1], both None without attention.
-    """
-
-    clean: Tensor
-    windows: Windows
-    clean_windows: Tensor
-    outside: Tensor
-    defect: Tensor | None = None
-    background: Tensor | None = None
-
-    @classmethod
-    def of_clean(cls, clean: Tensor, windows: Windows) -> "Target":
-        """A target without attention masks."""
-        return cls(clean, windows, windows.cut(clean), windows.outside(clean))
-
-    def of(self, images: Sequence[int]) -> "Target":
-        """The target of some images only, in that order."""
-        windows, index = self.windows.of(images)
-        return Target(
-            _rows(self.clean, images),
-            windows,
-            _rows(self.clean_windows, index),
-            _rows(self.outside, images),
-            None if self.defect is None else _rows(self.defect, index),
-            None if self.background is None else _rows(self.background, index),
-        )
-
-
-def _rows(values: Tensor, index: Sequence[int]) -> Tensor:
-    """Some rows in that order; `values` itself, not a copy, where they are all it has."""
-    return values if list(index) == list(range(len(values))) else values[list(index)]
 
 
 def energy(end: Tensor, crop_x0: Tensor, target: Target) -> Tensor:
@@ -125,9 +51,29 @@ def energy(end: Tensor, crop_x0: Tensor, target: Target) -> Tensor:
     return total.index_add(0, target.windows.owner, inside)
 
 
+# Types
+
+
+@dataclass(frozen=True)
+class State:
+    """What the sampler carries from step to step.
+
+    `lr` and `reg` are `lr_xt` and `coef_xt_reg` with the decays so far; `refined`: whether a refinement before
+    time travel has happened since the last denoising step.
+    """
+
+    x: Tensor  # (N, 3, H, W)
+    crop: Tensor  # (M, 3, h, w)
+    mask: Tensor | None  # (M, 1, h, w) accumulated attention, None before the first step or without attention
+    lr: float
+    reg: float
+    step_scale: Sequence[float] | None = None  # (N,) factors on the rates at the next t, None: 1
+    refined: bool = False
+
+
 @dataclass(frozen=True)
 class ImageEstimate:
-    """The contextual model at (x, t): its one-step prediction, and the estimate the energy looks at."""
+    """The contextual model at (x, t): its one-step prediction, and the estimate that the energy compares."""
 
     prediction: Prediction
     end: Tensor  # (N, 3, H, W)
@@ -135,15 +81,20 @@ class ImageEstimate:
 
 @dataclass(frozen=True)
 class Networks:
-    """Both models at one t. `image`(x) takes any rows; `crop`(c, index) is told which windows c holds."""
+    """Both models at one t.
 
-    image: Callable[[Tensor], ImageEstimate]
+    `image`(x, images) and `crop`(c, index) take some rows, and are told which images and windows these are.
+    `noisy`: `image` draws noise, so that a second evaluation at x gives another `end`.
+    """
+
+    image: Callable[[Tensor, Sequence[int]], ImageEstimate]
     crop: Callable[[Tensor, Sequence[int]], Prediction]
+    noisy: bool = False
 
 
 @dataclass(frozen=True)
 class Descent:
-    """How to descend at one t: gradient steps, rates, and the pull towards the step's beginning."""
+    """Gradient descent at one t: number of steps, rates, weight of the regulariser, line search or not."""
 
     steps: int
     rate: float
@@ -154,9 +105,9 @@ class Descent:
 
 @dataclass(frozen=True)
 class Point:
-    """The state at one t, what the models say there, and the energy with regulariser. All detached.
+    """The state at one t, both models' estimates there, and the energy with regulariser. All detached.
 
-    `shrunk`, at the end of a refinement: by what factor the line search shrank each image's rates.
+    `step_scale`, at the end of a refinement: the factors on the images' rates after the line search.
     """
 
     x: Tensor  # (N, 3, H, W)
@@ -166,169 +117,170 @@ class Point:
     value: Tensor  # (N,)
     grad: Tensor | None = None  # d value / d x
     crop_grad: Tensor | None = None  # d value / d crop, None while the crop is not optimised
-    shrunk: tuple[float, ...] = ()
-
-
-def refine(
-    x: Tensor,
-    crop: Tensor,
-    prior: Prediction,
-    target: Target,
-    networks: Networks,
-    how: Descent,
-    t: int,
-    shrunk: Sequence[float] | None = None,
-    first: "LiveEstimate | None" = None,
-) -> Point:
-    """Gradient steps on x (N, 3, H, W), and on the crop if it has a rate; returns where they end.
-
-    `prior` is the prior's prediction at `crop`, `first` the `live_estimate` at x if there is one. An accepted
-    trial is the next step's evaluation, the last one needs no graph, and while the crop is fixed its network is
-    not called again. With `adaptive`, an image's trial is accepted when its value is a number and not larger
-    than before; otherwise its rates shrink by 0.8 and it alone is tried again, from the same gradient, at most
-    100 times. `shrunk` are factors on the rates to begin with, one per image (None: 1).
-    Raises NonFiniteEnergy, naming t, when the energy is not a number at the beginning.
-    """
-    everything = list(range(len(x)))
-    start, graph = _Start(x, crop), how.steps > 0
-    # In one expression: a name here would keep the graph while the next one is built
-    point = _settle(
-        _evaluate(
-            first or live_estimate(x, networks, graph),
-            crop,
-            prior,
-            target,
-            networks,
-            how,
-            start,
-            everything,
-            graph,
-        ),
-        graph,
-    )
-    if how.steps == 0:
-        _require_finite(point.value.tolist(), t)
-    factors, exhausted = list(shrunk or [1.0] * len(x)), set()
-    for left in range(how.steps, 0, -1):
-        pending, best = everything, point
-        for _ in range(MAX_REJECTIONS):
-            rates = [how.rate * factors[i] for i in pending]
-            trial, accepted = _attempt(point, pending, rates, target, networks, how, start, t, graph=left > 1)
-            if trial is not None:
-                best = _merge(best, trial, pending, accepted, target.windows)
-            pending = [i for i in pending if i not in accepted]
-            if not pending:
-                break
-            for i in pending:
-                factors[i] *= SHRINK
-        else:
-            exhausted.update(pending)
-            log.warning("no smaller loss found after %d trials at t=%d; x stays as it is", MAX_REJECTIONS, t)
-        point = best
-    if log.isEnabledFor(logging.DEBUG):
-        log.debug("t=%d: loss %s, factors on the rate %s", t, point.value.tolist(), factors)
-    # Where no rate was small enough, the next t begins afresh
-    return replace(point, shrunk=tuple(1.0 if i in exhausted else f for i, f in enumerate(factors)))
-
-
-def carried(before: Sequence[float] | None, after: Sequence[float]) -> list[float]:
-    """Factors on the rates for the next t from those before and after a refinement: each image's as the line search
-    left it, a notch larger, at most 1, where no trial was rejected. A line search of Armijo's kind with memory."""
-    before = before or [1.0] * len(after)
-    return [min(new / SHRINK, 1.0) if new >= old else new for old, new in zip(before, after, strict=True)]
-
-
-@dataclass(frozen=True)
-class _Start:
-    """Values at the beginning of the step, which the regulariser pulls towards."""
-
-    x: Tensor
-    crop: Tensor
+    step_scale: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class LiveEstimate:
-    """The contextual model's estimate at x (N, 3, H, W), which it can be differentiated by if it has a graph."""
+    """The contextual model's estimate at x, the rows of `images`; x is the leaf of its graph if it has one."""
 
-    x: Tensor
-    image: ImageEstimate
+    x: Tensor  # (n, 3, H, W)
+    images: Sequence[int]
+    estimate: ImageEstimate
 
 
-def live_estimate(x: Tensor, networks: Networks, graph: bool) -> LiveEstimate:
-    """The contextual model at x; with `graph`, x becomes the leaf of a graph of its own."""
+def live_estimate(networks: Networks, x: Tensor, images: Sequence[int], graph: bool) -> LiveEstimate:
+    """The contextual model at x (n, 3, H, W); with `graph`, x becomes the leaf of a graph of its own."""
     with torch.set_grad_enabled(graph):
         if graph:
             x = x.detach().requires_grad_()
-        return LiveEstimate(x, networks.image(x))
+        return LiveEstimate(x, images, networks.image(x, images))
 
 
-def _evaluate(
-    at: LiveEstimate,
-    crop: Tensor,
-    prior: Prediction | None,
-    target: Target,
-    networks: Networks,
-    how: Descent,
-    start: _Start,
-    images: list[int],
-    graph: bool,
-) -> Point:
-    """The point at (at.x, crop) of some images; with `graph` its value can still be differentiated."""
-    moving = how.crop_rate != 0
-    with torch.set_grad_enabled(graph):
-        if graph:
-            crop = crop.detach().requires_grad_(moving)
-        index = target.windows.of(images)[1]
-        target = target if len(images) == len(target.clean) else target.of(images)
-        if prior is None or moving:
-            prior = networks.crop(crop, index)
-        value = energy(at.image.end, prior.x0, target)
-        pull = ((at.x - _rows(start.x, images)) ** 2).flatten(1).sum(1)
-        if moving:
-            change = ((crop - _rows(start.crop, index)) ** 2).flatten(1).sum(1)
-            pull = pull.index_add(0, target.windows.owner, change)
-        return Point(at.x, crop, at.image, prior, value + how.coef_reg * pull)
+@dataclass(frozen=True)
+class Objective:
+    """The regularised energy at one t. `origin` is the state at the step's beginning, where the regulariser is 0."""
+
+    target: Target
+    networks: Networks
+    descent: Descent
+    origin: State
+    t: int
+
+    @property
+    def moves_crop(self) -> bool:
+        """Whether the crop is optimised too."""
+        return self.descent.crop_rate != 0
+
+    @property
+    def redraws(self) -> bool:
+        """Whether the point that the line search takes is evaluated again, with noise of its own, as published."""
+        return self.networks.noisy and self.descent.adaptive
+
+    def estimate(self, x: Tensor, images: Sequence[int], graph: bool) -> LiveEstimate:
+        """`live_estimate` at x (n, 3, H, W)."""
+        return live_estimate(self.networks, x, images, graph)
+
+    def evaluate(self, at: LiveEstimate, crop: Tensor, prior: Prediction | None, graph: bool) -> Point:
+        """The point at (at.x, crop); with `graph` its value can still be differentiated.
+
+        `prior` is the prior's prediction at `crop`, None if it is not known.
+        """
+        moving, origin = self.moves_crop, self.origin
+        with torch.set_grad_enabled(graph):
+            if graph:
+                crop = crop.detach().requires_grad_(moving)
+            index = self.target.windows.select(at.images)[1]
+            target = self.target if len(at.images) == len(origin.x) else self.target.select(at.images)
+            if prior is None or (moving and graph):
+                prior = self.networks.crop(crop, index)
+            value = energy(at.estimate.end, prior.x0, target)
+            pull = ((at.x - select_rows(origin.x, at.images)) ** 2).flatten(1).sum(1)
+            if moving:
+                change = ((crop - select_rows(origin.crop, index)) ** 2).flatten(1).sum(1)
+                pull = pull.index_add(0, target.windows.owner, change)
+            return Point(at.x, crop, at.estimate, prior, value + self.descent.coef_reg * pull)
+
+    def attempt(
+        self, point: Point, images: list[int], rates: list[float], graph: bool
+    ) -> tuple[Point | None, list[int]]:
+        """One gradient step of some images at their `rates`, one each: the point (None: all rejected), and those
+        accepted.
+
+        The graph of a rejected trial is gone on return, before the next one is built.
+        """
+        windows, index = self.target.windows.select(images)
+        step = to_device(torch.tensor(rates), point.x.device)
+        x = select_rows(point.x, images) - step.view(-1, 1, 1, 1) * select_rows(point.grad, images)
+        crop, prior = select_rows(point.crop, index), None
+        if point.crop_grad is None:
+            prior = Prediction(select_rows(point.prior.x0, index), select_rows(point.prior.eps, index))
+        else:
+            crop_step = step[windows.owner] * (self.descent.crop_rate / self.descent.rate)
+            crop = crop - crop_step.view(-1, 1, 1, 1) * select_rows(point.crop_grad, index)
+        live = self.evaluate(self.estimate(x, images, graph), crop, prior, graph)
+        accepted = self.accepted(live, point, images)
+        return settle(live, graph) if accepted else None, accepted
+
+    def accepted(self, trial: Point, point: Point, images: list[int]) -> list[int]:
+        """Those of `images` whose trial is accepted: the one transfer that the device is waited for."""
+        before, after = torch.stack([select_rows(point.value, images), trial.value]).tolist()
+        _require_finite(before, self.t)
+        if not self.descent.adaptive:
+            return images
+        # A NaN compares false
+        return [i for i, old, new in zip(images, before, after, strict=True) if new <= old]
 
 
-def _attempt(
-    point: Point,
-    images: list[int],
-    rates: list[float],
-    target: Target,
-    networks: Networks,
-    how: Descent,
-    start: _Start,
-    t: int,
-    graph: bool,
-) -> tuple[Point | None, list[int]]:
-    """One gradient step of some images at their `rates`, one each: the point (None: all rejected), and those accepted.
+# Gradient descent
 
-    The graph of a rejected trial is gone on return, before the next one is built.
+
+def refine(objective: Objective, prior: Prediction, first: LiveEstimate | None = None) -> Point:
+    """Gradient steps on x, and on the crop if it has a rate, from `objective.origin`; returns where they end.
+
+    `prior` is the prior's prediction at the crop, `first` the `live_estimate` at x if there is one. While the crop
+    is fixed its network is not called again. Raises NonFiniteEnergy, naming t, when the energy is not a number at
+    the beginning.
     """
-    windows, index = target.windows.of(images)
-    step = to_device(torch.tensor(rates), point.x.device)
-    x = _rows(point.x, images) - step.view(-1, 1, 1, 1) * _rows(point.grad, images)
-    crop, prior = _rows(point.crop, index), None
-    if point.crop_grad is None:
-        prior = Prediction(_rows(point.prior.x0, index), _rows(point.prior.eps, index))
-    else:
-        crop_step = step[windows.owner] * (how.crop_rate / how.rate)
-        crop = crop - crop_step.view(-1, 1, 1, 1) * _rows(point.crop_grad, index)
-    live = _evaluate(
-        live_estimate(x, networks, graph), crop, prior, target, networks, how, start, images, graph
+    origin, descent, t = objective.origin, objective.descent, objective.t
+    everything, graph = list(range(len(origin.x))), descent.steps > 0
+    # In one expression: a name here would keep the graph while the next one is built
+    point = settle(
+        objective.evaluate(
+            first or objective.estimate(origin.x, everything, graph), origin.crop, prior, graph
+        ),
+        graph,
     )
-    accepted = _accepted(live, point, images, how.adaptive, t)
-    return _settle(live, graph) if accepted else None, accepted
+    if not graph:
+        _require_finite(point.value.tolist(), t)
+    scale, exhausted = list(origin.step_scale or [1.0] * len(origin.x)), set()
+    for left in range(descent.steps, 0, -1):
+        point, rejected = _descend(objective, point, scale, graph=left > 1)
+        exhausted.update(rejected)
+    if log.isEnabledFor(logging.DEBUG):
+        log.debug("t=%d: loss %s, factors on the rate %s", t, point.value.tolist(), scale)
+    # Where no rate was small enough, the next t begins afresh
+    return replace(point, step_scale=tuple(1.0 if i in exhausted else f for i, f in enumerate(scale)))
 
 
-def _accepted(trial: Point, point: Point, images: list[int], adaptive: bool, t: int) -> list[int]:
-    """Those of `images` whose trial is accepted: the one transfer that the device is waited for."""
-    before, after = torch.stack([_rows(point.value, images), trial.value]).tolist()
-    _require_finite(before, t)
-    if not adaptive:
-        return images
-    # A NaN compares false
-    return [i for i, old, new in zip(images, before, after, strict=True) if new <= old]
+def _descend(objective: Objective, point: Point, scale: list[float], graph: bool) -> tuple[Point, list[int]]:
+    """One gradient step of every image: the point taken, and the images that no trial was accepted of.
+
+    With `adaptive`, an image's trial is accepted when its value is a number and not larger than before; otherwise
+    its entry of `scale` shrinks in place, and it alone is tried again, from the same gradient, at most 100 times.
+    An accepted trial is the next step's evaluation, unless the estimate draws noise. `graph`: a step follows.
+    """
+    everything = list(range(len(point.x)))
+    pending, best, redraws = everything, point, objective.redraws
+    for _ in range(MAX_REJECTIONS):
+        rates = [objective.descent.rate * scale[i] for i in pending]
+        trial, accepted = objective.attempt(point, pending, rates, graph and not redraws)
+        if trial is not None:
+            best = _merge(best, trial, pending, accepted, objective.target.windows)
+        pending = [i for i in pending if i not in accepted]
+        if not pending:
+            break
+        for i in pending:
+            scale[i] *= BACKTRACKING
+    else:
+        told = "no smaller loss found after %d trials at t=%d; x stays as it is"
+        log.warning(told, MAX_REJECTIONS, objective.t)
+    if redraws:
+        # Also in one expression
+        best = settle(
+            objective.evaluate(objective.estimate(best.x, everything, graph), best.crop, best.prior, graph),
+            graph,
+        )
+    return best, pending
+
+
+def warm_start(before: Sequence[float] | None, after: Sequence[float]) -> list[float]:
+    """Factors on the rates for the next t from those before and after a refinement: each image's as the line search
+    left it, and one back-tracking factor larger, at most 1, where no trial was rejected."""
+    before = before or [1.0] * len(after)
+    return [
+        min(new / BACKTRACKING, 1.0) if new >= old else new for old, new in zip(before, after, strict=True)
+    ]
 
 
 def _require_finite(values: list[float], t: int) -> None:
@@ -339,7 +291,7 @@ def _require_finite(values: list[float], t: int) -> None:
         )
 
 
-def _settle(live: Point, graph: bool) -> Point:
+def settle(live: Point, graph: bool) -> Point:
     """Detach a point; with `graph`, with the gradient of its values."""
     grad = crop_grad = None
     if graph:
@@ -369,8 +321,8 @@ def _merge(point: Point, trial: Point, images: list[int], accepted: list[int], w
     if len(accepted) == len(point.x):
         return trial
     places = {i: n for n, i in enumerate(images)}
-    trial_windows = windows.of(images)[1]
-    index = windows.of(accepted)[1]
+    trial_windows = windows.select(images)[1]
+    index = windows.select(accepted)[1]
 
     def rows(old: Tensor | None, new: Tensor | None, at: list[int], source: list[int]) -> Tensor | None:
         if old is None or new is None:

@@ -158,6 +158,19 @@ def noising_index(start_step: int | None, ddpm_num_steps: int) -> int:
     return last if start_step is None else min(start_step, last)
 
 
+def estimate_chain(t: int, intervals: int) -> list[int]:
+    """Indices of the DDIM chain behind the contextual model's clean estimate at t (`mid_interval_num`).
+
+    t, (k-1) i, ..., i, 0 with i = t // k: k sub-steps, for t = 0 one less. One interval is the one-step estimate,
+    without a chain: [t].
+    """
+    if intervals == 1:
+        return [t]
+    if t == 0:
+        return [0] * intervals
+    return [t, *(n * (t // intervals) for n in range(intervals - 1, -1, -1))]
+
+
 def gradient_steps(length: int, start: int, end: int, stop: int) -> list[int]:
     """Number of gradient steps per index t, `length` of them.
 

@@ -1,5 +1,7 @@
 """Networks, chains and samplers from the configurations that the golden numbers carry."""
 
+from collections.abc import Sequence
+
 import torch
 
 from guided_diffusion.attention_mask import AttentionConfig
@@ -77,7 +79,7 @@ class GoldenNoise:
     def __init__(self, seed: int):
         self.stream = NoiseStream(seed)
 
-    def image(self, like: torch.Tensor) -> torch.Tensor:
+    def image(self, like: torch.Tensor, images: Sequence[int] | None = None) -> torch.Tensor:
         return self.stream(like.shape)
 
     def crop(self, like: torch.Tensor) -> torch.Tensor:

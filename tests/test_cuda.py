@@ -5,9 +5,11 @@ import warnings
 import pytest
 import torch
 
-from guided_diffusion.refinement import Target, Windows
+from guided_diffusion.refinement import State
+from guided_diffusion.windows import Target, Windows
 from tests.builders import sampler, sampler_options
 from tests.golden import load_json
+from utils.seeding import SampleNoise
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 CASE = load_json("loops.json")["default_small_lr"]
@@ -23,14 +25,15 @@ def guided_step(device: str):
     target = Target.of_clean(x, windows)
     assert windows.owners == [0, 1]
     classes = torch.tensor([0, 5], device=device)
-    return lambda: base.guided_step(x, windows.cut(x), 1, target, classes, None, 1e-6, 1e-4)
+    state = State(x, windows.cut(x), None, 1e-6, 1e-4)
+    return lambda: base.guided_step(state, 1, target, classes, SampleNoise([1, 2], [0, 1]))
 
 
 def test_a_guided_step_equals_the_cpu_s():
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    (here, mask), (there, mask_there) = guided_step("cuda")(), guided_step("cpu")()
-    assert torch.allclose(here.x.cpu(), there.x, atol=1e-4)
-    assert torch.allclose(mask.cpu(), mask_there, atol=1e-3)
+    here, there = guided_step("cuda")(), guided_step("cpu")()
+    assert torch.allclose(here.point.x.cpu(), there.point.x, atol=1e-4)
+    assert torch.allclose(here.accumulated.cpu(), there.accumulated, atol=1e-3)
 
 
 def test_the_host_waits_for_the_line_search_s_decisions_alone():

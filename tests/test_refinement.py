@@ -14,62 +14,16 @@ from guided_diffusion.refinement import (
     ImageEstimate,
     Networks,
     NonFiniteEnergy,
-    Target,
-    Windows,
-    carried,
+    Objective,
+    Point,
+    State,
     energy,
     refine,
+    warm_start,
 )
+from guided_diffusion.windows import Target, Windows
 
 ONE = Windows([(1, 0)], 2, torch.tensor([0]))  # columns 1 and 2, rows 0 and 1
-
-
-def numbered(count: int = 1, size: int = 4) -> Tensor:
-    return torch.arange(count * 3 * size * size, dtype=torch.float32).view(count, 3, size, size)
-
-
-# Windows
-
-
-def test_cut_takes_columns_from_left_and_rows_from_top():
-    windows = Windows([(1, 0), (0, 2), (2, 2)], 2, torch.tensor([0, 1, 1]))
-    x = numbered(2)
-    got = windows.cut(x)
-    assert got.shape == (3, 3, 2, 2)
-    assert got[0, 0].tolist() == [[1, 2], [5, 6]]
-    assert torch.equal(got[1], x[1, :, 2:4, 0:2])
-    assert torch.equal(got[2], x[1, :, 2:4, 2:4])
-
-
-def test_outside_is_the_complement_of_the_union():
-    windows = Windows([(0, 0), (1, 1)], 2, torch.tensor([0, 0]))  # they overlap at (1, 1)
-    mask = windows.outside(torch.zeros(2, 3, 4, 4))
-    assert mask.shape == (2, 1, 4, 4)
-    assert mask[0, 0].tolist() == [[0, 0, 1, 1], [0, 0, 0, 1], [1, 0, 0, 1], [1, 1, 1, 1]]
-    assert mask[1].min() == 1  # an image without windows
-
-
-def test_windows_of_some_images_are_renumbered():
-    windows = Windows([(0, 0), (1, 0), (2, 0), (0, 1)], 2, torch.tensor([0, 1, 1, 3]))
-    some, index = windows.of([3, 1])
-    assert index == [3, 1, 2]
-    assert some.owner.tolist() == [0, 1, 1]
-    assert list(some.corners) == [(0, 1), (1, 0), (2, 0)]
-    x = numbered(4)
-    assert torch.equal(some.cut(x[[3, 1]]), windows.cut(x)[index])
-
-
-def test_target_of_some_images():
-    windows = Windows([(0, 0), (1, 0), (2, 0)], 2, torch.tensor([0, 1, 1]))
-    target = Target.of_clean(numbered(2), windows)
-    one = target.of([1])
-    assert torch.equal(one.clean, target.clean[1:])
-    assert torch.equal(one.clean_windows, target.clean_windows[1:])
-    assert torch.equal(one.outside, target.outside[1:])
-    assert one.defect is None and one.background is None
-    swapped = target.of([1, 0])
-    assert torch.equal(swapped.clean, target.clean.flip(0))
-    assert torch.equal(swapped.clean_windows, target.clean_windows[[1, 2, 0]])
 
 
 # Energy
@@ -150,7 +104,7 @@ class Toy:
     def networks(self) -> Networks:
         return Networks(self.image, self.crop)
 
-    def image(self, x: Tensor) -> ImageEstimate:
+    def image(self, x: Tensor, images=()) -> ImageEstimate:
         self.rows.append(len(x))
         self.seen.append(x.detach().clone())
         end = x * self.gain
@@ -175,9 +129,16 @@ def start(count: int = 1) -> tuple[Tensor, Tensor, Target]:
     return x, crop, Target.of_clean(torch.zeros_like(x), windows)
 
 
-def run(toy: Toy, x: Tensor, crop: Tensor, target: Target, **how):
+def run(toy: Toy, x: Tensor, crop: Tensor, target: Target, **how) -> Point:
+    return descend(toy.networks(), x, crop, target, Prediction(crop * toy.gain, crop), **how)
+
+
+def descend(networks: Networks, x, crop, target, prior=None, scale=None, **how) -> Point:
+    """`refine` at t = 7, from x and the crop; `how` are changes of the default descent."""
     values = {"steps": 1, "rate": 0.01, "crop_rate": 0.0, "coef_reg": 0.0, "adaptive": True} | how
-    return refine(x, crop, Prediction(crop * toy.gain, crop), target, toy.networks(), Descent(**values), 7)
+    origin = State(x, crop, None, values["rate"], values["coef_reg"], scale)
+    prior = prior or Prediction(crop, crop)
+    return refine(Objective(target, networks, Descent(**values), origin, 7), prior)
 
 
 def gradient(x: Tensor, crop: Tensor, target: Target) -> Tensor:
@@ -265,19 +226,19 @@ def test_a_rejected_trials_graph_is_gone_before_the_next_is_built():
     x, crop, target = start()
     alive, before = [], []  # results of the network at each call, and how many of them still were there
 
-    def image(row: Tensor) -> ImageEstimate:
+    def image(row: Tensor, images) -> ImageEstimate:
         before.append(sum(ref() is not None for ref in alive))
         end = row * 1.0
         alive.append(weakref.ref(end))
         return ImageEstimate(Prediction(end, row), end)
 
     networks = Networks(image, Toy().crop)
-    refine(x, crop, Prediction(crop, crop), target, networks, Descent(2, 0.15, 0.0, 0.0, True), 7)
+    descend(networks, x, crop, target, steps=2, rate=0.15)
     # 0.15 and 0.12 are rejected, 0.096 is accepted twice
     assert before == [0] * 5
 
 
-def test_a_shrunken_rate_stays_for_the_later_steps():
+def test_a_reduced_rate_stays_for_the_later_steps():
     x, crop, target = start()
     toy = Toy()
     point = run(toy, x, crop, target, rate=0.15, steps=2)
@@ -289,33 +250,29 @@ def test_a_shrunken_rate_stays_for_the_later_steps():
 def test_a_refinement_may_begin_with_the_rate_that_the_last_one_ended_with():
     x, crop, target = start()
     point = run(Toy(), x, crop, target, rate=0.15)
-    assert point.shrunk == pytest.approx((0.64,))  # two trials rejected
+    assert point.step_scale == pytest.approx((0.64,))  # two trials rejected
     toy = Toy()
-    again = refine(
-        x, crop, point.prior, target, toy.networks(), Descent(1, 0.15, 0.0, 0.0, True), 7, point.shrunk
-    )
-    assert toy.rows == [1, 1] and torch.equal(again.x, point.x) and again.shrunk == point.shrunk
+    again = descend(toy.networks(), x, crop, target, scale=point.step_scale, rate=0.15)
+    assert toy.rows == [1, 1] and torch.equal(again.x, point.x) and again.step_scale == point.step_scale
 
 
 def test_an_image_without_a_rate_small_enough_begins_the_next_t_afresh():
     x, crop, target = start()
     crooked = Toy()
 
-    def uphill(row):  # whatever is tried, the second look is worse than the first
+    def uphill(row, images):  # whatever is tried, the second look is worse than the first
         estimate = crooked.networks().image(row)
         return estimate if len(crooked.rows) == 1 else replace(estimate, end=estimate.end + 100)
 
     networks = Networks(uphill, crooked.networks().crop)
-    point = refine(
-        x, crop, run(Toy(), x, crop, target).prior, target, networks, Descent(1, 0.1, 0, 0, True), 7
-    )
-    assert len(crooked.rows) == 101 and point.shrunk == (1.0,)
+    point = descend(networks, x, crop, target, rate=0.1)
+    assert len(crooked.rows) == 101 and point.step_scale == (1.0,)
     assert torch.equal(point.x, x)
 
 
-def test_carried_rates_shrink_with_rejections_and_grow_a_notch_without():
-    assert carried(None, [1.0, 0.64]) == [1.0, 0.64]
-    assert carried([0.64, 0.64, 0.9], [0.64, 0.512, 0.9]) == pytest.approx([0.8, 0.512, 1.0])
+def test_warm_start_shrinks_with_rejections_and_grows_by_one_factor_without():
+    assert warm_start(None, [1.0, 0.64]) == [1.0, 0.64]
+    assert warm_start([0.64, 0.64, 0.9], [0.64, 0.512, 0.9]) == pytest.approx([0.8, 0.512, 1.0])
 
 
 def test_without_line_search_the_first_trial_is_taken():
@@ -340,7 +297,7 @@ def test_only_the_rejected_image_is_tried_again(crop_rate):
     toy = Toy()
     point = run(toy, x, crop, target, rate=0.15, crop_rate=crop_rate, steps=2)
     singles = [
-        run(Toy(), x[i : i + 1], crop[i : i + 1], target.of([i]), rate=0.15, crop_rate=crop_rate, steps=2)
+        run(Toy(), x[i : i + 1], crop[i : i + 1], target.select([i]), rate=0.15, crop_rate=crop_rate, steps=2)
         for i in range(3)
     ]
     assert toy.rows[:3] == [3, 3, 1] and toy.rows[-1] == 3
@@ -362,7 +319,7 @@ def test_an_image_with_two_windows_is_retried_with_both():
     target = Target.of_clean(torch.zeros(2, 3, 4, 4), windows)
     toy = Toy()
     point = run(toy, x[:2], crop, target, rate=0.15, crop_rate=0.01)
-    single = run(Toy(), x[1:2], crop[1:], target.of([1]), rate=0.15, crop_rate=0.01)
+    single = run(Toy(), x[1:2], crop[1:], target.select([1]), rate=0.15, crop_rate=0.01)
     assert toy.rows[:3] == [2, 2, 1] and toy.crops[2] == [1, 2]
     assert torch.allclose(point.x[1], single.x[0], atol=1e-6)
     assert torch.allclose(point.crop[1:], single.crop, atol=1e-6)
@@ -372,13 +329,13 @@ def test_after_a_hundred_rejections_x_stays_and_a_warning_is_logged(caplog):
     x, crop, target = start()
     toy = Toy()
 
-    def image(row: Tensor) -> ImageEstimate:
+    def image(row: Tensor, images) -> ImageEstimate:
         estimate = toy.image(row)  # every trial is much worse than the beginning
         return estimate if len(toy.rows) == 1 else ImageEstimate(estimate.prediction, estimate.end + 9)
 
     networks = Networks(image, toy.crop)
     with caplog.at_level(logging.WARNING):
-        point = refine(x, crop, Prediction(crop, crop), target, networks, Descent(1, 0.1, 0.0, 0.0, True), 7)
+        point = descend(networks, x, crop, target, rate=0.1)
     assert torch.equal(point.x, x)
     assert torch.equal(point.image.end, x)
     assert toy.rows == [1] * 101 and toy.backwards == 1
@@ -390,7 +347,7 @@ def test_a_trial_that_is_no_number_is_rejected():
     x, crop, target = start()
     toy, first = Toy(), []
 
-    def image(row: Tensor) -> ImageEstimate:
+    def image(row: Tensor, images) -> ImageEstimate:
         estimate = toy.image(row)
         first.append(row)
         if len(first) == 2:
@@ -398,7 +355,7 @@ def test_a_trial_that_is_no_number_is_rejected():
         return estimate
 
     networks = Networks(image, toy.crop)
-    point = refine(x, crop, Prediction(crop, crop), target, networks, Descent(1, 0.01, 0.0, 0.0, True), 7)
+    point = descend(networks, x, crop, target)
     assert torch.allclose(point.x, x - 0.008 * gradient(x, crop, target), atol=1e-6)
 
 
@@ -425,3 +382,72 @@ def test_images_are_accepted_at_trials_of_their_own():
         if i == 2:
             grad[:, 0:2, 1:3] *= 2
         assert torch.allclose(point.x[i], x[i] - rate * grad, atol=1e-5)
+
+
+# Noise in the contextual model's estimate: every evaluation draws its own, a point taken once more.
+
+
+@dataclass
+class Noisy(Toy):
+    """Estimates of x plus a number from a list per image, in the order of evaluation."""
+
+    noise: list[list[float]] = field(default_factory=list)
+    asked: list[list[int]] = field(default_factory=list)  # images per call
+
+    def networks(self) -> Networks:
+        return Networks(self.image, self.crop, noisy=True)
+
+    def image(self, x: Tensor, images=()) -> ImageEstimate:
+        self.asked.append(list(images))
+        z = torch.tensor([self.noise[i].pop(0) for i in images]).view(-1, 1, 1, 1)
+        estimate = super().image(x)
+        return ImageEstimate(estimate.prediction, estimate.end + z)
+
+
+def test_the_point_taken_is_evaluated_again_and_counts():
+    x, crop, target = start()
+    toy = Noisy(noise=[[0.1, 0.0, 0.2, 0.0, 0.3]])
+    point = run(toy, x, crop, target, steps=2)
+    # Gradients with the noise of the beginning and of the first point taken; trials' noise leaves no trace
+    one = x - 0.01 * gradient(x + 0.1, crop, target)
+    assert torch.allclose(toy.seen[1], one, atol=1e-5) and torch.allclose(toy.seen[2], one, atol=1e-5)
+    two = one - 0.01 * gradient(one + 0.2, crop, target)
+    assert torch.allclose(point.x, two, atol=1e-5)
+    assert torch.allclose(point.image.end, two + 0.3, atol=1e-5)
+    assert point.value.item() == pytest.approx(energy(two + 0.3, crop, target).item(), rel=1e-5)
+    assert toy.backwards == 2 and toy.noise == [[]]
+
+
+def test_trials_are_compared_with_the_value_at_the_point_taken():
+    x, crop, target = start()
+    # The first trial is accepted, although its point, evaluated again, is far worse than the beginning; so the
+    # second step's trial is accepted too.
+    toy = Noisy(noise=[[0.0, 0.0, 5.0, 4.0, 0.0]])
+    assert run(toy, x, crop, target, steps=2, rate=1e-4).step_scale == (1.0,)
+    # A trial with bad luck is rejected, and drawn again.
+    toy = Noisy(noise=[[0.0, 9.0, 0.0, 0.0]])
+    assert run(toy, x, crop, target, rate=1e-4).step_scale == (0.8,)
+
+
+def test_accepted_images_draw_nothing_while_others_are_retried():
+    x, crop, target = start(2)
+    toy = Noisy(noise=[[0.0, 0.0, 0.25], [0.0, 9.0, 9.0, 0.0, 0.5]])
+    point = run(toy, x, crop, target, rate=1e-4)
+    assert toy.asked == [[0, 1], [0, 1], [1], [1], [0, 1]] and toy.noise == [[], []]
+    assert point.step_scale == pytest.approx((1.0, 0.64))
+    for i, z in enumerate((0.25, 0.5)):
+        assert torch.allclose(point.image.end[i], point.x[i] + z)
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+def test_without_line_search_or_steps_nothing_is_evaluated_again(steps):
+    toy = Noisy(noise=[[0.0] * (steps + 1)])
+    run(toy, *start(), steps=steps, adaptive=False)
+    assert toy.noise == [[]]
+
+
+def test_a_moving_crop_keeps_its_gradient_at_the_point_taken():
+    x, crop, target = start()
+    point = run(Noisy(noise=[[0.0] * 5]), x, crop, target, crop_rate=0.004, steps=2)
+    assert torch.allclose(point.x, run(Toy(), x, crop, target, crop_rate=0.004, steps=2).x)
+    assert torch.allclose(point.crop, run(Toy(), x, crop, target, crop_rate=0.004, steps=2).crop)

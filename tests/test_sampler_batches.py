@@ -8,8 +8,9 @@ from torch import Tensor
 
 from guided_diffusion import attention_mask
 from guided_diffusion.ddim import Sampler
-from guided_diffusion.refinement import Target, Windows
+from guided_diffusion.refinement import State
 from guided_diffusion.timesteps import noising_index, sampling_timesteps
+from guided_diffusion.windows import Target, Windows
 from tests.builders import sampler, sampler_options
 from tests.golden import load_json
 
@@ -28,8 +29,9 @@ class Streams:
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         self.owner = owner
 
-    def image(self, like: Tensor) -> Tensor:
-        return torch.stack([torch.randn(like.shape[1:], generator=g) for g in self.generators])
+    def image(self, like: Tensor, images: Sequence[int] | None = None) -> Tensor:
+        rows = range(len(self.generators)) if images is None else images
+        return torch.stack([torch.randn(like.shape[1:], generator=self.generators[i]) for i in rows])
 
     def crop(self, like: Tensor) -> Tensor:
         return torch.stack([torch.randn(like.shape[1:], generator=self.generators[i]) for i in self.owner])
@@ -73,7 +75,9 @@ def test_one_guided_step_of_a_batch_equals_the_single_ones(base, changes):
         windows = Windows([CORNERS[i] for i in rows], WINDOW, torch.arange(len(rows)))
         target = Target.of_clean(clean[rows], windows)
         classes = torch.tensor([CLASSES[i] for i in rows])
-        return run.guided_step(x[rows], windows.cut(x[rows]), 3, target, classes, None, 1e-4, 1e-4)
+        state = State(x[rows], windows.cut(x[rows]), None, 1e-4, 1e-4)
+        done = run.guided_step(state, 3, target, classes, Streams(rows, range(len(rows))))
+        return done.point, done.accumulated
 
     whole, mask = step([0, 1, 2, 3])
     assert far(whole.x, x) > 1e-4
@@ -159,7 +163,7 @@ def test_prior_guidance_in_closed_form(base):
     # eps = eps_prior + s (eps_prior - eps_contextual), both at the same step.
     crop, t = images(1)[:, :, :WINDOW, :WINDOW], 3
     run = variant(base, prior_guidance=2.0, clip_denoised=False)
-    got = run.networks(t, torch.tensor([4]), None).crop(crop, [0])
+    got = run.networks(t, torch.tensor([4]), Streams([0], [0])).crop(crop, [0])
     with torch.no_grad():
         times = run.diffusion.network_times(t)
         prior = run.prior(crop, times, torch.tensor([4]))[:, :3]
@@ -175,7 +179,7 @@ def test_a_short_start_runs(base):
     assert steps == [1, 0]
     result = sample(variant(base, timesteps=steps, start_index=noising_index(2, 50)), [0])
     assert torch.isfinite(result.sample).all()
-    single = sample(variant(base, timesteps=[0], start_index=1), [0])  # nothing to walk
+    single = sample(variant(base, timesteps=[0], start_index=1), [0])  # no step to denoise
     assert torch.equal(single.sample, single.noised)
 
 
@@ -183,7 +187,7 @@ def test_two_intervals_below_two(base):
     # For t < k the sub-step 0 -> 0 still runs: at t = 1 the end is two predictions' clean image.
     run = variant(base, mid_interval_num=2)
     x, d = run.diffusion.q_sample(images(1), 1, torch.zeros(1, 3, SIDE, SIDE)), run.diffusion
-    estimate = run.networks(1, torch.tensor([0]), None).image(x)
+    estimate = run.networks(1, torch.tensor([0]), Streams([0], [0])).image(x, [0])
     with torch.no_grad():
 
         def predict(x: Tensor, t: int):

@@ -25,9 +25,9 @@ class SampleNoise:
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         self.owner = list(owner)
 
-    def image(self, like: Tensor) -> Tensor:
-        """(N, C, H, W), a draw for every image."""
-        return self._draw(like, range(len(self.generators)))
+    def image(self, like: Tensor, images: Sequence[int] | None = None) -> Tensor:
+        """(N, C, H, W), a draw for every image; or (n, C, H, W), for those of `images` only."""
+        return self._draw(like, range(len(self.generators)) if images is None else images)
 
     def crop(self, like: Tensor) -> Tensor:
         """(M, C, h, w), a draw for every window from its image's stream."""
