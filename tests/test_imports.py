@@ -35,12 +35,13 @@ ALLOWED = {f"guided_diffusion.{leaf}": set() for leaf in LEAVES}
 ALLOWED["guided_diffusion.unet"] = {"guided_diffusion.frozen"}
 ALLOWED["guided_diffusion.attention_mask"] = {"guided_diffusion.transfer"}
 ALLOWED["guided_diffusion.gaussian_diffusion"] = {"guided_diffusion.losses", "guided_diffusion.respace"}
+ALLOWED["guided_diffusion.windows"] = {"guided_diffusion.transfer"}
 ALLOWED["guided_diffusion.refinement"] = {
-    "guided_diffusion.attention_mask",
     "guided_diffusion.gaussian_diffusion",
     "guided_diffusion.transfer",
+    "guided_diffusion.windows",
 }
-ALLOWED["guided_diffusion.ddim"] = {f"guided_diffusion.{leaf}" for leaf in (*LEAVES, "refinement")}
+ALLOWED["guided_diffusion.ddim"] = {f"guided_diffusion.{leaf}" for leaf in (*LEAVES, "windows", "refinement")}
 
 
 def imported_modules(source: str, module: str) -> Iterator[str]:
