@@ -77,14 +77,18 @@ def test_overwrite_replaces_an_earlier_data_set_and_nothing_else(tmp_path):
     root, out = write_boards(tmp_path / "source"), tmp_path / "out"
     command = [str(root), "--out", str(out), *SMALL]
     main(command)
-    write_text(out / "own.txt", "mine")
     write_text(out / "train/defect/stale_0000.png", "old")
-    assert "not empty" in error_of(main, command)
+    assert "give --overwrite" in error_of(main, command)
     main([*command, "--overwrite"])
-    assert (out / "own.txt").read_text() == "mine" and not (out / "train/defect/stale_0000.png").exists()
-    foreign = write_text(tmp_path / "foreign/thing.txt", "x").parent
-    assert "no earlier data set" in error_of(main, [str(root), "--out", str(foreign), "--overwrite"])
-    assert "within the source" in error_of(main, [str(root), "--out", str(root / "out")])
+    assert (out / "index.csv").exists() and not (out / "train/defect/stale_0000.png").exists()
+    write_text(out / "own.txt", "mine")
+    assert "own.txt beside" in error_of(main, [*command, "--overwrite"])
+    foreign = write_text(tmp_path / "foreign/index.csv", "file,source,class,").parent
+    message = error_of(main, [str(root), "--out", str(foreign), "--overwrite"])
+    assert "not an earlier prepared data set" in message and (foreign / "index.csv").exists()
+    assert "within the folder" in error_of(main, [str(root), "--out", str(root / "out")])
+    clean = ["--clean-dir", str(out / "train/defect_free"), "--overwrite"]
+    assert "around it" in error_of(main, [*command, *clean])
 
 
 def test_bad_options_are_listed_together(tmp_path):

@@ -6,16 +6,17 @@ python -m utils.prepare_data SOURCE --out DIR [--holdout GROUP ...]
 import argparse
 import re
 import shlex
-import tempfile
 from pathlib import Path
 
 from utils.errors import UserError, run_main
+from utils.files import check_replaceable, replace_folder
 from utils.labels import load_class_names
 from utils.prepare_data.cutting import CutOptions
 from utils.prepare_data.formats.recognition import FORMATS
 from utils.prepare_data.holdout import choose_groups
 from utils.prepare_data.survey import survey_source
-from utils.prepare_data.writing import check_output, move_into_place, write_all
+from utils.prepare_data.writing import KIND, check_apart, write_all
+from utils.version import VERSION
 
 DEFAULT_SHARE = 0.2
 
@@ -95,22 +96,16 @@ def main(argv: list[str]) -> None:
     """Prepare a data set as the command line says and print the report; raises UserError."""
     args = _parser().parse_args(argv)
     _check(args)
-    check_output(args.out, args.source, args.overwrite)
+    check_apart(args.out, args.source, *([args.clean_dir] if args.clean_dir else []))
+    check_replaceable(args.out, KIND, args.overwrite)
     classes = load_class_names(args.classes) if args.classes else None
     survey = survey_source(args.source, args.format, classes, args.clean_dir, args.group_pattern)
     held = choose_groups(survey, args.holdout, args.holdout_share, args.seed)
     cut = CutOptions(
         args.tile, args.window, args.margin, args.clean_distance, args.tiles_per_image, args.seed
     )
-    try:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{args.out.name}.", dir=args.out.parent) as temporary:
-            report = write_all(Path(temporary), survey, held, cut, _options_text(args))
-            move_into_place(Path(temporary), args.out)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {args.out}: {error}; choose a folder that can be written to"
-        ) from error
+    with replace_folder(args.out, KIND, VERSION, args.overwrite) as folder:
+        report = write_all(folder, survey, held, cut, _options_text(args))
     print(report, end="")
 
 

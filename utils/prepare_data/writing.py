@@ -1,7 +1,6 @@
 """Writing the data set: training tiles and patches, held-out test images, and the folder they go to."""
 
 import json
-import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -16,8 +15,7 @@ from utils.prepare_data.cutting import CutOptions, Places, cut_patch, is_crowded
 from utils.prepare_data.report import IndexRow, Prepared, contact_sheet, report_text, write_index
 from utils.prepare_data.sources import DefectBox, SourceImage, Survey, file_name
 
-OUTPUTS = ("train", "test", "test_clean", "classes.json", "report.txt", "contact_sheet.png", "index.csv")
-INDEX_START = "file,source,class,"
+KIND = "prepared data set"  # in the folder's mark
 
 
 def write_training_set(
@@ -121,35 +119,12 @@ def write_all(folder: Path, survey: Survey, held: set[str], cut: CutOptions, opt
     return report
 
 
-def check_output(out: Path, source: Path, overwrite: bool) -> None:
-    """Raises UserError unless `out` is new or empty, or was written by this program and may be replaced."""
-    inner, outer = out.resolve(), source.resolve()
-    if inner == outer or inner.is_relative_to(outer) or outer.is_relative_to(inner):
-        raise UserError(
-            f"--out {out}: lies within the source {source}, or around it; choose a folder elsewhere"
-        )
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise UserError(f"--out {out}: got a file, expected a folder that is new or empty")
-    if not any(out.iterdir()):
-        return
-    if not overwrite:
-        raise UserError(f"--out {out}: the folder is not empty; choose a new one, or give --overwrite")
-    index = out / "index.csv"
-    if not index.is_file() or not index.read_text(encoding="utf-8").startswith(INDEX_START):
-        raise UserError(f"--out {out}: holds no earlier data set to overwrite; choose a new folder")
-
-
-def move_into_place(made: Path, out: Path) -> None:
-    """Move the new entries from `made` to `out`, in place of those of an earlier run; other files stay."""
-    out.mkdir(parents=True, exist_ok=True)
-    for name in OUTPUTS:
-        old = out / name
-        if old.is_dir():
-            shutil.rmtree(old)
-        else:
-            old.unlink(missing_ok=True)
-    for name in OUTPUTS:
-        if (made / name).exists():
-            os.replace(made / name, out / name)
+def check_apart(out: Path, *sources: Path) -> None:
+    """Raises UserError when the output folder lies within a source folder, or around it."""
+    inner = out.resolve()
+    for source in sources:
+        outer = source.resolve()
+        if inner.is_relative_to(outer) or outer.is_relative_to(inner):
+            raise UserError(
+                f"--out {out}: lies within the folder {source} that is read, or around it; choose a folder elsewhere"
+            )
