@@ -38,20 +38,22 @@ from guided_diffusion.gaussian_diffusion import GaussianDiffusion
 from guided_diffusion.timesteps import check_chain_length, gradient_steps, noising_index, sampling_timesteps
 from guided_diffusion.windows import Windows
 from utils import images, labels, logger
-from utils.checkpoint import (
-    SHAPE_KEYS,
-    described,
-    load_metadata,
-    load_strict,
-    missing_checkpoint,
-    network_differences,
-)
-from utils.config import GenerationConfig, NetworkConfig, load_generation_config
+from utils.checkpoint import load_strict
+from utils.config import load_generation_config
 from utils.device import DTYPES, prefers_channels_last, resolve_device, resolve_precision
 from utils.errors import UserError, run_main
 from utils.export_dataset import ExportOptions, export_dataset
 from utils.images import Loader, PictureCache
+from utils.network_metadata import (
+    SHAPE_KEYS,
+    described,
+    load_metadata,
+    missing_checkpoint,
+    network_differences,
+)
 from utils.report import write_report
+from utils.schema.generation import GenerationConfig
+from utils.schema.network import NetworkConfig
 from utils.seeding import SampleNoise
 
 

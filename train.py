@@ -19,8 +19,9 @@ from training.setup import (
     setup_run,
     start_from,
 )
-from utils.config import TrainingConfig, load_training_config
+from utils.config import load_training_config
 from utils.errors import run_main
+from utils.schema.training import TrainingConfig
 
 
 def parse(argv: list[str]) -> argparse.Namespace:

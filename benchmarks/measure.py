@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from guided_diffusion.create import create_unet
 from guided_diffusion.unet import UNetModel
-from utils.config_schema import NetworkConfig
+from utils.schema.network import NetworkConfig
 
 
 def timed(call: Callable[[], object], repeats: int, device: torch.device) -> float:

@@ -18,10 +18,11 @@ from generation.jobs import Job
 from generation.outputs import Outputs
 from sample_generation import make_geometry, make_groups, make_wish
 from utils import images
-from utils.config import GenerationConfig, load_generation_config
+from utils.config import load_generation_config
 from utils.errors import UserError, run_main
 from utils.labels import load_class_names
 from utils.manifest import append_entry, mask_rle
+from utils.schema.generation import GenerationConfig
 
 LINES = "0 0.3 0.3\n1 0.5 0.3\n2 0.7 0.3\n3 0.3 0.7\n4 0.7 0.7\n"
 PER_PICTURE, SAMPLES, LEFT = 5, 4, 10

@@ -15,17 +15,11 @@ from filelock import FileLock
 from generation.jobs import Job
 from generation.scoring import Box, PaintedDefect, PaintedSample
 from utils import images, labels
-from utils.config import (
-    GenerationConfig,
-    differences,
-    load_generation_config,
-    resolved_yaml,
-    settings_fingerprint,
-)
+from utils.config import differences, load_generation_config, resolved_yaml, settings_fingerprint
 from utils.errors import UserError
 from utils.files import replacing
-from utils.manifest import append_entry, iterate_manifest, mask_rle, rewrite
-from utils.version import VERSION
+from utils.manifest import VERSION, append_entry, iterate_manifest, mask_rle, rewrite
+from utils.schema.generation import GenerationConfig
 
 FOLDERS = ("sample", "grid", "crop", "mask", "label", "log")
 

@@ -8,7 +8,7 @@ from benchmarks.measure import Probe, forward_operations
 from benchmarks.painting import changed_decisions, paint, rejections
 from benchmarks.run import Plan, plan_of
 from utils.config import load_generation_config
-from utils.config_schema import NetworkConfig
+from utils.schema.network import NetworkConfig
 
 DEMO = ["ddim.schedule_params.start_step=2", "device=cpu", "precision=fp32", "batch_size=1"]
 

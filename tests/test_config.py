@@ -7,11 +7,8 @@ import torch
 import yaml
 from pydantic import ValidationError
 
-from utils.checkpoint import network_differences, save_safetensors
+from utils.checkpoint import save_safetensors
 from utils.config import (
-    GenerationConfig,
-    NetworkConfig,
-    TrainingConfig,
     config_reference,
     differences,
     load_generation_config,
@@ -20,6 +17,10 @@ from utils.config import (
     settings_fingerprint,
 )
 from utils.errors import UserError
+from utils.network_metadata import network_differences
+from utils.schema.generation import GenerationConfig
+from utils.schema.network import NetworkConfig
+from utils.schema.training import TrainingConfig
 
 ROOT = Path(__file__).parent.parent
 

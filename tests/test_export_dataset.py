@@ -13,7 +13,6 @@ import yaml
 from PIL import Image
 
 from utils.config import resolved_yaml
-from utils.config_schema import GenerationConfig
 from utils.errors import UserError, run_main
 from utils.export_dataset import ExportOptions, export_dataset
 from utils.export_dataset.__main__ import main
@@ -22,6 +21,7 @@ from utils.export_dataset.selection import split_sources
 from utils.export_dataset.writing import class_mask
 from utils.files import MARK
 from utils.manifest import append_entry, mask_rle
+from utils.schema.generation import GenerationConfig
 
 CLASSES = {"spur": 0, "mouse bite": 2}
 SIDE = 64

@@ -13,11 +13,11 @@ from generation.outputs import Outputs, Provenance, file_sha256, plan_groups
 from generation.passes import Pass
 from generation.scoring import PaintedDefect, PaintedSample, Region
 from utils.checkpoint import save_safetensors
-from utils.config import GenerationConfig, load_generation_config
+from utils.config import load_generation_config
 from utils.errors import UserError
 from utils.labels import Annotation
-from utils.manifest import mask_of, read_manifest
-from utils.version import VERSION
+from utils.manifest import VERSION, mask_of, read_manifest
+from utils.schema.generation import GenerationConfig
 
 GREY = np.full((8, 8, 3), 90, np.uint8)
 WHITE = np.full((4, 4, 3), 255, np.uint8)

@@ -19,7 +19,7 @@ from generation.placement.candidates import (
     window_of,
 )
 from utils.errors import UserError
-from utils.plan_schema import PlanConfig
+from utils.schema.generation import PlanConfig
 
 CLASSES = {"open_circuit": 0, "short": 1}
 GEOMETRY = Geometry("native", 1.0, 64, 32)

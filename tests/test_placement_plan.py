@@ -18,7 +18,7 @@ from generation.placement.plan import make_plan, wanted_counts
 from utils.errors import UserError
 from utils.images import save_png
 from utils.labels import read_annotations
-from utils.plan_schema import PlanConfig
+from utils.schema.generation import PlanConfig
 
 CLASSES = {"open_circuit": 0, "short": 1}
 GEOMETRY = Geometry("native", 1.0, 64, 32)

@@ -22,8 +22,9 @@ from guided_diffusion.ddim import SamplerOptions
 from guided_diffusion.timesteps import sampling_timesteps
 from sample_generation import duration, guided_steps, main
 from utils.checkpoint import load_state_dict, save_safetensors
-from utils.config import NetworkConfig, load_generation_config
+from utils.config import load_generation_config
 from utils.errors import run_main
+from utils.schema.network import NetworkConfig
 
 NETWORK = {
     "num_channels": 32,

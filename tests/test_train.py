@@ -28,8 +28,9 @@ from guided_diffusion.create import create_unet
 from training.loop import is_write_error_in, make_hooks, make_loop, run_to_the_end
 from training.setup import ProcessInfo, TrainingRun, load_dataset, make_diffusion, start_from
 from utils.checkpoint import load_state_dict, save_atomic, save_safetensors
-from utils.config import TrainingConfig, load_training_config
+from utils.config import load_training_config
 from utils.errors import UserError, run_main
+from utils.schema.training import TrainingConfig
 from utils.synthetic_pcb.board import defect_center
 from utils.synthetic_pcb.defects import add_defects
 from utils.synthetic_pcb.layout import draw_board

@@ -16,14 +16,11 @@ from guided_diffusion.train_util import Hooks, NonFiniteLoss, TrainLoop, TrainOp
 from training.curves import draw_curves, loss_warning, read_log
 from training.preview import Preview
 from training.setup import TrainingRun
-from utils.checkpoint import (
-    load_training_state,
-    save_atomic,
-    save_safetensors,
-)
-from utils.config import TrainingConfig, resolved_yaml
+from utils.checkpoint import load_training_state, save_atomic, save_safetensors
+from utils.config import resolved_yaml
 from utils.errors import UserError
 from utils.files import replacing
+from utils.schema.training import TrainingConfig
 
 
 def run_to_the_end(loop: TrainLoop, config: TrainingConfig) -> None:

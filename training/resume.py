@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from guided_diffusion.train_util import TrainLoop
-from utils.config import TrainingConfig, differences, load_training_config
+from utils.config import differences, load_training_config
 from utils.errors import UserError
+from utils.schema.training import TrainingConfig
 
 
 def resume(loop: TrainLoop, config: TrainingConfig) -> None:

@@ -15,16 +15,11 @@ from guided_diffusion.gaussian_diffusion import GaussianDiffusion
 from guided_diffusion.image_datasets import Augmentation, PatchDataset
 from guided_diffusion.respace import kept_timesteps
 from utils import images, labels, logger
-from utils.checkpoint import (
-    SHAPE_KEYS,
-    described,
-    load_state_dict,
-    load_strict,
-    network_differences,
-)
-from utils.config import TrainingConfig
+from utils.checkpoint import load_state_dict, load_strict
 from utils.device import prefers_channels_last, resolve_device, resolve_precision, start_process_group
 from utils.errors import UserError
+from utils.network_metadata import SHAPE_KEYS, described, network_differences
+from utils.schema.training import TrainingConfig
 
 
 @dataclass(frozen=True)

@@ -5,63 +5,31 @@
 
 import difflib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
-from pydantic.fields import FieldInfo
+from pydantic import ValidationError
 
-from utils.checkpoint import load_metadata, missing_checkpoint, trained_network
-from utils.config_base import Int
-from utils.config_schema import (
-    AttentionConfig,
-    AugmentConfig,
-    DdimConfig,
-    DiffusionConfig,
-    GenerationConfig,
-    GradientStepsConfig,
-    NetworkConfig,
-    OptimizeConfig,
-    ScheduleConfig,
-    Section,
-    TrainingConfig,
-)
 from utils.errors import UserError
-
-__all__ = [
-    "AttentionConfig",
-    "AugmentConfig",
-    "DdimConfig",
-    "DiffusionConfig",
-    "GenerationConfig",
-    "GradientStepsConfig",
-    "NetworkConfig",
-    "OptimizeConfig",
-    "ScheduleConfig",
-    "TrainingConfig",
-    "config_reference",
-    "differences",
-    "load_generation_config",
-    "load_training_config",
-    "resolved_yaml",
-    "settings_fingerprint",
-]
+from utils.schema.completion import complete_from_weights
+from utils.schema.fields import Section
+from utils.schema.generation import GenerationConfig, ScheduleConfig
+from utils.schema.network import DiffusionConfig, NetworkConfig
+from utils.schema.problems import (
+    HOISTED,
+    Findings,
+    describe,
+    expected_values,
+    properties,
+    section_of,
+    show_value,
+)
+from utils.schema.training import TrainingConfig
 
 Config = TypeVar("Config", GenerationConfig, TrainingConfig)
-
-# Groups whose keys stand at the top level of the file
-HOISTED = ("network", "diffusion")
-
-# Group of a network -> key of its weights, whose metadata tell what the file leaves out
-WEIGHTS = {"network": "model_path", "crop": "crop_model_path"}
-TOLD_BY_WEIGHTS = NetworkConfig.model_fields.keys() - {"use_fp16", "use_checkpoint", "dropout"}
-# Without these nobody knows how large a network is
-SIZE_KEYS = {"image_size", "num_channels", "num_res_blocks", "channel_mult"}
 
 # Keys of published files that nothing reads (patterns)
 IGNORED: dict[type[Section], tuple[str, ...]] = {
@@ -115,23 +83,6 @@ def load_training_config(path: str | Path, overrides: Sequence[str] = ()) -> Tra
     return _load(TrainingConfig, path, overrides)
 
 
-@dataclass
-class _Findings:
-    """What reading a file turns up on the way: `where` names the source of a key (file or command line).
-
-    `guessed`: a network stands at defaults that nobody asked for, so checks across keys would mislead.
-    """
-
-    schema: type[Section]
-    where: Callable[[str], str]
-    problems: list[str] = field(default_factory=list)
-    ignored: list[str] = field(default_factory=list)
-    guessed: bool = False
-
-    def add(self, key: str, sentence: str) -> None:
-        self.problems.append(f"{self.where(key)}: {key}: {sentence}")
-
-
 def _load(schema: type[Config], path: str | Path, overrides: Sequence[str]) -> Config:
     raw = _read_yaml(Path(path))
     overridden = [_apply_override(raw, text) for text in overrides]
@@ -139,15 +90,15 @@ def _load(schema: type[Config], path: str | Path, overrides: Sequence[str]) -> C
     def where(key: str) -> str:
         return "command line" if any(f"{key}.".startswith(f"{name}.") for name in overridden) else str(path)
 
-    findings = _Findings(schema, where)
+    findings = Findings(schema, where)
     values = _group(raw, findings)
     if schema is GenerationConfig:
-        _complete_networks(values, findings)
+        complete_from_weights(values, findings)
     config = None
     try:
         config = schema.model_validate({**values, "ignored_keys": tuple(findings.ignored)})
     except ValidationError as error:
-        _describe(error, values, findings)
+        describe(error, values, findings)
     if findings.problems or config is None:
         raise UserError.from_problems(f"{path} cannot be used", findings.problems)
     return config
@@ -220,7 +171,7 @@ def _apply_override(raw: dict[Any, Any], text: str) -> str:
 # Grouping: the flat file -> the nested shape of the schema
 
 
-def _group(raw: Mapping[Any, Any], findings: _Findings) -> dict[str, Any]:
+def _group(raw: Mapping[Any, Any], findings: Findings) -> dict[str, Any]:
     raw = dict(raw)
     if raw.get("precision", "") is None:  # null = follow use_fp16, as when it is absent
         del raw["precision"]
@@ -235,7 +186,7 @@ def _group(raw: Mapping[Any, Any], findings: _Findings) -> dict[str, Any]:
     own = {}
     for key, value in raw.items():
         for name in HOISTED:
-            if key in _section_of(findings.schema.model_fields[name]).model_fields:
+            if key in section_of(findings.schema.model_fields[name]).model_fields:
                 values[name][key] = value
                 break
         else:
@@ -243,7 +194,7 @@ def _group(raw: Mapping[Any, Any], findings: _Findings) -> dict[str, Any]:
     return {**values, **_known_keys(own, findings.schema, "", findings)}
 
 
-def _gather_schedule(ddim: Mapping[Any, Any], findings: _Findings) -> dict[Any, Any]:
+def _gather_schedule(ddim: Mapping[Any, Any], findings: Findings) -> dict[Any, Any]:
     """Move schedule keys given directly under `ddim` into `ddim.schedule_params`."""
     nested = ddim.get("schedule_params")
     if nested is not None and not isinstance(nested, Mapping):
@@ -254,7 +205,7 @@ def _gather_schedule(ddim: Mapping[Any, Any], findings: _Findings) -> dict[Any, 
         if key in nested and str(nested[key]) != str(value):
             findings.add(
                 f"ddim.{key}",
-                f"got {_show(value)} here and {_show(nested[key])} in ddim.schedule_params.{key}, "
+                f"got {show_value(value)} here and {show_value(nested[key])} in ddim.schedule_params.{key}, "
                 "expected one value (remove either)",
             )
     rest = {key: value for key, value in ddim.items() if key not in direct}
@@ -262,7 +213,7 @@ def _gather_schedule(ddim: Mapping[Any, Any], findings: _Findings) -> dict[Any, 
 
 
 def _known_keys(
-    raw: Mapping[Any, Any], model: type[Section], prefix: str, findings: _Findings
+    raw: Mapping[Any, Any], model: type[Section], prefix: str, findings: Findings
 ) -> dict[str, Any]:
     """The keys of `raw` that `model` has; the others are noted as ignored or as problems."""
     kept = {}
@@ -270,13 +221,13 @@ def _known_keys(
     for key, value in raw.items():
         name = f"{prefix}{key}"
         if key in model.model_fields and key not in hidden:
-            section = _section_of(model.model_fields[key])
+            section = section_of(model.model_fields[key])
             if section is None:
                 kept[key] = value
             elif isinstance(value, Mapping):
                 kept[key] = _known_keys(value, section, f"{name}.", findings)
             elif value is not None:
-                findings.add(name, f"got {_show(value)}, expected a group of keys")
+                findings.add(name, f"got {show_value(value)}, expected a group of keys")
         elif any(fnmatch(name, pattern) for pattern in IGNORED[findings.schema]):
             findings.ignored.append(name)
         else:
@@ -295,122 +246,6 @@ def _suggestion(name: str, schema: type[Section]) -> str:
     for choices in (same_group, anywhere):
         found = found or [choices[near] for near in difflib.get_close_matches(leaf, choices, n=1)]
     return f"; did you mean {found[0]}?" if found else "; docs/configuration.md lists the valid ones"
-
-
-# Networks: what the file leaves out, the weights say
-
-
-def _complete_networks(values: dict[str, Any], findings: _Findings) -> None:
-    """Put the network keys that the file leaves out as the metadata of its weights say, where there are any.
-
-    Weights without metadata, such as the published `.pt` files, leave them at the defaults of the schema. Those
-    that could tell, but are not there, are a problem when without them the network's size is unknown. Raises
-    UserError for a damaged file, and for metadata that no network can have.
-    """
-    for name, path_key in WEIGHTS.items():
-        path, given = values.get(path_key), values.get(name, {})
-        if not isinstance(path, str) or given.keys() >= TOLD_BY_WEIGHTS:
-            continue
-        path = os.path.expanduser(path)
-        missing = missing_checkpoint(path) if path.endswith(".safetensors") else None
-        if missing and not given.keys() >= SIZE_KEYS:
-            findings.add(path_key, f"the network's options are read from these weights, but {missing}")
-            findings.guessed = True
-        trained = trained_network(load_metadata(path), path)
-        told = {key: value for key, value in trained.items() if key in TOLD_BY_WEIGHTS}
-        values[name] = {**told, **_attention_at_size(told, given), **given}
-
-
-def _attention_at_size(trained: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """`attention_resolutions` for an `image_size` other than the training's, at its downsampling factors.
-
-    {} when they are given, or when nothing says at what size they were meant.
-    """
-    keys = {"image_size", "attention_resolutions"}
-    if keys & given.keys() != {"image_size"} or not trained.keys() >= keys:
-        return {}
-    try:
-        size = TypeAdapter(Int).validate_python(given["image_size"])
-    except ValidationError:  # as the schema will say
-        return {}
-    resolutions = [max(1, r * size // trained["image_size"]) for r in trained["attention_resolutions"]]
-    return {"attention_resolutions": resolutions}
-
-
-# Describing what pydantic refuses
-
-
-def _describe(error: ValidationError, values: Mapping[str, Any], findings: _Findings) -> None:
-    """One problem per refused key, or per line of a check across keys."""
-    done = set()
-    for item in error.errors():
-        if item["type"] == "default_factory_not_called":
-            continue
-        keys, info = _locate(findings.schema, item["loc"])
-        if info is None and findings.guessed:
-            continue
-        if info is None:
-            for line in str(item["ctx"]["error"]).splitlines():
-                key, _, sentence = line.partition(": ")
-                findings.add(_spell((*keys, key)), sentence)
-        elif keys not in done:
-            done.add(keys)
-            got: Any = values
-            for key in keys:
-                got = got[key]
-            findings.add(_spell(keys), f"got {_show(got)}, expected {_expected(info)}")
-
-
-def _locate(schema: type[Section], loc: Sequence[Any]) -> tuple[tuple[str, ...], dict[str, Any] | None]:
-    """The key path of a pydantic location, and the JSON schema of that key (None: a whole group)."""
-    model, keys = schema, []
-    for part in loc:
-        keys.append(part)
-        section = _section_of(model.model_fields[part])
-        if section is None:
-            return tuple(keys), _properties(model)[part]
-        model = section
-    return tuple(keys), None
-
-
-def _spell(keys: Sequence[str]) -> str:
-    return ".".join(key for depth, key in enumerate(keys) if depth or key not in HOISTED)
-
-
-def _section_of(info: FieldInfo) -> type[Section] | None:
-    kind = info.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, Section) else None
-
-
-@cache
-def _properties(model: type[Section]) -> dict[str, Any]:
-    return model.model_json_schema()["properties"]
-
-
-def _show(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return repr(value)
-
-
-def _expected(info: Mapping[str, Any]) -> str:
-    """Type and range of a key in words, from its JSON schema."""
-    if "expected" in info:
-        return info["expected"]
-    if "anyOf" in info:
-        return " or ".join(_expected(choice) for choice in info["anyOf"])
-    if "const" in info:
-        return str(info["const"])
-    if "enum" in info:
-        return " or ".join(str(choice) for choice in info["enum"])
-    if info["type"] == "array":
-        kind, _, limits = _expected(info["items"]).partition("number")
-        return f"list of {kind}numbers{limits}"
-    words = {"integer": "whole number", "number": "number", "boolean": "true or false", "null": "null"}
-    signs = (("minimum", ">="), ("ge", ">="), ("exclusiveMinimum", ">"), ("gt", ">"))
-    signs += (("maximum", "<="), ("le", "<="), ("exclusiveMaximum", "<"), ("lt", "<"))
-    limits = [f"{sign} {info[name]:g}" for name, sign in signs if name in info]
-    return " ".join([words.get(info["type"], "text"), " and ".join(limits)]).strip()
 
 
 # Writing
@@ -461,7 +296,7 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     lines = []
     for key in dict.fromkeys([*a, *b]):
         if key not in a or key not in b or a[key] != b[key]:
-            values = [_show(side[key]) if key in side else "nothing" for side in (a, b)]
+            values = [show_value(side[key]) if key in side else "nothing" for side in (a, b)]
             lines.append(f"{key}: {values[0]} against {values[1]}")
     return lines
 
@@ -472,7 +307,7 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
 def _fields(schema: type[Section], prefix: str = "") -> Iterator[tuple[str, type[Section], str]]:
     """(dotted key as in the file, section that holds it, field name) of every key of a schema."""
     for name, info in schema.model_fields.items():
-        section = _section_of(info)
+        section = section_of(info)
         if section is not None:
             hoisted = not prefix and name in HOISTED
             yield from _fields(section, prefix if hoisted else f"{prefix}{name}.")
@@ -493,9 +328,9 @@ def config_reference() -> str:
             _fields(type(cfg)), key=lambda row: row[1] in (NetworkConfig, DiffusionConfig)
         )
         for key, section, name in own_keys_first:
-            info = _properties(section)[name]
+            info = properties(section)[name]
             default = info.get("default_text") or f"`{_default_text(defaults[key])}`"
-            rows.append(f"| `{key}` | {_expected(info)} | {default} | {info['description']} |")
+            rows.append(f"| `{key}` | {expected_values(info)} | {default} | {info['description']} |")
         ignored = ", ".join(f"`{key}`" for key in IGNORED[type(cfg)])
         parts += [f"## {title}", "\n".join([_TABLE_HEAD, *rows]), f"Accepted and ignored: {ignored}."]
     return "\n\n".join(parts) + "\n"
@@ -504,13 +339,13 @@ def config_reference() -> str:
 def _default_text(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(f"{part:g}" for part in value)
-    return str(value) if isinstance(value, str) and value else ("''" if value == "" else _show(value))
+    return str(value) if isinstance(value, str) and value else ("''" if value == "" else show_value(value))
 
 
 _TABLE_HEAD = "| Key | Type and range | Default | Meaning |\n|---|---|---|---|"
 _REFERENCE_HEAD = """# Configuration keys
 
-Written by `python -m utils.config > docs/configuration.md`; edit `utils/config_schema.py` instead.
+Written by `python -m utils.config > docs/configuration.md`; edit `utils/schema/` instead.
 
 Any key can be set on the command line as `key=value`, with dots for groups (`ddim.start_step=60`).
 Lists may be YAML lists or strings (`'16, 8'`), numbers may be strings (`'1e-4'`). Keys of a group are written

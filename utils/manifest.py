@@ -13,6 +13,7 @@ from utils.errors import UserError
 from utils.files import replacing
 
 Entry = dict[str, Any]
+VERSION = "0.3.0"  # of the program, which manifests name
 
 
 def read_manifest(path: str | Path) -> list[Entry]:

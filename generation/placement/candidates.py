@@ -15,7 +15,7 @@ import numpy as np
 from generation.geometry import Geometry, Size, Window, native_window, place
 from utils import images, labels
 from utils.errors import UserError
-from utils.plan_schema import PlanConfig
+from utils.schema.generation import PlanConfig
 from utils.seeding import sample_seed
 
 # Windows (B, s, s, 3) uint8 and a class id -> (B,), more is better

@@ -15,7 +15,7 @@ from generation.placement.roi import Regions
 from utils import labels
 from utils.errors import UserError
 from utils.files import replacing
-from utils.plan_schema import PlanConfig
+from utils.schema.generation import PlanConfig
 
 log = logging.getLogger(__name__)
 

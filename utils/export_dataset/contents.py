@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from utils.config_schema import DatasetConfig
 from utils.manifest import Entry
+from utils.schema.generation import DatasetConfig
 
 PARTS = ("train", "val")
 

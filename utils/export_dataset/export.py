@@ -13,7 +13,7 @@ from utils.export_dataset.readme import write_readme
 from utils.export_dataset.selection import backgrounds, check_names, chosen_entries, split_sources
 from utils.export_dataset.writing import make_folders, write_item, write_yaml
 from utils.files import check_replaceable, replace_folder
-from utils.version import VERSION
+from utils.manifest import VERSION
 
 KIND = "exported data set"  # in the folder's mark
 

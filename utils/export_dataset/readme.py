@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from utils.config import GenerationConfig
 from utils.export_dataset.contents import PARTS, ExportOptions, Report
 from utils.export_dataset.writing import TASKS, other_labels
-from utils.manifest import Entry
-from utils.version import VERSION
+from utils.manifest import VERSION, Entry
+from utils.schema.generation import GenerationConfig
 
 TEXT = """\
 # Synthetic defects

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from utils import images
-from utils.config import GenerationConfig
 from utils.errors import UserError
 from utils.export_dataset.contents import Item
 from utils.images import picture_files
 from utils.manifest import Entry, read_manifest
+from utils.schema.generation import GenerationConfig
 from utils.seeding import sample_seed
 
 SHOWN = 8  # missing files named in one message

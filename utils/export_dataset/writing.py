@@ -10,11 +10,11 @@ import numpy as np
 import yaml
 
 from utils import images, labels
-from utils.config import GenerationConfig
 from utils.errors import UserError
 from utils.export_dataset.contents import PARTS, ExportOptions, Item
 from utils.export_dataset.outlines import outline
 from utils.manifest import mask_of
+from utils.schema.generation import GenerationConfig
 
 TASKS = {"boxes": "detect", "segments": "segment"}  # of Ultralytics, by what labels/ holds
 LARGEST_CLASS = 2**16 - 2  # in a PNG of 16 bits, beside 0 for the background

@@ -11,12 +11,12 @@ from pathlib import Path
 from utils.errors import UserError, run_main
 from utils.files import check_replaceable, replace_folder
 from utils.labels import load_class_names
+from utils.manifest import VERSION
 from utils.prepare_data.cutting import CutOptions
 from utils.prepare_data.formats.recognition import FORMATS
 from utils.prepare_data.holdout import choose_groups
 from utils.prepare_data.survey import survey_source
 from utils.prepare_data.writing import KIND, check_apart, write_all
-from utils.version import VERSION
 
 DEFAULT_SHARE = 0.2
 

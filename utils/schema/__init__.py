@@ -1,0 +1,1 @@
+"""The keys of the configuration files: types, defaults, ranges and meanings."""

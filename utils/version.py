@@ -1,3 +1,0 @@
-"""The version that manifests name."""
-
-VERSION = "0.3.0"
