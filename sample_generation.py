@@ -359,10 +359,7 @@ def check_metadata(config: GenerationConfig, classes: dict[str, int]) -> None:
     problems = network_differences(load_metadata(path), config.network.plain(), path)
     problems += network_differences(metadata, config.crop.plain(), prior_path, "crop.")
     trained = described(metadata, "classes")
-    named, now = (
-        {labels.normalise_class_name(name): i for name, i in ids.items()} for ids in (trained, classes)
-    )
-    if named and now and named != now:
+    if trained and classes and not labels.same_classes(trained, classes):
         problems.append(
             f"crop_class_json_path: got the classes {classes}, but {prior_path} was trained with {trained}; "
             "use the class file of the training"

@@ -14,10 +14,12 @@ from utils.labels import (
     load_class_names,
     match_class,
     normalise_class_name,
+    same_classes,
     read_annotations,
     read_annotations_and_problems,
 )
 
+ROOT = Path(__file__).resolve().parent.parent
 CLASSES = {"missinghole": 0, "mousebite": 1, "open_circuit": 2}
 
 
@@ -111,6 +113,15 @@ def test_format_refuses(values: tuple):
 
 
 # Class names
+
+
+def test_the_bundled_class_file_has_the_published_names_and_fits_older_weights():
+    names = load_class_names(ROOT / "data/pcb.json")
+    assert list(names) == ["missinghole", "mousebite", "opencircuit", "short", "spur", "spuriouscopper"]
+    older = ["missing_hole", "mouse_bite", "open_circuit", "short", "spur", "spurious_copper"]
+    assert same_classes({name: i for i, name in enumerate(older)}, names)
+    assert not same_classes({name: i for i, name in enumerate(reversed(older))}, names)
+    assert not same_classes({"short": 3}, names)
 
 
 def test_names_match_without_case_and_signs():

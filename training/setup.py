@@ -176,7 +176,7 @@ def start_from(model: nn.Module, path: str, run: TrainingRun) -> None:
             len(own),
             head,
         )
-    elif run.names and described(metadata, "classes") not in ({}, run.names):
+    elif run.names and not labels.same_classes(described(metadata, "classes") or run.names, run.names):
         run.log.warning("%s was trained on other classes (%s)", path, ", ".join(metadata["classes"]))
 
 

@@ -40,6 +40,12 @@ def normalise_class_name(name: str) -> str:
     return "".join(character for character in name.lower() if character.isalnum())
 
 
+def same_classes(one: Mapping[str, int], other: Mapping[str, int]) -> bool:
+    """Whether two mappings of class names to ids differ at most in the names' spelling."""
+    first, second = ({normalise_class_name(name): i for name, i in ids.items()} for ids in (one, other))
+    return first == second
+
+
 def load_class_names(path: str | Path) -> dict[str, int]:
     """Read the JSON file {class name: id}; ids are whole numbers >= 0, each given once.
 

@@ -93,7 +93,7 @@ def wanted_counts(counts: Mapping[str, int], classes: Mapping[str, int]) -> list
         found[class_id] = count
     wanted = [Wanted(names[class_id], class_id, count) for class_id, count in sorted(found.items()) if count]
     if not (wanted or problems):
-        problems.append("plan.counts: got no defect to place; expected class: number, as in open_circuit: 20")
+        problems.append("plan.counts: got no defect to place; expected class: number, as in opencircuit: 20")
     if problems:
         raise UserError.from_problems("the plan cannot be made", problems)
     return wanted

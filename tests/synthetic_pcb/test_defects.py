@@ -11,7 +11,7 @@ from utils.synthetic_pcb.defects import add_defects
 from utils.synthetic_pcb.layout import draw_board
 from utils.synthetic_pcb.rendering import render
 
-CHANGE = {"missing_hole": 0, "mouse_bite": 0, "open_circuit": 1, "short": -1, "spur": 0, "spurious_copper": 1}
+CHANGE = {"missinghole": 0, "mousebite": 0, "opencircuit": 1, "short": -1, "spur": 0, "spuriouscopper": 1}
 
 
 @cache
@@ -28,24 +28,24 @@ def example(class_name: str) -> tuple[Board, Board, BoardDefect]:
 def test_class_changes_the_conductors_as_it_should(class_name):
     board, edited, _ = example(class_name)
     assert conductors(edited)[1] - conductors(board)[1] == CHANGE[class_name]
-    assert not np.array_equal(edited.copper, board.copper) or class_name == "missing_hole"
+    assert not np.array_equal(edited.copper, board.copper) or class_name == "missinghole"
 
 
 def test_missing_hole_removes_exactly_one_drill():
-    board, edited, defect = example("missing_hole")
+    board, edited, defect = example("missinghole")
     before, after = (ndimage.label(b.drill > 0)[1] for b in (board, edited))
     assert after == before - 1 and np.array_equal(edited.copper, board.copper)
     x, y = defect_center(defect)
     assert min(max(abs(pad.x - x), abs(pad.y - y)) for pad in board.pads) <= 1.5
 
 
-@pytest.mark.parametrize("class_name", ["mouse_bite", "open_circuit"])
+@pytest.mark.parametrize("class_name", ["mousebite", "opencircuit"])
 def test_bites_and_opens_only_remove_copper(class_name):
     board, edited, _ = example(class_name)
     assert (edited.copper <= board.copper).all()
 
 
-@pytest.mark.parametrize("class_name", ["short", "spur", "spurious_copper"])
+@pytest.mark.parametrize("class_name", ["short", "spur", "spuriouscopper"])
 def test_shorts_spurs_and_islands_only_add_copper(class_name):
     board, edited, _ = example(class_name)
     assert (edited.copper >= board.copper).all()

@@ -13,10 +13,10 @@ def test_candidate_sites_keep_the_margin_and_lie_where_the_class_makes_sense():
     for class_name in CLASSES:
         for x, y in candidate_sites(board, class_name, 30):
             assert 30 <= x <= 226 and 30 <= y <= 226
-            if class_name == "open_circuit":
+            if class_name == "opencircuit":
                 assert labels[y, x] > 0
-            if class_name == "spurious_copper":
+            if class_name == "spuriouscopper":
                 assert labels[y, x] == 0
-    assert candidate_sites(board, "missing_hole", 30)
+    assert candidate_sites(board, "missinghole", 30)
     with pytest.raises(ValueError, match="scratch"):
         candidate_sites(board, "scratch", 0)

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-CLASSES: tuple[str, ...] = ("missing_hole", "mouse_bite", "open_circuit", "short", "spur", "spurious_copper")
+CLASSES: tuple[str, ...] = ("missinghole", "mousebite", "opencircuit", "short", "spur", "spuriouscopper")
 SUPERSAMPLING = 3  # pixels of a layer per image pixel, along each side
 MAX_EXTENT = 40  # px at scale 1: the longest side of a defect's box
 EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)

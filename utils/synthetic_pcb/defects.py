@@ -31,12 +31,12 @@ MAX_TRIES = 14  # sites tried for each requested defect
 
 _EDITS: dict[str, tuple[str, bool, int, Callable[..., tuple[Frame, np.ndarray]]]] = {
     # class: (layer, whether material is added, change in the number of conductors, shape)
-    "missing_hole": ("drill", False, 0, missing_hole),
-    "mouse_bite": ("copper", False, 0, mouse_bite),
-    "open_circuit": ("copper", False, 1, open_circuit),
+    "missinghole": ("drill", False, 0, missing_hole),
+    "mousebite": ("copper", False, 0, mouse_bite),
+    "opencircuit": ("copper", False, 1, open_circuit),
     "short": ("copper", True, -1, short),
     "spur": ("copper", True, 0, spur),
-    "spurious_copper": ("copper", True, 1, spurious_copper),
+    "spuriouscopper": ("copper", True, 1, spurious_copper),
 }
 
 
@@ -99,7 +99,7 @@ def _make(
     if name == "copper":
         if conductors(edited)[1] - conductors(board)[1] != change:
             return None
-        if class_name in ("spur", "spurious_copper") and _crowds(board, changed, site, class_name):
+        if class_name in ("spur", "spuriouscopper") and _crowds(board, changed, site, class_name):
             return None
     return edited, BoardDefect(class_name, box, changed)
 

@@ -41,9 +41,9 @@ def find_sites(
     """
     if class_name not in CLASSES:
         raise ValueError(f"class {class_name!r} is not one of {', '.join(CLASSES)}")
-    if class_name == "missing_hole":
+    if class_name == "missinghole":
         sites = _hole_sites(board)
-    elif class_name == "spurious_copper":
+    elif class_name == "spuriouscopper":
         sites = _free_sites(board)
     else:
         sites = _edge_sites(board, class_name, copper_edges(board) if edges is None else edges)
@@ -130,9 +130,9 @@ def _pick(edges: dict[str, np.ndarray], keep: np.ndarray, shift: np.ndarray) -> 
 def _edge_sites(board: Board, class_name: str, edges: dict[str, np.ndarray]) -> list[Site]:
     scale = board.scale
     inner, outer = edges["inner"], edges["outer"]
-    if class_name == "mouse_bite":
+    if class_name == "mousebite":
         return _pick(edges, inner >= 7.5 * scale, -0.25 * np.minimum(inner, 16 * scale))
-    if class_name == "open_circuit":
+    if class_name == "opencircuit":
         return _pick(edges, (inner >= 4 * scale) & (inner <= 14.5 * scale), 0.5 - inner / 2)
     if class_name == "spur":
         return _pick(edges, (outer >= 13 * scale) & (inner >= 4 * scale), np.full_like(outer, 5 * scale))

@@ -85,11 +85,11 @@ def _mix(seed: int, stream: int, index: int) -> int:
 
 # The bundled samples: file name, height, width, board seed, and the classes to request.
 SAMPLE_BOARDS: tuple[tuple[str, int, int, int, tuple[str, ...]], ...] = (
-    ("board_1.png", 256, 256, 10, ("missing_hole",)),
-    ("board_2.png", 256, 256, 3, ("mouse_bite",)),
-    ("board_3.png", 256, 256, 2, ("open_circuit",)),
+    ("board_1.png", 256, 256, 10, ("missinghole",)),
+    ("board_2.png", 256, 256, 3, ("mousebite",)),
+    ("board_3.png", 256, 256, 2, ("opencircuit",)),
     ("board_4.png", 256, 256, 21, ("spur",)),
-    ("board_5.png", 384, 512, 3, ("short", "spurious_copper")),
+    ("board_5.png", 384, 512, 3, ("short", "spuriouscopper")),
 )
 
 
