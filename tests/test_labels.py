@@ -14,9 +14,9 @@ from utils.labels import (
     load_class_names,
     match_class,
     normalise_class_name,
-    same_classes,
     read_annotations,
     read_annotations_and_problems,
+    same_classes,
 )
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -36,7 +36,7 @@ from utils.synthetic_pcb.defects import add_defects
 from utils.synthetic_pcb.layout import draw_board
 from utils.synthetic_pcb.rendering import render
 
-CLASSES = ["missing_hole", "open_circuit", "short"]
+CLASSES = ["missinghole", "opencircuit", "short"]
 NETWORK = {
     "image_size": 16,
     "num_channels": 32,
@@ -366,7 +366,7 @@ def test_one_image_per_class_and_one_class_only(conf, tmp_path, caplog, kept):
             path.unlink()
     with caplog.at_level(logging.WARNING, "crg"):
         assert run(conf, "total_steps=2", "log_interval=1", "save_interval=100") == 0
-    assert ("no images of missing_hole, open_circuit in" in caplog.text) == (len(kept) == 1)
+    assert ("no images of missinghole, opencircuit in" in caplog.text) == (len(kept) == 1)
     assert "the previews are still noise" in caplog.text
     sheet = Image.open(tmp_path / "run" / "previews" / "preview_0000002.png")
     assert sheet.size == (len(kept) * 18 + 2, 3 * 18 + 2)
