@@ -13,6 +13,8 @@ from utils.files import replacing
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 READ_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises
+EXIF_ORIENTATION = 0x0112
+QUARTER_TURNED = (5, 6, 7, 8)  # orientations that swap the sides
 
 
 # Files
@@ -154,7 +156,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     """Width and height as `load_rgb` gives them (EXIF orientation applied), without decoding the pixels."""
     with Image.open(path) as image:
         width, height = image.size
-        turned = image.getexif().get(0x0112, 1) >= 5  # orientations that swap the sides
+        turned = image.getexif().get(EXIF_ORIENTATION) in QUARTER_TURNED
     return (height, width) if turned else (width, height)
 
 

@@ -60,11 +60,11 @@ def index_of(out: Path) -> list[dict[str, str]]:
 
 
 def read_boxes(root: Path, format_name: str = "auto") -> dict[str, list[tuple]]:
-    """{picture: [(class, left, top, right, bottom), ...]} of a folder whose format is recognised."""
+    """{image: [(class, left, top, right, bottom), ...]} of a folder whose format is recognized."""
     survey = survey_source(root, format_name)
     return {
         survey.tree.relative(p.path): [(b.class_name, b.left, b.top, b.right, b.bottom) for b in p.boxes]
-        for p in survey.pictures
+        for p in survey.images
     }
 
 

@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-from PIL import Image
 
 from tests.prepare_data.builders import (
     HEIGHT,
@@ -21,7 +20,7 @@ from utils.prepare_data.survey import survey_source
 def test_voc_flat_folders_have_boards_as_groups_and_clean_counterparts(tmp_path):
     survey = survey_source(write_boards(tmp_path))
     assert survey.format == "voc" and survey.classes == {"short": 0, "spur": 1}
-    assert {p.group for p in survey.pictures} == {"01", "02", "03", "04"}
+    assert {p.group for p in survey.images} == {"01", "02", "03", "04"}
     assert len(survey.defective) == 8 and len(survey.clean) == 4
     assert all(p.counterpart.path.name == f"{p.group}.png" for p in survey.defective)
 
@@ -40,7 +39,7 @@ def test_voc_as_hripcb_is_distributed(tmp_path):
     ]
     assert [p.path.name for p in survey.clean] == ["01.JPG"] and survey.group_pattern == r"^(\d+)"
     assert survey.defective[0].counterpart is survey.clean[0]
-    assert any("2 pictures have no annotation" in note for note in survey.notes)
+    assert any("2 images have no annotation" in note for note in survey.notes)
 
 
 def test_yolo_with_data_yaml_boxes_polygons_and_background(tmp_path):
@@ -68,29 +67,6 @@ def test_yolo_background_may_be_a_link(tmp_path):
     assert [p.path.name for p in survey_source(tmp_path / "set").clean] == ["b.png"]
 
 
-def test_coco_boxes_and_polygons(tmp_path):
-    write_image(tmp_path / "train/a.png", 1)
-    write_image(tmp_path / "train/b.png", 2)
-    data = {
-        "images": [
-            {"id": 7, "file_name": "a.png", "width": WIDTH, "height": HEIGHT},
-            {"id": 8, "file_name": "b.png"},
-        ],
-        "categories": [{"id": 5, "name": "short"}, {"id": 2, "name": "spur"}],
-        "annotations": [
-            {"id": 1, "image_id": 7, "category_id": 5, "bbox": [10, 20, 30, 40]},
-            {"id": 2, "image_id": 7, "category_id": 2, "segmentation": [[50, 60, 70, 60, 70, 90]]},
-        ],
-    }
-    write_text(tmp_path / "train/_annotations.coco.json", json.dumps(data))
-    assert read_boxes(tmp_path) == {
-        "train/a.png": [("short", 10, 20, 40, 60), ("spur", 50, 60, 70, 90)],
-        "train/b.png": [],
-    }
-    survey = survey_source(tmp_path)
-    assert survey.classes == {"spur": 0, "short": 1} and [p.path.name for p in survey.clean] == ["b.png"]
-
-
 def test_labelme_points_rectangles_polygons_and_circles(tmp_path):
     write_image(tmp_path / "a.png", 1)
     shapes = [
@@ -107,7 +83,7 @@ def test_labelme_points_rectangles_polygons_and_circles(tmp_path):
         ("short", 70, 20, 90, 44),
         ("short", 95, 55, 105, 65),
     ]
-    assert [b.is_point for b in survey_source(tmp_path).pictures[0].boxes] == [True, False, False, False]
+    assert [b.is_point for b in survey_source(tmp_path).images[0].boxes] == [True, False, False, False]
 
 
 def test_deeppcb_pairs_with_commas_or_blanks(tmp_path):
@@ -116,7 +92,7 @@ def test_deeppcb_pairs_with_commas_or_blanks(tmp_path):
         write_image(tmp_path / f"group7/00007/0{number}_temp.png", number + 10)
         write_text(tmp_path / f"group7/00007_not/0{number}.txt", line)
     survey = survey_source(tmp_path)
-    assert survey.format == "deeppcb" and {p.group for p in survey.pictures} == {"group7"}
+    assert survey.format == "deeppcb" and {p.group for p in survey.images} == {"group7"}
     found = {p.path.name: [(b.class_name, b.left, b.bottom) for b in p.boxes] for p in survey.defective}
     assert found == {
         "00_test.png": [("open", 10, 44), ("pin-hole", 5, 30)],
@@ -126,31 +102,7 @@ def test_deeppcb_pairs_with_commas_or_blanks(tmp_path):
     assert list(survey.classes) == ["open", "short", "mousebite", "spur", "copper", "pin-hole"]
 
 
-def test_mvtec_masks_give_a_box_per_component(tmp_path):
-    write_image(tmp_path / "train/good/000.png", 1)
-    write_image(tmp_path / "test/good/000.png", 2)
-    write_image(tmp_path / "test/crack/000.png", 3)
-    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
-    mask[10:20, 30:50] = 255
-    mask[60:64, 70:90] = 255
-    mask[64:70, 90:95] = 255  # touches the one before at a corner
-    mask[100, 100] = 255  # a speck
-    (tmp_path / "ground_truth/crack").mkdir(parents=True)
-    Image.fromarray(mask).save(tmp_path / "ground_truth/crack/000_mask.png")
-    survey = survey_source(tmp_path)
-    assert survey.format == "mvtec" and len(survey.clean) == 2
-    boxes = [(b.class_name, b.left, b.top, b.right, b.bottom) for b in survey.defective[0].boxes]
-    assert boxes == [("crack", 30, 10, 50, 20), ("crack", 70, 60, 95, 70)]
-    assert len({p.group for p in survey.pictures}) == 3 and len({p.name for p in survey.pictures}) == 3
-    assert "1 components" in survey.notes[0]
-    # Good and defective pictures of one number are different parts.
-    (tmp_path / "test/good/000.png").unlink()
-    survey = survey_source(tmp_path)
-    assert survey.defective[0].counterpart is None
-    assert {p.group for p in survey.pictures} == {"train/good/000", "crack/000"}
-
-
-def test_json_of_a_wrong_layout_is_told_by_its_place(tmp_path):
+def test_json_of_a_wrong_layout_is_reported_with_its_place(tmp_path):
     write_image(tmp_path / "a.png", 1)
     write_text(tmp_path / "a.json", json.dumps({"shapes": [{"label": "spur", "points": [[1, "x"]]}, 5]}))
     message = error_of(survey_source, tmp_path)

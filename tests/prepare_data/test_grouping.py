@@ -10,18 +10,18 @@ def test_names_of_pku_market_pcb_have_boards_as_groups_in_every_format(tmp_path)
     for number, stem in enumerate(("02_Spur_02", "02_spur_01", "12_spur_01")):
         write_image(tmp_path / f"images/{stem}.png", number)
         write_text(tmp_path / f"labels/{stem}.txt", "0 0.5 0.5 0.25 0.5\n")
-    assert [p.group for p in survey_source(tmp_path).pictures] == ["02", "02", "12"]
+    assert [p.group for p in survey_source(tmp_path).images] == ["02", "02", "12"]
     (tmp_path / "images/12_spur_01.png").rename(tmp_path / "images/x.png")
     (tmp_path / "labels/12_spur_01.txt").rename(tmp_path / "labels/x.txt")
-    assert [p.group for p in survey_source(tmp_path).pictures] == ["02_Spur_02", "02_spur_01", "x"]
+    assert [p.group for p in survey_source(tmp_path).images] == ["02_Spur_02", "02_spur_01", "x"]
 
 
-def test_equal_pictures_are_merged_and_their_groups_stay_together(tmp_path):
+def test_equal_images_are_merged_and_their_groups_stay_together(tmp_path):
     for name, seed, box in (("a", 1, 10), ("b", 1, 40), ("c", 3, 10)):
         write_image(tmp_path / f"{name}.png", seed)
         voc_xml(tmp_path / f"{name}.xml", [("spur", box, 10, box + 9, 20)])
     survey = survey_source(tmp_path)
-    assert [(p.path.name, p.group, len(p.boxes)) for p in survey.pictures] == [
+    assert [(p.path.name, p.group, len(p.boxes)) for p in survey.images] == [
         ("a.png", "a", 2),
         ("c.png", "c", 1),
     ]
@@ -29,7 +29,7 @@ def test_equal_pictures_are_merged_and_their_groups_stay_together(tmp_path):
     assert any("b with a" in note for note in survey.notes)
 
 
-def test_a_shared_clean_picture_joins_groups(tmp_path):
+def test_a_shared_clean_image_joins_groups(tmp_path):
     for number in range(3):
         write_image(tmp_path / f"group{number}/1/{number}_test.png", number)
         write_image(

@@ -5,7 +5,7 @@ from utils.prepare_data.holdout import choose_groups
 from utils.prepare_data.survey import survey_source
 
 
-def test_drawn_holdout_has_every_class_in_both_parts_where_possible(tmp_path):
+def test_random_holdout_has_every_class_in_both_parts_where_possible(tmp_path):
     for number in range(8):
         name = "short" if number in (2, 5) else "spur"
         write_image(tmp_path / f"{number}.png", number)

@@ -57,12 +57,12 @@ def test_equal_runs_give_equal_files(tmp_path):
     assert all((tmp_path / "a" / f).read_bytes() == (tmp_path / "b" / f).read_bytes() for f in files)
 
 
-def test_without_clean_pictures_tiles_come_from_between_the_defects(tmp_path, capsys):
+def test_without_clean_images_tiles_come_from_between_the_defects(tmp_path, capsys):
     root, out = write_boards(tmp_path / "source", clean=False), tmp_path / "out"
     main([str(root), "--out", str(out), "--holdout", "01", "--tile", "48", "--window", "32", "--margin", "8"])
     tiles = [row for row in index_of(out) if not row["class"]]
     assert tiles and all("images/" in row["source"] for row in tiles)
-    assert "no clean pictures in train" in capsys.readouterr().out
+    assert "train has no clean images" in capsys.readouterr().out
     assert not (out / "test_clean").exists()
 
 

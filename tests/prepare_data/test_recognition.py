@@ -14,7 +14,7 @@ def test_two_formats_are_not_guessed_between(tmp_path):
     assert len(read_boxes(tmp_path, "voc")) == 3
 
 
-def test_unknown_format_is_told_with_what_was_found(tmp_path):
+def test_unknown_format_is_reported_with_what_was_found(tmp_path):
     write_image(tmp_path / "a.png", 1)
     write_text(tmp_path / "notes.md", "nothing")
     message = error_of(recognize, FileTree(tmp_path))

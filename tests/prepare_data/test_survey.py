@@ -29,7 +29,7 @@ def test_all_problems_are_listed_at_once_and_nothing_is_written(tmp_path, capsys
     message = capsys.readouterr().err
     for part in (
         "6 problems", "01_short_02.png: not a readable", "02.png: not a readable", "broken XML",
-        "02_spur_01.xml, object 1", "made for 999x120", "02_spur_09.xml: its picture",
+        "02_spur_01.xml, object 1", "made for 999x120", "02_spur_09.xml: its image",
     ):  # fmt: skip
         assert part in message
     assert not (tmp_path / "out").exists() and len(list(tmp_path.iterdir())) == 1
@@ -68,15 +68,15 @@ def test_boxes_are_clipped_dropped_and_counted(tmp_path):
     found = [(b.left, b.top, b.right, b.bottom) for b in survey.defective[0].boxes]
     assert found == [(0, 10, 20, 30), (60, 60, 70, 70)]
     for part in (
-        "1 boxes reached over",
+        "1 boxes extend beyond",
         "1 boxes lie outside",
         "1 boxes are thinner",
-        "1 boxes are given twice",
+        "1 boxes are duplicates",
     ):
         assert any(part in warning for warning in survey.warnings), part
 
 
-def test_class_names_that_differ_in_case_alone_are_one_class(tmp_path):
+def test_class_names_that_differ_only_in_case_are_one_class(tmp_path):
     for name, label in (("a", "Missing hole"), ("b", "missing_hole")):
         write_image(tmp_path / f"{name}.png", ord(name))
         voc_xml(tmp_path / f"{name}.xml", [(label, 10, 10, 20, 20)])

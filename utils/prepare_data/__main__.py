@@ -6,6 +6,7 @@ python -m utils.prepare_data SOURCE --out DIR [--holdout GROUP ...]
 import argparse
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 from utils.errors import UserError, run_main
@@ -21,41 +22,89 @@ from utils.prepare_data.writing import KIND, check_apart, write_all
 DEFAULT_SHARE = 0.2
 
 
+EPILOG = """\
+Formats, detected automatically: Pascal VOC, YOLO, COCO, DeepPCB, LabelMe, MVTec folders, masks of the images' names,
+and data sets of utils.export_dataset. docs/annotation-formats.md shows their layouts.
+
+DIR gets train/defect_free (tiles), train/defect (patches), classes.json, test and test_clean (held-out images and
+their clean counterparts, with YOLO labels), index.csv, report.txt and contact_sheet.png.
+
+example: boards 07 and 10 are held out for testing
+  python -m utils.prepare_data path/to/PCB_DATASET --out data/board --holdout 07 10
+"""
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m utils.prepare_data", description=__doc__.splitlines()[0])
-    parser.add_argument("source", type=Path, help="folder with pictures and annotations")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write, new or empty")
-    parser.add_argument("--format", choices=["auto", *FORMATS], default="auto", help="of the annotations")
-    parser.add_argument("--tile", type=int, default=256, help="side of a tile in px (256)")
-    parser.add_argument("--window", type=int, default=64, help="side of the defect model's window in px (64)")
-    parser.add_argument("--margin", type=int, default=16, help="px around it, for jittered crops (16)")
-    parser.add_argument(
-        "--tiles-per-image", type=int, metavar="N", help="tiles per picture (cover all of it)"
+    parser = argparse.ArgumentParser(
+        prog="python -m utils.prepare_data",
+        description=__doc__.splitlines()[0],
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--clean-dir", type=Path, help="folder of pictures without defects")
-    parser.add_argument(
-        "--clean-distance",
-        type=int,
-        default=16,
-        help="px between tiles and boxes, without clean pictures (16)",
+    add = parser.add_argument
+    add("source", type=Path, metavar="SOURCE", help="folder with images and annotations")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder to write, new or empty")
+    add("--overwrite", action="store_true", help="replace an earlier data set in DIR")
+    add(
+        "--format",
+        choices=["auto", *FORMATS],
+        default="auto",
+        help="of the annotations (default: %(default)s)",
     )
-    parser.add_argument("--classes", type=Path, help="JSON {class name: id} to use instead of counting up")
-    parser.add_argument(
+    add(
+        "--classes",
+        type=Path,
+        metavar="FILE",
+        help="JSON {class name: id} (default: ids in order of the names)",
+    )
+    add("--seed", type=int, default=0, help="the only source of randomness, 0 or more (default: %(default)s)")
+    _add_cutting(parser.add_argument_group("tiles and patches").add_argument)
+    split = parser.add_argument_group("held-out groups")
+    split.add_argument(
         "--group-pattern",
         metavar="REGEX",
-        help="finds a picture's group, its one (group), in the file name, or in the path if it has a /",
+        help="its one (group) is an image's group, in the file name, or in the path if the pattern has a / "
+        "(default: the board's number in names of PKU-Market-PCB, else the file name)",
     )
-    holdout = parser.add_mutually_exclusive_group()
-    holdout.add_argument("--holdout", nargs="+", metavar="GROUP", help="groups to keep for testing")
+    holdout = split.add_mutually_exclusive_group()
+    holdout.add_argument("--holdout", nargs="+", metavar="GROUP", help="groups to hold out for testing")
     holdout.add_argument(
         "--holdout-share",
         type=float,
         default=DEFAULT_SHARE,
-        help="share of defects to keep for testing (0.2)",
+        metavar="FRACTION",
+        help="fraction of the defects to hold out, in whole groups (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="the only source of randomness (0 or more)")
-    parser.add_argument("--overwrite", action="store_true", help="replace an earlier data set in DIR")
     return parser
+
+
+def _add_cutting(add: Callable[..., object]) -> None:
+    add("--tile", type=int, default=256, help="side of a tile in px (default: %(default)s)")
+    add(
+        "--window",
+        type=int,
+        default=64,
+        help="side of the defect prior's window in px (default: %(default)s)",
+    )
+    add(
+        "--margin",
+        type=int,
+        default=16,
+        help="px around the window, for jittered crops (default: %(default)s)",
+    )
+    add("--tiles-per-image", type=int, metavar="N", help="tiles per clean image (default: cover all of it)")
+    add(
+        "--clean-dir",
+        type=Path,
+        metavar="FOLDER",
+        help="images without defects (default: folders named clean, ...)",
+    )
+    add(
+        "--clean-distance",
+        type=int,
+        default=16,
+        help="px between tiles and boxes if there are no clean images (default: %(default)s)",
+    )
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -74,15 +123,15 @@ def _check(args: argparse.Namespace) -> None:
     if args.group_pattern is not None:
         try:
             if re.compile(args.group_pattern).groups != 1:
-                problems.append(f"--group-pattern must hold one (group), got {args.group_pattern}")
+                problems.append(f"--group-pattern must have one (group), got {args.group_pattern}")
         except re.error as error:
-            problems.append(f"--group-pattern {args.group_pattern}: no regular expression: {error}")
+            problems.append(f"--group-pattern {args.group_pattern}: not a valid regular expression: {error}")
     if problems:
         raise UserError.from_problems("these options cannot be used", problems)
 
 
 def _options_text(args: argparse.Namespace) -> str:
-    """All options that decide what is written, with their values."""
+    """The options that determine what is written, with their values."""
     words = []
     for name, value in vars(args).items():
         unused = name == "holdout_share" and args.holdout
@@ -93,7 +142,7 @@ def _options_text(args: argparse.Namespace) -> str:
 
 
 def main(argv: list[str]) -> None:
-    """Prepare a data set as the command line says and print the report; raises UserError."""
+    """Prepare a data set and print the report; raises UserError."""
     args = _parser().parse_args(argv)
     _check(args)
     check_apart(args.out, args.source, *([args.clean_dir] if args.clean_dir else []))

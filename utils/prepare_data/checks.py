@@ -11,44 +11,44 @@ from utils.images import load_rgb
 from utils.prepare_data.sources import DefectBox, SourceImage, Tally
 
 
-def inspect(picture: SourceImage, tally: Tally) -> list[str]:
-    """Decode a picture, note its size and digest, clip its boxes; returns problems."""
+def inspect(image: SourceImage, tally: Tally) -> list[str]:
+    """Decode an image, set its size and digest, clip its boxes; returns problems."""
     try:
-        pixels = load_rgb(picture.path)
+        pixels = load_rgb(image.path)
     except UserError as error:
         return [str(error)]
     height, width = pixels.shape[:2]
-    picture.size = (width, height)
-    picture.digest = f"{width}x{height} {hashlib.blake2b(np.ascontiguousarray(pixels)).hexdigest()}"
-    if picture.declared_size not in (None, picture.size):
+    image.size = (width, height)
+    image.digest = f"{width}x{height} {hashlib.blake2b(np.ascontiguousarray(pixels)).hexdigest()}"
+    if image.declared_size not in (None, image.size):
         return [
-            f"{picture.path}: got {width}x{height} px, but its annotation was made for "
-            f"{picture.declared_size[0]}x{picture.declared_size[1]} px"
+            f"{image.path}: got {width}x{height} px, but its annotation was made for "
+            f"{image.declared_size[0]}x{image.declared_size[1]} px"
         ]
-    boxes = sound_boxes(picture.boxes, width, height, tally)
-    if picture.boxes and not boxes:
-        tally.add("pictures have lost all their boxes and are left out", str(picture.path))
-    picture.boxes = boxes
+    boxes = sound_boxes(image.boxes, width, height, tally)
+    if image.boxes and not boxes:
+        tally.add("images lost all their boxes and are left out", str(image.path))
+    image.boxes = boxes
     return []
 
 
 def sound_boxes(boxes: Sequence[DefectBox], width: int, height: int, tally: Tally) -> list[DefectBox]:
-    """The boxes clipped to the picture, without those outside it, without extent, or given twice."""
+    """The boxes clipped to the image, without duplicates, boxes outside it, and boxes without extent."""
     kept: dict[tuple, DefectBox] = {}
     for box in boxes:
         left, right = max(0.0, box.left), min(float(width), box.right)
         top, bottom = max(0.0, box.top), min(float(height), box.bottom)
         if box.left > width or box.right < 0 or box.top > height or box.bottom < 0:
-            tally.add("boxes lie outside their picture and were dropped", box.where)
+            tally.add("boxes lie outside their image and were dropped", box.where)
             continue
         if not box.is_point and (right - left < 1 or bottom - top < 1):
-            tally.add("boxes are thinner than 1 px (within the picture) and were dropped", box.where)
+            tally.add("boxes are thinner than 1 px (within the image) and were dropped", box.where)
             continue
         clipped = replace(box, left=left, top=top, right=right, bottom=bottom)
         if clipped != box:
-            tally.add("boxes reached over the picture's edge and were clipped", box.where)
+            tally.add("boxes extend beyond the image's edge and were clipped", box.where)
         key = (box.class_name, round(left), round(top), round(right), round(bottom))
         if key in kept:
-            tally.add("boxes are given twice and were dropped", box.where)
+            tally.add("boxes are duplicates and were dropped", box.where)
         kept.setdefault(key, clipped)
     return list(kept.values())

@@ -10,12 +10,12 @@ from utils.errors import UserError
 from utils.labels import auto_scale
 from utils.prepare_data.sources import DefectBox, SourceImage, Survey
 
-Places = dict[str, list[tuple[int, int]]]  # name of a picture -> (left, top) of its tiles
+Places = dict[str, list[tuple[int, int]]]  # name of an image -> (left, top) of its tiles
 
 
 @dataclass(frozen=True)
 class CutOptions:
-    """How tiles and patches are cut, in px: see the command line's help."""
+    """How tiles and patches are cut, in px (see --help of the command line)."""
 
     tile: int = 256
     window: int = 64
@@ -31,15 +31,15 @@ class CutOptions:
 
 
 def cut_patch(image: np.ndarray, box: DefectBox, window: int, margin: int) -> tuple[np.ndarray, float, bool]:
-    """Cut (H, W, 3) uint8 to (P, P, 3), P = window + 2 * margin, the box's centre exactly in the middle.
+    """Cut (H, W, 3) uint8 to (P, P, 3), P = window + 2 * margin, the box's center exactly in the middle.
 
     Returns the patch, the scale s (`auto_scale`: P * s native px were shrunk to P; with s = 1 pixels are
-    copied, the centre rounded down to a whole one) and whether the patch reached over the edge and was padded
-    by reflection.
+    copied, the center rounded down to a whole one) and whether the patch extends beyond the edge and was
+    padded by reflection.
     """
     scale = auto_scale(*box.size, window)
     side = window + 2 * margin
-    x, y = (math.floor(value) if scale == 1 else value for value in box.centre)
+    x, y = (math.floor(value) if scale == 1 else value for value in box.center)
     reach = side * scale / 2
     inner = [math.floor(x - reach), math.floor(y - reach), math.ceil(x + reach), math.ceil(y + reach)]
     padded = min(inner) < 0 or inner[2] > image.shape[1] or inner[3] > image.shape[0]
@@ -54,7 +54,7 @@ def cut_patch(image: np.ndarray, box: DefectBox, window: int, margin: int) -> tu
 
 
 def _take(image: np.ndarray, left: int, top: int, right: int, bottom: int) -> np.ndarray:
-    """A rectangle of (H, W, 3) that may reach over the edge, where the image is reflected."""
+    """A rectangle of (H, W, 3) that may extend beyond the edge, where the image is reflected."""
     rows = _reflect(np.arange(top, bottom), image.shape[0])
     columns = _reflect(np.arange(left, right), image.shape[1])
     return image[rows[:, None], columns]
@@ -68,25 +68,25 @@ def _reflect(index: np.ndarray, size: int) -> np.ndarray:
     return np.where(folded < size, folded, 2 * (size - 1) - folded)
 
 
-def is_crowded(picture: SourceImage, box: DefectBox, window: int) -> bool:
+def is_crowded(image: SourceImage, box: DefectBox, window: int) -> bool:
     """Whether the window around a defect shows part of a defect of another class."""
     reach = window * auto_scale(*box.size, window) / 2
-    x, y = box.centre
+    x, y = box.center
     return any(
         other.class_name != box.class_name
-        and abs(other.centre[0] - x) < reach + other.size[0] / 2
-        and abs(other.centre[1] - y) < reach + other.size[1] / 2
-        for other in picture.boxes
+        and abs(other.center[0] - x) < reach + other.size[0] / 2
+        and abs(other.center[1] - y) < reach + other.size[1] / 2
+        for other in image.boxes
     )
 
 
 def clean_places(
     size: tuple[int, int], tile: int, limit: int | None, rng: np.random.Generator
 ) -> list[tuple[int, int]]:
-    """(left, top) of tiles of a clean picture of `size` (width, height); none where a side is too small.
+    """(left, top) of tiles of a clean image of `size` (width, height); none if a side is too small.
 
-    Without `limit` they cover the whole picture, overlapping as little as they can; with it, so many of them
-    are drawn, and more at random places if they do not suffice, as long as there are different ones.
+    Without `limit` they cover the whole image with as little overlap as possible. With it, that many of them are
+    chosen at random, and then others at random places, as far as there are different ones.
     """
     width, height = size
     if min(width, height) < tile:
@@ -94,42 +94,37 @@ def clean_places(
     places = [(left, top) for top in _spread(height, tile) for left in _spread(width, tile)]
     if limit is None:
         return places
-    drawn = dict.fromkeys(places[i] for i in rng.permutation(len(places))[:limit])  # a set in order
+    chosen = dict.fromkeys(places[i] for i in rng.permutation(len(places))[:limit])  # a set in order
     possible = (width - tile + 1) * (height - tile + 1)
-    while len(drawn) < min(limit, possible):
-        drawn[int(rng.integers(width - tile + 1)), int(rng.integers(height - tile + 1))] = None
-    return list(drawn)
+    while len(chosen) < min(limit, possible):
+        chosen[int(rng.integers(width - tile + 1)), int(rng.integers(height - tile + 1))] = None
+    return list(chosen)
 
 
 def _spread(length: int, tile: int) -> list[int]:
+    """Evenly spaced starts of the fewest tiles that cover `length`."""
     count = -(-length // tile)
     return [round(i * (length - tile) / max(1, count - 1)) for i in range(count)]
 
 
-def places_between(
-    picture: SourceImage,
-    tile: int,
-    distance: int,
-    point_size: int,
-    limit: int | None,
-    rng: np.random.Generator,
-) -> list[tuple[int, int]]:
-    """(left, top) of tiles at least `distance` px from every box, none overlapping; points have a size."""
-    width, height = picture.size
+def places_between(image: SourceImage, cut: CutOptions, rng: np.random.Generator) -> list[tuple[int, int]]:
+    """(left, top) of tiles at least `clean_distance` px from every box, without overlap; points count as windows."""
+    (width, height), tile, limit = image.size, cut.tile, cut.tiles_per_image
     step = max(1, tile // 4)
     places: list[tuple[int, int]] = []
     for top in range(0, height - tile + 1, step):
         for left in range(0, width - tile + 1, step):
             free = all(abs(left - x) >= tile or abs(top - y) >= tile for x, y in places)
-            if free and not any(_meets(box, left, top, tile, distance, point_size) for box in picture.boxes):
+            if free and not any(_meets(box, left, top, cut) for box in image.boxes):
                 places.append((left, top))
     if limit is None:
         return places
     return [places[i] for i in rng.permutation(len(places))[:limit]]
 
 
-def _meets(box: DefectBox, left: int, top: int, tile: int, distance: int, point_size: int) -> bool:
-    extra = distance + (point_size / 2 if box.is_point else 0)
+def _meets(box: DefectBox, left: int, top: int, cut: CutOptions) -> bool:
+    """Whether a tile comes too close to a box."""
+    tile, extra = cut.tile, cut.clean_distance + (cut.window / 2 if box.is_point else 0)
     return (
         left < box.right + extra
         and left + tile > box.left - extra
@@ -139,28 +134,26 @@ def _meets(box: DefectBox, left: int, top: int, tile: int, distance: int, point_
 
 
 def plan_tiles(survey: Survey, held: set[str], cut: CutOptions) -> tuple[Places, bool, int]:
-    """Places of all training tiles, whether they are on pictures with defects, and pictures without a place.
+    """The places of all training tiles, whether they are on images with defects, and how many images have none.
 
-    Raises UserError when there is no place at all.
+    Raises UserError if no tile fits anywhere.
     """
-    train = [picture for picture in survey.pictures if picture.group not in held]
-    clean = [picture for picture in train if picture.is_clean]
-    pictures = clean or [picture for picture in train if picture.boxes]
+    train = [image for image in survey.images if image.group not in held]
+    clean = [image for image in train if image.is_clean]
+    images = clean or [image for image in train if image.boxes]
     plan: Places = {}
-    for index, picture in enumerate(pictures):
+    for index, image in enumerate(images):
         rng = np.random.default_rng([cut.seed, 1, index])
-        if picture.is_clean:
-            plan[picture.name] = clean_places(picture.size, cut.tile, cut.tiles_per_image, rng)
+        if image.is_clean:
+            plan[image.name] = clean_places(image.size, cut.tile, cut.tiles_per_image, rng)
         else:
-            plan[picture.name] = places_between(
-                picture, cut.tile, cut.clean_distance, cut.window, cut.tiles_per_image, rng
-            )
+            plan[image.name] = places_between(image, cut, rng)
     empty = sum(not places for places in plan.values())
     if empty == len(plan):
-        smallest = min(min(picture.size) for picture in pictures)
-        kind = "clean pictures" if clean else f"pictures with defects, {cut.clean_distance} px off the boxes"
+        smallest = min(min(image.size) for image in images)
+        kind = "clean images" if clean else f"images with defects, {cut.clean_distance} px off the boxes"
         raise UserError(
             f"--tile {cut.tile}: no tile fits on any of {len(plan)} {kind} (smallest side {smallest} px); "
-            "give a smaller --tile" + ("" if clean else ", or a folder of clean pictures as --clean-dir")
+            "give a smaller --tile" + ("" if clean else ", or a folder of clean images as --clean-dir")
         )
     return plan, not clean, empty

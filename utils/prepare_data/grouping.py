@@ -14,121 +14,126 @@ HRIPCB_NAME = re.compile(r"\d+_(missing_hole|mouse_bite|open_circuit|short|spur|
 LEADING_DIGITS = r"^(\d+)"
 
 
-def usual_pattern(pictures: Sequence[SourceImage]) -> str | None:
-    """The board's number as the group, where all defective pictures are called as in PKU-Market-PCB.
+def usual_pattern(images: Sequence[SourceImage]) -> str | None:
+    """The pattern of the board's number, if all defective images are named as in PKU-Market-PCB, else None.
 
-    None otherwise: a picture's group is what the reader gave it, else its file name without suffix.
+    Without a pattern an image's group is what the reader gave it, else its file name without suffix.
     """
-    names = [picture.path.stem for picture in pictures if picture.boxes]
+    names = [image.path.stem for image in images if image.boxes]
     return LEADING_DIGITS if names and all(map(HRIPCB_NAME.fullmatch, names)) else None
 
 
 def set_groups(found: ReadResult, tree: FileTree, pattern: str | None) -> list[str]:
-    """Give every picture its group; returns problems."""
+    """Set the group of every image; returns problems."""
     problems, alone = [], []
     expression = re.compile(pattern) if pattern else None
-    for picture in found.pictures:
+    for image in found.images:
         if expression is None:
-            picture.group = picture.group or picture.path.stem
+            image.group = image.group or image.path.stem
             continue
-        text = tree.relative(picture.path) if "/" in pattern else picture.path.name
+        text = tree.relative(image.path) if "/" in pattern else image.path.name
         match = expression.search(text)
         if match and match[1]:
-            picture.group = match[1]
-        elif picture.is_clean:
-            picture.group = picture.path.stem
+            image.group = match[1]
+        elif image.is_clean:
+            image.group = image.path.stem
             alone.append(text)
         else:
-            problems.append(f"{picture.path}: the group pattern {pattern} finds no group in {text}")
+            problems.append(f"{image.path}: the group pattern {pattern} finds no group in {text}")
     if alone:
         found.notes.append(
-            f"{len(alone)} clean pictures do not fit the group pattern and are groups of their own, "
+            f"{len(alone)} clean images do not match the group pattern; each is a separate group, "
             f"e.g. {alone[0]}"
         )
     return problems
 
 
 def match_counterparts(survey: Survey) -> None:
-    """Find the clean picture of each defective one that has none: of the same file name, or named like the group."""
+    """Find the clean image of each defective one that has none: by its file name, or by the name of its group."""
     by_name: dict[str, list[SourceImage]] = defaultdict(list)
-    for picture in survey.clean:
-        by_name[picture.path.stem.lower()].append(picture)
-    for picture in survey.defective:
-        for name in (picture.path.stem, picture.group):
-            if picture.counterpart is None and len(by_name[name.lower()]) == 1:
-                picture.counterpart = by_name[name.lower()][0]
+    for image in survey.clean:
+        by_name[image.path.stem.lower()].append(image)
+    for image in survey.defective:
+        for name in (image.path.stem, image.group):
+            if image.counterpart is None and len(by_name[name.lower()]) == 1:
+                image.counterpart = by_name[name.lower()][0]
 
 
 def check_counterparts(survey: Survey) -> None:
-    """Drop counterparts of another size, and those that equal the defective picture; warn of them."""
+    """Drop counterparts of another size, and those equal to the defective image, with warnings."""
     tally = Tally()
-    for picture in survey.defective:
-        if picture.counterpart is not None and picture.counterpart.size != picture.size:
-            tally.add("pictures have a clean one of another size, which is no counterpart", str(picture.path))
-            picture.counterpart = None
-        elif picture.counterpart is not None and picture.counterpart.digest == picture.digest:
-            tally.add("pictures with defects equal their clean one", str(picture.path))
-            picture.counterpart = None
+    for image in survey.defective:
+        if image.counterpart is not None and image.counterpart.size != image.size:
+            tally.add(
+                "images differ in size from their clean image, which is not used",
+                str(image.path),
+            )
+            image.counterpart = None
+        elif image.counterpart is not None and image.counterpart.digest == image.digest:
+            tally.add("images with defects are equal to their clean image", str(image.path))
+            image.counterpart = None
     survey.warnings += tally.sentences()
 
 
 class _Union:
-    """Names that belong together; the first in order stands for its set."""
+    """Sets of names (union-find); the first name in order represents its set."""
 
     def __init__(self) -> None:
         self.links: dict[str, str] = {}
 
     def root(self, name: str) -> str:
+        """The name that represents the set of `name`."""
         while name in self.links:
             name = self.links[name]
         return name
 
     def join(self, first: str, second: str) -> None:
+        """Merge the sets of two names."""
         low, high = sorted((self.root(first), self.root(second)))
         if low != high:
             self.links[high] = low
 
 
 def join_groups(survey: Survey) -> None:
-    """Join groups that share a picture, and keep one of equal pictures: nothing leaks over a split."""
+    """Merge groups that share an image, and keep one of equal images, so that nothing leaks across a split."""
     union = _Union()
     first_of: dict[str, SourceImage] = {}
     kept, tally = [], Tally()
-    for picture in sorted(survey.pictures, key=lambda picture: picture.is_clean):  # defective ones first
-        if picture.counterpart is not None:
-            union.join(picture.group, picture.counterpart.group)
-        first = first_of.setdefault(picture.digest, picture)
-        if first is picture:
-            kept.append(picture)
+    for image in sorted(survey.images, key=lambda image: image.is_clean):  # defective ones first
+        if image.counterpart is not None:
+            union.join(image.group, image.counterpart.group)
+        first = first_of.setdefault(image.digest, image)
+        if first is image:
+            kept.append(image)
             continue
-        union.join(first.group, picture.group)
-        tally.add("pictures equal another one and were merged with it", f"{picture.path} and {first.path}")
-        if first.is_clean != picture.is_clean:
-            tally.add("pictures count as clean, but an equal one has defects", str(picture.path))
-        first.boxes = sound_boxes([*first.boxes, *picture.boxes], *first.size, Tally())
-        first.counterpart = first.counterpart or picture.counterpart
+        union.join(first.group, image.group)
+        tally.add("images are equal to another one and were merged with it", f"{image.path} and {first.path}")
+        if first.is_clean != image.is_clean:
+            tally.add("images count as clean, but an equal one has defects", str(image.path))
+        first.boxes = sound_boxes([*first.boxes, *image.boxes], *first.size, Tally())
+        first.counterpart = first.counterpart or image.counterpart
     survey.joined = {name: union.root(name) for name in union.links}
-    for picture in survey.pictures:
-        picture.group = union.root(picture.group)
+    for image in survey.images:
+        image.group = union.root(image.group)
     if survey.joined:
         pairs = [f"{name} with {first}" for name, first in sorted(survey.joined.items())]
-        survey.notes.append(f"groups that share a picture stay together: {shorten(pairs, separator=', ')}")
-    survey.pictures = kept
+        survey.notes.append(f"groups that share an image stay together: {shorten(pairs, separator=', ')}")
+    survey.images = kept
     survey.warnings += tally.sentences()
 
 
 def set_names(survey: Survey) -> None:
-    """Names for output files, all different in lower case: the file's own, or its path where that repeats."""
-    pictures = survey.pictures
-    counts = Counter((picture.is_clean, picture.path.stem.lower()) for picture in pictures)
+    """Set the names of output files, all different in lower case: the file's name, with folders if it repeats."""
+    images = survey.images
+    counts = Counter((image.is_clean, image.path.stem.lower()) for image in images)
     used: set[str] = set()
-    for picture in pictures:
-        name = picture.path.stem
-        if counts[picture.is_clean, name.lower()] > 1 or name.lower() in used:
-            name = "_".join([*Path(survey.tree.relative(picture.path)).parent.parts[-2:], name])
+    for image in images:
+        name = image.path.stem
+        if counts[image.is_clean, name.lower()] > 1 or name.lower() in used:
+            name = "_".join([*Path(survey.tree.relative(image.path)).parent.parts[-2:], name])
         name = file_name(name)
         base, number = name, 2
         while name.lower() in used:
             name, number = f"{base}_{number}", number + 1
         used.add(name.lower())
-        picture.name = name
+        image.name = name

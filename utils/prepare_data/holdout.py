@@ -11,46 +11,47 @@ from utils.prepare_data.sources import Survey, shorten
 SPLIT_TRIALS = 200
 
 
-def choose_groups(survey: Survey, wanted: Sequence[str] | None, share: float, seed: int) -> set[str]:
-    """The groups that are kept out of training: those `wanted`, or about `share` of the defects.
+def choose_groups(survey: Survey, requested: Sequence[str] | None, share: float, seed: int) -> set[str]:
+    """The groups that are held out of training: those `requested`, else groups with about `share` of the defects.
 
-    With `share`, of 200 random choices the one is taken that leaves the fewest classes missing in a part,
-    if need be in the test part, then the one nearest to the share; groups of clean pictures alone are held
-    out by the same share. Raises UserError for unknown groups, or when nothing would be left to train on.
+    Of 200 random choices it takes the one with the fewest classes missing in either part (rather in the test
+    part), then the one nearest to `share`, a fraction. Groups of only clean images are held out in the same
+    ratio. Raises UserError for unknown groups, or if nothing would be left to train on.
     """
-    groups = sorted({picture.group for picture in survey.pictures})
-    if wanted is not None:
-        wanted = {survey.joined.get(group, group) for group in wanted}
-        unknown = sorted(wanted - set(groups))
+    groups = sorted({image.group for image in survey.images})
+    if requested is not None:
+        requested = {survey.joined.get(group, group) for group in requested}
+        unknown = sorted(requested - set(groups))
         if unknown:
             raise UserError(
                 f"--holdout {' '.join(unknown)}: no such group; the groups are {shorten(groups, 40)}"
             )
-        held = wanted
+        held = requested
     else:
-        with_defects = sorted({picture.group for picture in survey.defective})
+        with_defects = sorted({image.group for image in survey.defective})
         rng = np.random.default_rng([seed, 0])
         held = _draw_groups(survey, with_defects, share, rng)
         clean_only = sorted(set(groups) - set(with_defects))
         count = math.floor(share * len(clean_only))
         held |= {clean_only[i] for i in rng.permutation(len(clean_only))[:count]}
-    if not any(picture.group not in held for picture in survey.defective):
+    if not any(image.group not in held for image in survey.defective):
         raise UserError(
-            f"no picture with defects is left to train on: {shorten(sorted(held))} would be held out; "
+            f"no image with defects is left to train on: {shorten(sorted(held))} would be held out; "
             "hold out less"
         )
     return held
 
 
 def _draw_groups(survey: Survey, groups: list[str], share: float, rng: np.random.Generator) -> set[str]:
+    """Random groups with about a fraction `share` of the defects; none if there is only one group."""
     if share <= 0 or len(groups) < 2:
         return set()
     rows = {group: index for index, group in enumerate(groups)}
     columns = {name: index for index, name in enumerate(survey.classes)}
     counts = np.zeros((len(groups), len(columns)))
-    for picture in survey.defective:
-        for box in picture.boxes:
-            counts[rows[picture.group], columns[box.class_name]] += 1
+    for image in survey.defective:
+        for box in image.boxes:
+            counts[rows[image.group], columns[box.class_name]] += 1
     total = counts.sum(axis=0)
     best: tuple[tuple[int, int, float], np.ndarray] | None = None
     for _ in range(SPLIT_TRIALS):

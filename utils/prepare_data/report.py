@@ -1,4 +1,4 @@
-"""What was written, for the reader: index.csv, the report and the contact sheet."""
+"""What was written, as index.csv, a report in plain text and a contact sheet."""
 
 import csv
 from collections import Counter
@@ -19,10 +19,10 @@ LABEL_WIDTH = 150
 
 @dataclass(frozen=True)
 class IndexRow:
-    """One line of index.csv: an output file, where it came from and what it shows.
+    """One line of index.csv: an output file, its source and its contents.
 
     The box (of the defect; of the tile, where class_name is empty) is in native pixels of the source, right
-    and bottom exclusive; `scale` is s, the native pixels per pixel of a patch. A test picture has a line for
+    and bottom exclusive; `scale` is s, the native pixels per pixel of a patch. A test image has a line for
     each of its boxes.
     """
 
@@ -47,7 +47,7 @@ class Prepared:
     padded: int
     crowded: int
     tiles_from_defective: bool
-    small_pictures: int
+    small_images: int
 
 
 def write_index(path: Path, rows: Sequence[IndexRow]) -> None:
@@ -60,12 +60,12 @@ def write_index(path: Path, rows: Sequence[IndexRow]) -> None:
 
 
 def report_text(survey: Survey, held: set[str], made: Prepared, options: str) -> str:
-    """All that a user should know about the data, as plain text with a newline at the end."""
-    defects = sum(len(picture.boxes) for picture in survey.defective)
+    """What a user should know about the data, as plain text ending in a newline."""
+    defects = sum(len(image.boxes) for image in survey.defective)
     lines = [
         f"source     {survey.tree.root} (format {survey.format})",
         f"options    {options}",
-        f"found      {len(survey.defective)} pictures with {defects} defects, {len(survey.clean)} clean ones",
+        f"found      {len(survey.defective)} images with {defects} defects, {len(survey.clean)} clean ones",
         *_split_lines(survey, held),
         "",
         *_class_lines(survey, held),
@@ -83,23 +83,23 @@ def _split_lines(survey: Survey, held: set[str]) -> list[str]:
     lines = []
     pattern = f"pattern {survey.group_pattern}" if survey.group_pattern else "by file or folder"
     for split, inside in (("train", False), ("test", True)):
-        pictures = [picture for picture in survey.pictures if (picture.group in held) == inside]
-        groups = sorted({picture.group for picture in pictures})
-        clean = sum(picture.is_clean for picture in pictures)
-        text = f"{sum(bool(picture.boxes) for picture in pictures)} pictures with defects, {clean} clean ones"
+        images = [image for image in survey.images if (image.group in held) == inside]
+        groups = sorted({image.group for image in images})
+        clean = sum(image.is_clean for image in images)
+        text = f"{sum(bool(image.boxes) for image in images)} images with defects, {clean} clean ones"
         lines.append(f"{split:10} {text}; {len(groups)} groups ({pattern}): {shorten(groups)}")
     return lines
 
 
 def _sizes(survey: Survey, name: str) -> list[float]:
     """The larger sides of a class's boxes, in px; points have none."""
-    boxes = [box for picture in survey.defective for box in picture.boxes if box.class_name == name]
+    boxes = [box for image in survey.defective for box in image.boxes if box.class_name == name]
     return [max(box.size) for box in boxes if not box.is_point]
 
 
 def _counts(survey: Survey, held: set[str], inside: bool) -> Counter[str]:
-    pictures = [picture for picture in survey.defective if (picture.group in held) == inside]
-    return Counter(box.class_name for picture in pictures for box in picture.boxes)
+    images = [image for image in survey.defective if (image.group in held) == inside]
+    return Counter(box.class_name for image in images for box in image.boxes)
 
 
 def _class_lines(survey: Survey, held: set[str]) -> list[str]:
@@ -124,17 +124,17 @@ def _made_lines(survey: Survey, made: Prepared) -> list[str]:
     size = f"{made.patch_side}x{made.patch_side} px"
     lines = [
         f"train/defect       {len(patches)} patches of {size}; {len(scaled)} shrunk (s > 1){largest}",
-        f"{'':18} {made.padded} reach over the picture's edge and were padded by reflection",
+        f"{'':18} {made.padded} extend beyond the image's edge and were padded by reflection",
         f"{'':18} {made.crowded} show part of a defect of another class in their window",
         f"train/defect_free  {folders['train/defect_free']} tiles",
     ]
     if made.tiles_from_defective:
         lines.append(
-            f"{'':18} cut from pictures with defects, away from every box: no clean pictures in train"
+            f"{'':18} cut from images with defects, away from every box, as train has no clean images"
         )
-    if made.small_pictures:
-        lines.append(f"{'':18} {made.small_pictures} pictures have no place for a tile")
-    lines.append(f"test               {folders['test']} pictures with YOLO labels")
+    if made.small_images:
+        lines.append(f"{'':18} {made.small_images} images have no room for a tile")
+    lines.append(f"test               {folders['test']} images with YOLO labels")
     lines.append(f"test_clean         {folders['test_clean']} clean counterparts with the same labels")
     return lines
 
@@ -151,16 +151,16 @@ def _class_warnings(survey: Survey, held: set[str]) -> list[str]:
             f"class {name} is missing in test" for name in survey.classes if train[name] and not test[name]
         ]
     else:
-        warnings.append("nothing is held out, so that what is learnt cannot be tested on unseen pictures")
+        warnings.append("nothing is held out, so nothing can be tested on unseen images")
     return warnings
 
 
 def contact_sheet(
     folder: Path, rows: Sequence[IndexRow], classes: Sequence[str], side: int, seed: int
 ) -> np.ndarray:
-    """(H, W, 3) uint8: a row of up to 12 patches of each class, drawn by `seed`, and one of tiles, shrunk.
+    """(H, W, 3) uint8: a row of up to 12 patches of each class, chosen by `seed`, and one of tiles, shrunk.
 
-    `folder` is where the files of `rows` are; all pictures are shown as `side` x `side` px.
+    `folder` is where the files of `rows` are; all images are shown as `side` x `side` px.
     """
     rng = np.random.default_rng([seed, 2])
     patches = [row for row in rows if row.file.startswith("train/defect/")]

@@ -12,7 +12,7 @@ Classes = Mapping[str, int] | None
 
 @dataclass(frozen=True)
 class DefectBox:
-    """A defect in pixels of its picture, right and bottom exclusive; `where` says where it was read.
+    """A defect in pixels of its image, right and bottom exclusive; `where`: file and line, for messages.
 
     A point has no size: left = right, top = bottom.
     """
@@ -31,17 +31,17 @@ class DefectBox:
         return self.right - self.left, self.bottom - self.top
 
     @property
-    def centre(self) -> tuple[float, float]:
+    def center(self) -> tuple[float, float]:
         """(x, y) in pixels."""
         return (self.left + self.right) / 2, (self.top + self.bottom) / 2
 
 
 @dataclass
 class SourceImage:
-    """A picture file with its defects, or one known to be free of them (`is_clean`).
+    """An image file with its defects, or one known to be free of them (`is_clean`).
 
-    declared_size is (width, height) as the annotation says, size as the file says; counterpart is the same
-    part without defects. Readers fill the first fields, the survey those from `group` on.
+    declared_size: (width, height) according to the annotation; size: that of the file; counterpart: the same part
+    without defects. Readers set the fields up to `group`, the survey the others.
     """
 
     path: Path
@@ -57,37 +57,32 @@ class SourceImage:
 
 @dataclass
 class ReadResult:
-    """What a reader made of a folder: `classes` in the order of their ids, problems, notes for the report.
+    """What a reader found in a folder: `classes` in the order of their ids, problems, notes for the report.
 
-    equal_names_pair: a clean picture shows the same part as the defective one of its file name;
-    clean_is_known: all clean images are listed, folder names tell no more; masks_are_images: the folder's other
-    images are masks.
+    equal_names_pair: a clean image shows the same part as the defective one of its file name;
+    clean_is_known: the reader lists all clean images, whatever other folders are called.
     """
 
-    pictures: list[SourceImage] = field(default_factory=list)
+    images: list[SourceImage] = field(default_factory=list)
     classes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     equal_names_pair: bool = True
     clean_is_known: bool = False
-    masks_are_images: bool = False
 
     def set_sorted_classes(self) -> None:
-        """Take the names of all boxes, sorted, for formats that have no list of classes."""
-        self.classes = sorted({box.class_name for picture in self.pictures for box in picture.boxes})
+        """Set `classes` to the names of all boxes, sorted, for formats without a list of classes."""
+        self.classes = sorted({box.class_name for image in self.images for box in image.boxes})
 
 
 @dataclass
 class Survey:
-    """The pictures of a source, fit for use; `classes` is {name: id}, `format` how it was read.
-
-    joined tells for a group that was joined to another which one that is.
-    """
+    """The checked images of a source folder; classes: {name: id}; joined: merged group -> group it was merged into."""
 
     tree: FileTree
     format: str
     group_pattern: str | None
-    pictures: list[SourceImage]
+    images: list[SourceImage]
     classes: dict[str, int]
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -95,25 +90,27 @@ class Survey:
 
     @property
     def defective(self) -> list[SourceImage]:
-        """The pictures with defects."""
-        return [picture for picture in self.pictures if picture.boxes]
+        """The images with defects."""
+        return [image for image in self.images if image.boxes]
 
     @property
     def clean(self) -> list[SourceImage]:
-        """The pictures known to be free of defects."""
-        return [picture for picture in self.pictures if picture.is_clean]
+        """The images known to be free of defects."""
+        return [image for image in self.images if image.is_clean]
 
 
 class Tally:
-    """Things of one kind that happened to boxes or pictures: how many, and the first as an example."""
+    """Counts what happened to boxes and images, with the first as an example."""
 
     def __init__(self) -> None:
         self.seen: dict[str, list[str]] = defaultdict(list)
 
     def add(self, what: str, where: str) -> None:
+        """Count one more case of `what`."""
         self.seen[what].append(where)
 
     def sentences(self) -> list[str]:
+        """One sentence for each kind."""
         return [f"{len(places)} {what}, e.g. {places[0]}" for what, places in self.seen.items()]
 
 

@@ -31,32 +31,30 @@ def survey_source(
     clean_dir: Path | None = None,
     group_pattern: str | None = None,
 ) -> Survey:
-    """Read a source folder and check all of it; every picture is decoded once, one at a time.
+    """Read a source folder and check all of it; every image is decoded once, one at a time.
 
-    Raises UserError that lists all problems: unreadable pictures, broken annotations, unknown classes,
-    annotations made for another size, file names that `group_pattern` does not fit.
+    Raises UserError that lists all problems: unreadable images, broken annotations, unknown classes,
+    annotations made for another size, file names that do not match `group_pattern`.
     """
     tree = FileTree(source)
     name = recognize(tree) if format_name == "auto" else format_name
     found = FORMATS[name].read(tree, classes)
-    if not found.pictures and not found.problems:
+    if not found.images and not found.problems:
         raise UserError(
             f"{source}: got no {name} annotations in it, expected some; check the folder, or --format"
         )
-    pattern = group_pattern or usual_pattern(found.pictures)
-    _add_clean_pictures(found, tree, clean_dir)
+    pattern = group_pattern or usual_pattern(found.images)
+    _add_clean_images(found, tree, clean_dir)
     table = _unify_classes(found, classes)
     tally = Tally()
     problems = found.problems + set_groups(found, tree, pattern)
-    for picture in tqdm(found.pictures, desc="checking pictures", disable=None):
-        problems += inspect(picture, tally)
+    for image in tqdm(found.images, desc="checking images", disable=None):
+        problems += inspect(image, tally)
     if problems:
         raise UserError.from_problems(f"{source} cannot be used", list(dict.fromkeys(problems)))
-    survey = Survey(tree, name, pattern, found.pictures, table, found.notes, tally.sentences())
+    survey = Survey(tree, name, pattern, found.images, table, found.notes, tally.sentences())
     if not survey.defective:
-        raise UserError(
-            f"{source}: got {len(survey.pictures)} pictures, none with a box; expected some defects"
-        )
+        raise UserError(f"{source}: got {len(survey.images)} images, none with a box; expected some defects")
     if found.equal_names_pair:
         match_counterparts(survey)
     check_counterparts(survey)
@@ -65,29 +63,29 @@ def survey_source(
     return survey
 
 
-def _add_clean_pictures(found: ReadResult, tree: FileTree, clean_dir: Path | None) -> None:
-    """Add pictures from folders of clean ones; note how many pictures nobody speaks for."""
-    known = {picture.path for picture in found.pictures}
+def _add_clean_images(found: ReadResult, tree: FileTree, clean_dir: Path | None) -> None:
+    """Add the images of clean folders; note how many images are unannotated."""
+    known = {image.path for image in found.images}
     if clean_dir is not None:
         extra = list_images(clean_dir)
         if not extra:
-            raise UserError(f"--clean-dir {clean_dir}: no pictures in it; expected pictures without defects")
+            raise UserError(f"--clean-dir {clean_dir}: no images in it; expected images without defects")
     elif found.clean_is_known:
         extra = []
     else:
         extra = [path for path in tree.images if tree.in_clean_folder(path)]
-    found.pictures += [SourceImage(path, is_clean=True) for path in extra if path not in known]
+    found.images += [SourceImage(path, is_clean=True) for path in extra if path not in known]
     known.update(extra)
     rest = [path for path in tree.images if path not in known]
-    if rest and not found.masks_are_images:
+    if rest:
         found.notes.append(
-            f"{len(rest)} pictures have no annotation and are left out, e.g. {tree.relative(rest[0])}; if "
+            f"{len(rest)} images have no annotation and are left out, e.g. {tree.relative(rest[0])}; if "
             "they show no defects, give their folder as --clean-dir"
         )
 
 
 def _unify_classes(found: ReadResult, classes: Mapping[str, int] | None) -> dict[str, int]:
-    """{name: id}, with the boxes renamed to it; names that differ in case and signs alone are one class.
+    """{name: id}, with the boxes renamed accordingly; names that differ only in case and punctuation are one class.
 
     Without `classes` the ids count up in the reader's order. Unknown names become problems.
     """
@@ -95,13 +93,13 @@ def _unify_classes(found: ReadResult, classes: Mapping[str, int] | None) -> dict
     for name in classes or found.classes:
         names.setdefault(normalise_class_name(name), name)
     unknown: Counter[str] = Counter()
-    for picture in found.pictures:
-        for box in picture.boxes:
+    for image in found.images:
+        for box in image.boxes:
             if not normalise_class_name(box.class_name) or normalise_class_name(box.class_name) not in names:
                 unknown[box.class_name] += 1
-        picture.boxes = [
+        image.boxes = [
             replace(box, class_name=names.get(normalise_class_name(box.class_name), box.class_name))
-            for box in picture.boxes
+            for box in image.boxes
         ]
     for name, count in sorted(unknown.items()):
         expected = f"one of {', '.join(classes)}" if classes else "a name with letters or digits"

@@ -1,16 +1,15 @@
-"""The files of a source folder: images looked up by name, by annotation, by folder."""
+"""The files of a source folder: images and masks, looked up by name, by annotation, by folder."""
 
 import os
 from collections import defaultdict
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from PIL import Image
-
 from utils.errors import UserError
-from utils.images import READ_ERRORS, SUFFIXES
+from utils.images import READ_ERRORS, SUFFIXES, image_size
 from utils.labels import normalise_class_name
 
-# Folders whose pictures are taken as free of defects, names normalised as class names are
+# Names of folders, normalized as class names are
 CLEAN_FOLDERS = {
     "clean",
     "defectfree",
@@ -22,16 +21,22 @@ CLEAN_FOLDERS = {
     "template",
     "templates",
 }
-EXIF_ORIENTATION = 0x0112
-QUARTER_TURNED = (5, 6, 7, 8)
+IMAGE_FOLDERS = {"image", "images", "img", "imgs", "jpegimages"}
+CLASS_MASK_FOLDERS = {"classmask", "classmasks"}  # pixels are class ids
+MASK_FOLDERS = {"groundtruth", "mask", "masks"} | CLASS_MASK_FOLDERS
+MASK_SUFFIX = "_mask"
 
 
 class FileTree:
-    """All files under `root`, sorted, hidden ones left out; pictures can be looked up by file name."""
+    """All files under `root`, sorted, without hidden ones; images and masks can be looked up by file name.
+
+    An image file is a mask if it is in a folder called masks (see MASK_FOLDERS), or `<name>_mask.*`, and there is
+    an image that it belongs to by its name. All other image files are `images`.
+    """
 
     def __init__(self, root: Path):
         if not root.is_dir():
-            raise UserError(f"{root}: no such folder; expected a folder with pictures and annotations")
+            raise UserError(f"{root}: no such folder; expected a folder with images and annotations")
         self.root = root
         self.files: list[Path] = []
         seen: set[str] = set()  # of folders, since a link may lead back up
@@ -40,40 +45,71 @@ class FileTree:
             folders[:] = [name for name in inner if os.path.realpath(Path(folder, name)) not in seen]
             seen.update(os.path.realpath(Path(folder, name)) for name in folders)
             self.files += [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
-        self.images = [path for path in self.files if path.suffix.lower() in SUFFIXES]
-        self._by_stem: dict[str, list[Path]] = defaultdict(list)
-        for path in self.images:
-            self._by_stem[path.stem.lower()].append(path)
+        files = [path for path in self.files if path.suffix.lower() in SUFFIXES]
+        self.masks = self._find_masks(files)
+        masks = set(self.masks)
+        self.images = [path for path in files if path not in masks]
+        self._images = _by_name((path.stem, path) for path in self.images)
+        self._masks = _by_name((self.image_stem(path), path) for path in self.masks)
+
+    def _find_masks(self, files: list[Path]) -> list[Path]:
+        places = {(path.parent, path.stem.lower()) for path in files}
+        beside = {
+            path
+            for path in files
+            if path.stem.endswith(MASK_SUFFIX) and (path.parent, self.image_stem(path).lower()) in places
+        }
+        in_folder = {path for path in files if self.has_folder(path, MASK_FOLDERS)}
+        stems = {path.stem.lower() for path in set(files) - beside - in_folder}
+        named = {
+            path
+            for path in in_folder
+            if not stems.isdisjoint({path.stem.lower(), self.image_stem(path).lower()})
+        }
+        masks = beside | named
+        return [path for path in files if path in masks]
 
     def with_suffix(self, *suffixes: str) -> list[Path]:
         """The files with one of these suffixes (lower case, with dot)."""
         return [path for path in self.files if path.suffix.lower() in suffixes]
 
     def images_named(self, stem: str) -> list[Path]:
-        """The pictures with this file name without suffix, in any case."""
-        return self._by_stem.get(stem.lower(), [])
+        """The images with this file name without suffix, in any case."""
+        return self._images.get(stem.lower(), [])
+
+    def masks_of(self, stem: str) -> list[Path]:
+        """The masks of images with this file name without suffix, in any case."""
+        return self._masks.get(stem.lower(), [])
+
+    def image_stem(self, mask: Path) -> str:
+        """The file name, without suffix, of the image that a mask belongs to."""
+        return mask.stem.removesuffix(MASK_SUFFIX)
 
     def relative(self, path: Path) -> str:
-        """`path` as seen from the root, with forward slashes; unchanged when it lies elsewhere."""
+        """`path` as seen from the root, with forward slashes; unchanged if it lies elsewhere."""
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix()
 
-    def in_clean_folder(self, path: Path) -> bool:
-        """Whether one of the folders between the root and the picture promises defect-free pictures."""
+    def has_folder(self, path: Path, names: Collection[str]) -> bool:
+        """Whether a folder between the root and a file has one of these (normalized) names."""
         folders = Path(self.relative(path)).parent.parts
-        return any(normalise_class_name(folder) in CLEAN_FOLDERS for folder in folders)
+        return any(normalise_class_name(folder) in names for folder in folders)
+
+    def in_clean_folder(self, path: Path) -> bool:
+        """Whether one of the folders between the root and the image is named as one of defect-free images."""
+        return self.has_folder(path, CLEAN_FOLDERS)
 
     def image_of(self, annotation: Path, filename: str | None = None) -> Path:
-        """The picture that an annotation file, or the `filename` in it, means.
+        """The image that an annotation file, or the `filename` in it, refers to.
 
-        One with the annotation's own stem comes first, then one called `filename`; among equal names the one
-        in the same folder, then the one whose folders resemble the annotation's. Raises UserError.
+        An image with the annotation's own stem comes first, then one called `filename`; among equal names the
+        one in the same folder, then the one whose folders resemble the annotation's. Raises UserError.
         """
         for stem in (annotation.stem, Path(filename.replace("\\", "/")).stem if filename else ""):
             candidates = [path for path in self.images_named(stem) if not self.in_clean_folder(path)]
             if candidates:
                 return self._nearest(annotation, candidates)
-        wanted = filename or f"{annotation.stem}.*"
-        raise UserError(f"{annotation}: its picture {wanted} is nowhere under {self.root}")
+        expected = filename or f"{annotation.stem}.*"
+        raise UserError(f"{annotation}: its image {expected} is nowhere under {self.root}")
 
     def _nearest(self, annotation: Path, candidates: list[Path]) -> Path:
         folders = {part.lower() for part in Path(self.relative(annotation)).parent.parts}
@@ -85,23 +121,29 @@ class FileTree:
         ranked = sorted(candidates, key=likeness, reverse=True)
         if len(ranked) > 1 and likeness(ranked[0]) == likeness(ranked[1]):
             raise UserError(
-                f"{annotation}: got {ranked[0]} and {ranked[1]} for its picture, expected one of that name"
+                f"{annotation}: got {ranked[0]} and {ranked[1]} for its image, expected one of that name"
             )
         return ranked[0]
 
 
+def _by_name(pairs: Iterable[tuple[str, Path]]) -> dict[str, list[Path]]:
+    """Lower-case name -> files."""
+    table: dict[str, list[Path]] = defaultdict(list)
+    for name, path in pairs:
+        table[name.lower()].append(path)
+    return dict(table)
+
+
 def size_of_image(path: Path) -> tuple[int, int]:
-    """(width, height) of a picture as it is displayed, from its header; UserError when it cannot be read."""
+    """(width, height) of an image as it is displayed, from its header; UserError if it cannot be read."""
     try:
-        with Image.open(path) as image:
-            turned = image.getexif().get(EXIF_ORIENTATION) in QUARTER_TURNED
-            return image.size[::-1] if turned else image.size
+        return image_size(path)
     except READ_ERRORS as error:
-        raise UserError(f"{path}: not a readable picture: {error}") from error
+        raise UserError(f"{path}: not a readable image: {error}") from error
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file in UTF-8; UserError when it is none."""
+    """The lines of a text file in UTF-8; UserError if it cannot be read as such."""
     try:
         return path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

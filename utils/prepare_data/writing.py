@@ -21,85 +21,85 @@ KIND = "prepared data set"  # in the folder's mark
 def write_training_set(
     folder: Path, survey: Survey, held: set[str], places: Places, cut: CutOptions
 ) -> Prepared:
-    """Write tiles and patches of the pictures that are not held out, one picture at a time."""
+    """Write tiles and patches of the images that are not held out, one image at a time."""
     (folder / "train/defect_free").mkdir(parents=True)
     (folder / "train/defect").mkdir()
     rows: list[IndexRow] = []
     numbers: Counter[str] = Counter()
     padded = crowded = 0
-    train = [picture for picture in survey.pictures if picture.group not in held]
-    for picture in tqdm(train, desc="cutting", disable=None):
-        if not picture.boxes and not places.get(picture.name):
+    train = [image for image in survey.images if image.group not in held]
+    for image in tqdm(train, desc="cutting", disable=None):
+        if not image.boxes and not places.get(image.name):
             continue
-        pixels = load_rgb(picture.path)
-        rows += _write_tiles(folder, survey, picture, pixels, places.get(picture.name, []), cut.tile)
-        for box in picture.boxes:
+        pixels = load_rgb(image.path)
+        rows += _write_tiles(folder, survey, image, pixels, places.get(image.name, []), cut.tile)
+        for box in image.boxes:
             patch, scale, over = cut_patch(pixels, box, cut.window, cut.margin)
             file = f"train/defect/{file_name(box.class_name)}_{numbers[box.class_name]:04d}.png"
             save_png(folder / file, patch)
-            rows.append(_box_row(file, survey, picture, box, scale, "train"))
+            rows.append(_box_row(file, survey, image, box, scale, "train"))
             numbers[box.class_name] += 1
             padded += over
-            crowded += is_crowded(picture, box, cut.window)
-    return Prepared(rows, cut.patch, padded, crowded, tiles_from_defective=False, small_pictures=0)
+            crowded += is_crowded(image, box, cut.window)
+    return Prepared(rows, cut.patch, padded, crowded, tiles_from_defective=False, small_images=0)
 
 
 def _write_tiles(
-    folder: Path, survey: Survey, picture: SourceImage, pixels: np.ndarray, places: list, tile: int
+    folder: Path, survey: Survey, image: SourceImage, pixels: np.ndarray, places: list, tile: int
 ) -> list[IndexRow]:
     rows = []
     for left, top in places:
-        file = f"train/defect_free/{picture.name}_{left}_{top}.png"
+        file = f"train/defect_free/{image.name}_{left}_{top}.png"
         save_png(folder / file, pixels[top : top + tile, left : left + tile])
-        source = survey.tree.relative(picture.path)
-        rows.append(IndexRow(file, source, "", left, top, left + tile, top + tile, 1, picture.group, "train"))
+        source = survey.tree.relative(image.path)
+        rows.append(IndexRow(file, source, "", left, top, left + tile, top + tile, 1, image.group, "train"))
     return rows
 
 
 def _box_row(
-    file: str, survey: Survey, picture: SourceImage, box: DefectBox, scale: float, split: str
+    file: str, survey: Survey, image: SourceImage, box: DefectBox, scale: float, split: str
 ) -> IndexRow:
-    source = survey.tree.relative(picture.path)
+    source = survey.tree.relative(image.path)
     sides = (box.left, box.top, box.right, box.bottom)
-    return IndexRow(file, source, box.class_name, *sides, scale, picture.group, split)
+    return IndexRow(file, source, box.class_name, *sides, scale, image.group, split)
 
 
 def write_test_set(folder: Path, survey: Survey, held: set[str], window: int) -> list[IndexRow]:
-    """Copy the held-out pictures and, into test_clean, their clean counterparts, each with YOLO labels.
+    """Copy the held-out images and, into test_clean, their clean counterparts, each with YOLO labels.
 
-    A held-out clean picture that is nobody's counterpart goes to test with empty labels. Files are copied as
-    they are; nothing is encoded again.
+    A held-out clean image that is not a counterpart goes to test with empty labels. Files are copied as they
+    are, not re-encoded.
     """
     rows: list[IndexRow] = []
-    pictures = [picture for picture in survey.pictures if picture.group in held]
-    counterparts = {picture.counterpart.digest for picture in pictures if picture.counterpart}
-    for picture in tqdm(pictures, desc="copying test pictures", disable=None):
-        if picture.boxes:
-            rows += _copy_with_labels(folder, "test", survey, picture, picture, window)
-            if picture.counterpart:
-                rows += _copy_with_labels(folder, "test_clean", survey, picture, picture.counterpart, window)
-        elif picture.is_clean and picture.digest not in counterparts:
-            rows += _copy_with_labels(folder, "test", survey, picture, picture, window)
+    images = [image for image in survey.images if image.group in held]
+    counterparts = {image.counterpart.digest for image in images if image.counterpart}
+    for image in tqdm(images, desc="copying test images", disable=None):
+        if image.boxes:
+            rows += _copy_with_labels(folder, "test", survey, image, image, window)
+            if image.counterpart:
+                rows += _copy_with_labels(folder, "test_clean", survey, image, image.counterpart, window)
+        elif image.is_clean and image.digest not in counterparts:
+            rows += _copy_with_labels(folder, "test", survey, image, image, window)
     return rows
 
 
 def _copy_with_labels(
-    folder: Path, part: str, survey: Survey, labelled: SourceImage, shown: SourceImage, window: int
+    folder: Path, part: str, survey: Survey, labeled: SourceImage, shown: SourceImage, window: int
 ) -> list[IndexRow]:
-    """Copy `shown` under the name of `labelled`, with that one's boxes."""
+    """Copy `shown` under the name of `labeled`, with the boxes of `labeled`."""
     (folder / part).mkdir(exist_ok=True)
-    width, height = labelled.size
-    file = f"{part}/{labelled.name}{shown.path.suffix.lower()}"
+    width, height = labeled.size
+    file = f"{part}/{labeled.name}{shown.path.suffix.lower()}"
     shutil.copyfile(shown.path, folder / file)
     lines, rows = [], []
-    for box in labelled.boxes:
-        (x, y), (w, h) = box.centre, box.size
+    for box in labeled.boxes:
+        (x, y), (w, h) = box.center, box.size
         size = (None, None) if box.is_point else (w / width, h / height)
         lines.append(format_annotation(survey.classes[box.class_name], x / width, y / height, *size))
-        rows.append(_box_row(file, survey, labelled, box, auto_scale(w, h, window), "test"))
+        rows.append(_box_row(file, survey, labeled, box, auto_scale(w, h, window), "test"))
     if not rows:
-        source = survey.tree.relative(labelled.path)
-        rows = [IndexRow(file, source, "", 0, 0, width, height, 1, labelled.group, "test")]
+        source = survey.tree.relative(labeled.path)
+        rows = [IndexRow(file, source, "", 0, 0, width, height, 1, labeled.group, "test")]
     (folder / file).with_suffix(".txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return rows
 

@@ -15,7 +15,7 @@ DEEPPCB_CLASSES = ("open", "short", "mousebite", "spur", "copper", "pin-hole")  
 def read_deeppcb(tree: FileTree, classes: Classes = None) -> ReadResult:
     """Pairs `<n>_temp.*` (clean) and `<n>_test.*`; boxes `x1 y1 x2 y2 type` in `<folder>_not/<n>.txt`.
 
-    Numbers are separated by commas or blanks. The group is the folder called group..., or the pictures' own.
+    Numbers are separated by commas or blanks. The group is the folder named group..., else the images' folder.
     """
     found = ReadResult(classes=list(DEEPPCB_CLASSES), clean_is_known=True)
     for image in tree.images:
@@ -33,7 +33,7 @@ def read_deeppcb(tree: FileTree, classes: Classes = None) -> ReadResult:
             continue
         clean = SourceImage(templates[0], is_clean=True, group=group)
         boxes = _deeppcb_boxes(label, found.problems)
-        found.pictures += [SourceImage(image, boxes, not boxes, counterpart=clean, group=group), clean]
+        found.images += [SourceImage(image, boxes, not boxes, counterpart=clean, group=group), clean]
     return found
 
 

@@ -31,7 +31,7 @@ def is_labelme(data: object) -> bool:
 
 
 def read_labelme(tree: FileTree, classes: Mapping[str, int] | None = None) -> ReadResult:
-    """One JSON file per picture; points stay points, all other shapes become their bounding boxes."""
+    """One JSON file per image; points stay points, all other shapes become their bounding boxes."""
     found = ReadResult()
     for path, data in checked_files(tree, found, is_labelme, _LabelmeFile):
         try:
@@ -40,7 +40,7 @@ def read_labelme(tree: FileTree, classes: Mapping[str, int] | None = None) -> Re
             found.problems.append(str(error))
             continue
         boxes = [_labelme_box(path, number, shape) for number, shape in enumerate(data.shapes, start=1)]
-        found.pictures.append(
+        found.images.append(
             SourceImage(image, boxes, not boxes, declared_size_of(data.imageWidth, data.imageHeight))
         )
     found.set_sorted_classes()
@@ -54,7 +54,7 @@ def labelme_evidence(tree: FileTree) -> str:
 
 
 def _labelme_image(tree: FileTree, path: Path, name: str | None) -> Path:
-    """The picture that the file names, by its path from the file, else by its name."""
+    """The image that the file names, by its path from the file, else by its name."""
     wanted = (name or "").replace("\\", "/")
     for image in tree.images_named(Path(wanted).stem):
         if wanted and image.resolve() == Path(path.parent, wanted).resolve():

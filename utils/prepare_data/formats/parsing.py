@@ -31,7 +31,7 @@ class JsonPart(BaseModel):
 
 
 def load_json(path: Path) -> object:
-    """The content of a JSON file; None when it is broken."""
+    """The content of a JSON file; None if it cannot be parsed."""
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError):
@@ -49,7 +49,7 @@ def json_example(tree: FileTree, looks_right: Callable[[object], bool]) -> str:
 def checked_files(
     tree: FileTree, found: ReadResult, looks_right: Callable[[object], bool], layout: type[JsonPart]
 ) -> list[tuple[Path, JsonPart]]:
-    """The JSON files of one format, checked against its layout; other files are passed over."""
+    """The JSON files of one format, checked against its layout; other files are skipped."""
     files = []
     for path in tree.with_suffix(".json"):
         data = load_json(path)

@@ -11,7 +11,7 @@ from utils.prepare_data.tree import FileTree
 
 
 def read_voc(tree: FileTree, classes: Classes = None) -> ReadResult:
-    """One XML file per picture, anywhere under the root; pictures are found by name."""
+    """One XML file per image, anywhere under the root; images are found by name."""
     found = ReadResult()
     for path in tree.with_suffix(".xml"):
         try:
@@ -20,7 +20,7 @@ def read_voc(tree: FileTree, classes: Classes = None) -> ReadResult:
             found.problems.append(f"{path}: broken XML: {error}")
             continue
         if root.tag != "annotation":
-            found.notes.append(f"{tree.relative(path)} is XML but no annotation, and is left out")
+            found.notes.append(f"{tree.relative(path)} is XML but not an annotation, and is left out")
             continue
         try:
             image = tree.image_of(path, root.findtext("filename"))
@@ -30,7 +30,7 @@ def read_voc(tree: FileTree, classes: Classes = None) -> ReadResult:
             continue
         size = (finite_number(root.findtext("size/width")), finite_number(root.findtext("size/height")))
         declared = None if math.isnan(sum(size)) or 0 in size else (round(size[0]), round(size[1]))
-        found.pictures.append(SourceImage(image, boxes, not boxes, declared))
+        found.images.append(SourceImage(image, boxes, not boxes, declared))
     found.set_sorted_classes()
     return found
 

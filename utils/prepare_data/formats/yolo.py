@@ -13,23 +13,23 @@ from utils.prepare_data.tree import FileTree, read_lines, size_of_image
 
 
 def read_yolo(tree: FileTree, classes: Classes = None) -> ReadResult:
-    """Text files beside the pictures, or in `labels/` beside `images/`; boxes, points and polygons.
+    """Text files beside the images, or in `labels/` beside `images/`; boxes, points and polygons.
 
     Class names come from `classes`, else from data.yaml, classes.txt, obj.names or a JSON file {name: id} in
-    the root. An empty text file means a picture without defects; so does a missing one in the folders that
+    the root. An empty text file means an image without defects; so does a missing one in the folders that
     data.yaml lists.
     """
     found = ReadResult()
     data, data_path = _data_yaml(tree)
     names = dict(classes) if classes else _yolo_names(tree, data, data_path)
-    labelled = set()
+    labeled = set()
     for path in tree.with_suffix(".txt"):
         image = _yolo_image(tree, path)
         if image is None:
             if "labels" in Path(tree.relative(path)).parts:
-                found.problems.append(f"{path}: there is no picture of that name for it")
+                found.problems.append(f"{path}: no image of that name")
             continue
-        labelled.add(image)
+        labeled.add(image)
         annotations, problems = read_annotations_and_problems(path, names)
         found.problems += problems
         try:
@@ -38,10 +38,10 @@ def read_yolo(tree: FileTree, classes: Classes = None) -> ReadResult:
             found.problems.append(str(error))
             continue
         boxes = [_yolo_box(annotation, size, path) for annotation in annotations]
-        found.pictures.append(SourceImage(image, boxes, is_clean=not boxes and not problems))
+        found.images.append(SourceImage(image, boxes, is_clean=not boxes and not problems))
     found.classes = sorted(names, key=lambda name: names[name])
     if data:
-        _add_yolo_background(tree, data, data_path, labelled, found)
+        _add_yolo_background(tree, data, data_path, labeled, found)
     return found
 
 
@@ -56,7 +56,7 @@ def _yolo_box(annotation: Annotation, size: tuple[int, int], path: Path) -> Defe
 
 
 def _yolo_image(tree: FileTree, label: Path) -> Path | None:
-    """The picture of a label file: beside it, or in the folder called images where it has labels."""
+    """The image of a label file: beside it, or in the folder `images` that matches its `labels`."""
     folders = [label.parent]
     parts = label.parent.parts
     for index in range(len(parts) - 1, -1, -1):
@@ -82,7 +82,7 @@ def _data_yaml(tree: FileTree) -> tuple[dict, Path | None]:
 
 
 def _yolo_names(tree: FileTree, data: dict, data_path: Path | None) -> dict[str, int]:
-    """{class name: id}; UserError when the folder holds none."""
+    """{class name: id}; UserError if the folder has none."""
     if data:
         names = data["names"]
         pairs = (
@@ -113,10 +113,10 @@ def _yolo_names(tree: FileTree, data: dict, data_path: Path | None) -> dict[str,
 
 
 def _add_yolo_background(
-    tree: FileTree, data: dict, path: Path, labelled: set[Path], found: ReadResult
+    tree: FileTree, data: dict, path: Path, labeled: set[Path], found: ReadResult
 ) -> None:
-    """Pictures without a text file in the folders that data.yaml lists have no defects, by convention."""
-    base = Path(path.parent, str(data.get("path") or "."))  # an absolute one stands alone
+    """Images without a text file in the folders that data.yaml lists have no defects, by convention."""
+    base = Path(path.parent, str(data.get("path") or "."))  # an absolute path replaces the parent
     folders = []
     for part in ("train", "val", "test"):
         entries = data.get(part) or []
@@ -126,14 +126,20 @@ def _add_yolo_background(
     background = [
         image
         for image in tree.images
-        if image not in labelled and any(image.parent.resolve().is_relative_to(folder) for folder in folders)
+        if image not in labeled and any(image.parent.resolve().is_relative_to(folder) for folder in folders)
     ]
-    found.pictures += [SourceImage(image, is_clean=True) for image in background]
+    found.images += [SourceImage(image, is_clean=True) for image in background]
     if background:
         found.notes.append(
-            f"{len(background)} pictures listed by {path.name} have no label file: taken as free of defects, "
+            f"{len(background)} images listed by {path.name} have no label file: taken as free of defects, "
             f"e.g. {tree.relative(background[0])}"
         )
+
+
+def yolo_images(tree: FileTree) -> set[Path]:
+    """The images that have a YOLO label file."""
+    images = (_yolo_image(tree, path) for path in tree.with_suffix(".txt"))
+    return {image for image in images if image is not None}
 
 
 def yolo_evidence(tree: FileTree) -> str:
