@@ -30,7 +30,9 @@ def _content(items: Sequence[Item], classes: dict[str, int], first_id: int, pref
     pictures, annotations = [], []
     for number, item in enumerate(items, start=1):
         name = f"{prefix.format(part=item.part)}{item.name}.png"
-        pictures.append({"id": number, "file_name": name, "width": item.size[0], "height": item.size[1]})
+        width, height = item.size
+        source = Path(item.source).name  # samples of one source belong in one part of any later split
+        pictures.append({"id": number, "file_name": name, "width": width, "height": height, "source": source})
         for defect in item.entry["defects"] if item.entry else ():
             annotations.append(_annotation(len(annotations) + 1, number, defect, first_id))
     return {
