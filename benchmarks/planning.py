@@ -13,10 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from generation import jobs
-from generation.jobs import Job
+from generation.jobs import Job, make_groups, plan_jobs
 from generation.outputs import Outputs
-from sample_generation import make_geometry, make_groups, make_wish
+from generation.setup import make_geometry, make_wish
 from utils import images
 from utils.config import load_generation_config
 from utils.errors import UserError, run_main
@@ -52,9 +51,10 @@ def show(name: str, config: GenerationConfig, before: float) -> list[Job]:
     """Plan, print a line and return the jobs."""
     started = time.perf_counter()
     classes = load_class_names(config.crop_class_json_path)
-    todo = jobs.plan_jobs(config.defect_free_dir, classes, make_geometry(config), make_wish(config))
+    todo = plan_jobs(config.defect_free_dir, classes, make_geometry(config), make_wish(config))
     outputs = Outputs(config.outdir, overwrite=False)
-    missing = sum(outputs.missing(job) for group in make_groups(config, todo, outputs) for job in group)
+    groups = make_groups(todo, config.batch_size, outputs.missing)
+    missing = sum(outputs.missing(job) for group in groups for job in group)
     seconds = time.perf_counter() - started
     print(f"{name:<10}{len(todo):>9}{missing:>10}{seconds:>9.2f}{peak() - before:>6.0f}")
     return todo

@@ -25,10 +25,10 @@ from benchmarks.measure import (
     random_network,
     timed,
 )
+from generation.setup import make_schedule
 from guided_diffusion.ddim import Sampler, SamplerOptions, guided_steps
 from guided_diffusion.refinement import State
 from guided_diffusion.windows import Target, Windows
-from sample_generation import make_schedule
 from utils.config import load_generation_config
 from utils.device import DTYPES, has_fast_bf16, prefers_channels_last, resolve_device
 from utils.errors import UserError, run_main

@@ -1,6 +1,6 @@
 """A picture while it is painted: the clean one from its file, and the contexts painted into it so far."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +94,18 @@ def _blend(old: np.ndarray, new: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     weight = np.clip(alpha, 0, 1)[..., None]
     mixed = old + weight * (new - old)
     return np.where(weight > 0, np.clip(np.rint(mixed), 0, 255), old).astype(np.uint8)
+
+
+def soft_windows(square: Window, windows: Sequence[Window], feather: float) -> np.ndarray:
+    """1 inside `windows` with a soft edge of `feather` px, 0 elsewhere: (side, side) float32 in px of `square`.
+
+    All in px of the image. Made at native size: resampled, the edge would reach beyond the window.
+    """
+    left, top, side = square
+    weight = np.zeros((side, side), np.float32)
+    for x, y, size in windows:
+        weight = np.maximum(weight, feathered_window(side, (x - left, y - top), size, feather))
+    return weight
 
 
 def feathered_window(image_size: int, corner: tuple[int, int], size: int, feather: float) -> np.ndarray:

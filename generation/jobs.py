@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -249,3 +249,33 @@ def picture_size(path: Path, geometry: Geometry) -> Size:
     if geometry.resize == "squash":
         return geometry.image_size, geometry.image_size
     return images.image_size(path)
+
+
+def plan_groups(jobs: Sequence[Job], batch_size: int, largest: int = 4) -> list[list[Job]]:
+    """Consecutive jobs that are painted together and resumed as a whole, planned from all jobs, done or not, so
+    that a resumed or shared run computes the same batches.
+
+    A group ends when its contexts fill whole batches, or `largest` of them.
+    """
+    groups: list[list[Job]] = [[]]
+    contexts = 0
+    for job in jobs:
+        groups[-1].append(job)
+        contexts += len(job.passes)
+        if contexts % batch_size == 0 or contexts >= largest * batch_size:
+            groups.append([])
+            contexts = 0
+    return [group for group in groups if group]
+
+
+def my_share(groups: list[list[Job]]) -> list[list[Job]]:
+    """Under torchrun every process paints every n-th group; alone, all of them."""
+    return groups[int(os.environ.get("RANK", "0")) :: int(os.environ.get("WORLD_SIZE", "1"))]
+
+
+def make_groups(jobs: Sequence[Job], batch_size: int, wanted: Callable[[Job], bool]) -> list[list[Job]]:
+    """This process's groups that hold a `wanted` sample, each whole.
+
+    Shared out first: what is missing changes while the other processes paint.
+    """
+    return [group for group in my_share(plan_groups(jobs, batch_size)) if any(map(wanted, group))]

@@ -1,11 +1,8 @@
 """The output folder: names, what is done already, and whether new results fit beside the old ones."""
 
-import hashlib
-import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +10,17 @@ import numpy as np
 from filelock import FileLock
 
 from generation.jobs import Job
-from generation.scoring import Box, PaintedDefect, PaintedSample
-from utils import images, labels
+from generation.records import FOLDERS, Provenance, SamplePaths, defect_entry, save_sample
+from generation.scoring import PaintedSample
+from utils import images
 from utils.config import differences, load_generation_config, resolved_yaml, settings_fingerprint
 from utils.errors import UserError
-from utils.files import replacing
-from utils.manifest import VERSION, append_entry, iterate_manifest, mask_rle, rewrite
+from utils.files import file_sha256, replacing
+from utils.manifest import VERSION, append_entry, iterate_manifest, rewrite
 from utils.schema.generation import GenerationConfig
-
-FOLDERS = ("sample", "grid", "crop", "mask", "label", "log")
 
 GRID_COLUMNS = 6
 STATE_KEYS = ("status", "weights")  # of a line of the manifest, that decide how a run goes on
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """What every line of a run's manifest says alike: seed, and hashes of settings and weights."""
-
-    seed: int
-    config_sha256: str
-    weights: Mapping[str, str]  # configuration key -> sha256 of the file
-
-    @classmethod
-    def of(cls, config: GenerationConfig) -> "Provenance":
-        """Reads the weights' files; those that are missing have no hash (loading says so)."""
-        settings = json.dumps(settings_fingerprint(config), sort_keys=True)
-        paths = {"model_path": config.model_path, "crop_model_path": config.crop_model_path}
-        weights = {key: file_sha256(path) for key, path in paths.items() if Path(path).is_file()}
-        return cls(config.seed, hashlib.sha256(settings.encode()).hexdigest(), weights)
 
 
 class Outputs:
@@ -53,6 +32,7 @@ class Outputs:
 
     def __init__(self, outdir: str | Path, overwrite: bool, label_box: str = "painted"):
         self.root, self.overwrite, self.label_box = Path(outdir), overwrite, label_box
+        self.paths = SamplePaths(self.root)
         self.log_file = self.root / "log" / "generation.log"
         self.config_file = self.root / "config.yml"
         self.manifest_file = self.root / "manifest.jsonl"
@@ -163,7 +143,7 @@ class Outputs:
                     )
                 self.reread()
             for job in replaced:
-                for path in self._files(job):
+                for path in self.paths.all(job):
                     path.unlink(missing_ok=True)
             with replacing(self.config_file) as temporary:
                 temporary.write_text(resolved_yaml(config), encoding="utf-8")
@@ -186,43 +166,14 @@ class Outputs:
         names = {f"{job.name}.png" for job in jobs}
         return sorted(path.name for path in self.root.glob("sample/*.png") if path.name not in names)
 
-    def sample_path(self, job: Job) -> Path:
-        return self.root / "sample" / f"{job.name}.png"
-
     def missing(self, job: Job) -> bool:
         """Whether the job's sample is still to be made: it has no line in the manifest, or its file has gone."""
         entry = self.entries.get(job.name)
-        return entry is None or (entry["status"] == "painted" and not self.sample_path(job).exists())
+        return entry is None or (entry["status"] == "painted" and not self.paths.sample(job).exists())
 
-    def crop_path(self, job: Job, defect: int = 0) -> Path:
-        return self.root / "crop" / f"{self._part(job, defect)}.png"
-
-    def strip_path(self, job: Job, defect: int = 0) -> Path:
-        """The attention of a defect at some steps, side by side."""
-        return self.root / "attention" / f"{self._part(job, defect)}_strip.png"
-
-    @staticmethod
-    def _part(job: Job, defect: int) -> str:
-        """Name of the files that each defect of a sample has."""
-        return job.name if len(job.defects) == 1 else f"{job.name}_{defect + 1}"
-
-    def grid_path(self, job: Job) -> Path:
-        """The grid of the job's annotation, which all its samples share."""
-        return self.root / "grid" / f"{job.base}_grid.png"
-
-    def mask_path(self, job: Job) -> Path:
-        return self.root / "mask" / f"{job.name}.png"
-
-    def label_path(self, job: Job) -> Path:
-        return self.root / "label" / f"{job.name}.txt"
-
-    def _files(self, job: Job) -> list[Path]:
-        """All files of a job, and its annotation's grid; the sample, which must not be there half done, first."""
-        parts = range(len(job.defects))
-        return [
-            *(self.sample_path(job), self.mask_path(job), self.label_path(job), self.grid_path(job)),
-            *(path(job, k) for k in parts for path in (self.crop_path, self.strip_path)),
-        ]
+    def wanted(self, job: Job) -> bool:
+        """Whether this run is to make the job's sample."""
+        return self.overwrite or self.missing(job)
 
     def save(self, sample: PaintedSample, provenance: Provenance, seconds: float) -> None:
         """Write a sample's files, then its line of the manifest; what the manifest has already stays as it is.
@@ -234,7 +185,7 @@ class Outputs:
         if not self.missing(job):
             return
         with self._writing():
-            files = self._save_files(sample) if sample.accepted else {}
+            files = save_sample(self.paths, sample, self.label_box) if sample.accepted else {}
             entry = {
                 "name": job.name,
                 "status": "painted" if sample.accepted else "rejected",
@@ -244,7 +195,7 @@ class Outputs:
                 "index": job.index,
                 "seed": provenance.seed,
                 "files": files,
-                "defects": [self._defect_entry(sample, k) for k in range(len(sample.defects))],
+                "defects": [defect_entry(sample, k, self.label_box) for k in range(len(sample.defects))],
                 "config_sha256": provenance.config_sha256,
                 "weights": dict(provenance.weights),
                 "version": VERSION,
@@ -252,68 +203,6 @@ class Outputs:
             }
             append_entry(self.manifest_file, entry)
         self.entries[job.name] = {key: entry[key] for key in STATE_KEYS}
-
-    def _save_files(self, sample: PaintedSample) -> dict[str, Any]:
-        """The pictures and the label; -> their paths relative to the folder."""
-        job, defects = sample.job, list(enumerate(sample.defects))
-        crops, strips = [], []
-        for k, defect in defects:
-            crops.append(self.crop_path(job, k))
-            images.save_png(crops[-1], defect.crop)
-            if defect.strip is not None:
-                strips.append(self.strip_path(job, k))
-                strips[-1].parent.mkdir(exist_ok=True)
-                images.save_png(strips[-1], defect.strip)
-        images.save_png(self.mask_path(job), sample.mask.astype(np.uint8) * 255)
-        height, width = sample.picture.shape[:2]
-        boxes = [(k, self._label_box(sample, k)) for k, defect in defects if defect.accepted]
-        lines = [
-            labels.format_annotation(
-                job.defects[k].annotation.class_id, *labels.relative_box(box, width, height)
-            )
-            for k, box in boxes
-            if box is not None
-        ]
-        with replacing(self.label_path(job)) as temporary:
-            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        images.save_png(self.sample_path(job), sample.picture)
-
-        def relative(path: Path) -> str:
-            return path.relative_to(self.root).as_posix()
-
-        files = {"sample": self.sample_path(job), "mask": self.mask_path(job), "label": self.label_path(job)}
-        lists = {"crop": crops, "attention": strips}
-        return {key: relative(path) for key, path in files.items()} | {
-            key: [relative(path) for path in paths] for key, paths in lists.items()
-        }
-
-    def _label_box(self, sample: PaintedSample, k: int) -> Box | None:
-        """The box that the label of a defect holds, px; None where nothing was painted."""
-        painted, annotation = sample.defects[k].box, sample.job.defects[k].annotation
-        if painted is None or self.label_box == "painted":
-            return painted
-        height, width = sample.picture.shape[:2]
-        return labels.pixel_box(annotation, width, height)
-
-    def _defect_entry(self, sample: PaintedSample, k: int) -> dict[str, Any]:
-        """What the manifest says about one defect of a sample."""
-        wanted, defect = sample.job.defects[k], sample.defects[k]
-        height, width = sample.picture.shape[:2]
-        box = self._label_box(sample, k)
-        return {
-            "class_name": wanted.annotation.class_name,
-            "class_id": wanted.annotation.class_id,
-            "line": wanted.annotation.line,
-            "centre": list(wanted.centre),
-            "window": list(defect.window),
-            "scale": defect.scale,
-            "status": "painted" if defect.accepted else "rejected",
-            "attempt": defect.attempt,
-            "box": None if box is None else list(box),
-            "painted_box": None if defect.box is None else list(defect.box),
-            "mask": _window_rle(defect, width, height),
-            "scores": {key: round(value, 4) for key, value in defect.scores.items()},
-        }
 
     def _source_sha256(self, path: Path) -> str:
         if path not in self._sources:
@@ -337,44 +226,13 @@ class Outputs:
         tiles = [tile for row in rows for tile in row]
         columns = GRID_COLUMNS if len(rows) == 1 else len(rows[0])
         with self._writing():
-            images.save_png(self.grid_path(job), images.grid(tiles, columns=columns))
+            images.save_png(self.paths.grid(job), images.grid(tiles, columns=columns))
 
-    def figure_path(self, job: Job, defect: int, suffix: str) -> Path:
-        """Where the attention's evolution goes; its folder is made when first asked for."""
-        folder = self.root / "attention"
+    def save_attention(self, job: Job, defect: int, figure: np.ndarray, frames: Sequence[np.ndarray]) -> None:
+        """Write the figure of a defect's attention, and `frames`, if there are some, as an animation."""
+        path = self.paths.figure(job, defect, ".png")
         with self._writing():
-            folder.mkdir(exist_ok=True)
-        return folder / f"{self._part(job, defect)}{suffix}"
-
-
-def _window_rle(defect: PaintedDefect, width: int, height: int) -> dict[str, list[int]] | None:
-    left, top, _ = defect.window
-    if defect.region.box is None:
-        return None
-    return mask_rle(defect.region.mask, (left, top), (width, height))
-
-
-def file_sha256(path: str | Path) -> str:
-    """The hexadecimal SHA-256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while part := file.read(2**20):
-            digest.update(part)
-    return digest.hexdigest()
-
-
-def plan_groups(jobs: Sequence[Job], batch_size: int, largest: int = 4) -> list[list[Job]]:
-    """Consecutive jobs that are painted together and resumed as a whole, planned from all jobs, done or not, so
-    that a resumed or shared run computes the same batches.
-
-    A group ends when its contexts fill whole batches, or `largest` of them.
-    """
-    groups: list[list[Job]] = [[]]
-    contexts = 0
-    for job in jobs:
-        groups[-1].append(job)
-        contexts += len(job.passes)
-        if contexts % batch_size == 0 or contexts >= largest * batch_size:
-            groups.append([])
-            contexts = 0
-    return [group for group in groups if group]
+            path.parent.mkdir(exist_ok=True)
+            images.save_png(path, figure)
+            if frames:
+                images.save_gif(path.with_suffix(".gif"), frames)

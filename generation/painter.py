@@ -13,10 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from generation.canvas import Canvas, feathered_window
+from generation.canvas import Canvas, soft_windows
 from generation.geometry import Context, Window, native_window
 from generation.jobs import Job
-from generation.scoring import PaintedDefect, PaintedSample, agreement, painted_region
+from generation.scoring import (
+    PaintedDefect,
+    PaintedSample,
+    outside_change,
+    score_window,
+)
 from guided_diffusion.ddim import Result, Sampler, StepRecord
 from guided_diffusion.refinement import NonFiniteEnergy
 from guided_diffusion.windows import Windows
@@ -27,7 +32,6 @@ from utils.seeding import SampleNoise, sample_seed
 
 log = logging.getLogger(__name__)
 
-FULL_CONTRAST = 16.0  # grey levels of change from which on a defect counts as fully visible
 STRIP = 6  # steps shown in the strip of a window's attention
 
 
@@ -61,6 +65,17 @@ class Entry:
     context: Context
     defects: tuple[int, ...]
     attempt: int = 0
+
+
+@dataclass(frozen=True)
+class ContextResult:
+    """A context with m windows after sampling, at model size."""
+
+    before: np.ndarray  # (S, S, 3) uint8
+    after: np.ndarray  # (S, S, 3) uint8
+    crops: np.ndarray  # (m, h, w, 3) uint8, the prior's own results
+    attention: np.ndarray | None  # (m, h, w) in [0, 1]
+    strips: Sequence[np.ndarray | None]  # (h, n * w) uint8 each, the attention at n steps
 
 
 class Watcher(Protocol):
@@ -118,25 +133,31 @@ class Painter:
         done: list[dict[int, PaintedDefect]],
     ) -> list[Entry]:
         """Paint one batch onto the canvases; returns what is to be painted again."""
-        o = self.options
-        contexts = [canvases[e.job].context(e.context, o.image_size) for e in batch]
-        pairs = [(group[e.job], e) for e in batch]
-        result, strips = self.sample(pairs, torch.cat([images.to_tensor(c) for c in contexts]))
-        afters, crops = images.to_uint8(result.sample), images.to_uint8(result.crop)
-        failed, first = [], 0
-        for entry, before, after in zip(batch, contexts, afters, strict=True):
-            rows = slice(first, first + len(entry.defects))
-            first = rows.stop
-            attention = None if result.attention is None else result.attention[rows, 0].cpu().numpy()
-            centres = [group[entry.job].defects[k].centre for k in entry.defects]
-            canvas = canvases[entry.job]
-            found = self.judge(entry, centres, canvas, before, after, crops[rows], attention, strips[rows])
+        contexts = [canvases[e.job].context(e.context, self.options.image_size) for e in batch]
+        failed = []
+        for entry, result in zip(batch, self.results(group, batch, contexts), strict=True):
+            canvas, job = canvases[entry.job], group[entry.job]
+            found = self.judge(entry, job, canvas, result)
             done[entry.job].update(zip(entry.defects, found, strict=True))
-            self.put(entry, canvas, before, after, found)
+            self.put(entry, canvas, result, found)
             again = [k for k, defect in enumerate(found) if not defect.accepted]
             if again:
                 failed.append(retry(entry, again))
         return failed
+
+    def results(
+        self, group: Sequence[Job], batch: Sequence[Entry], contexts: Sequence[np.ndarray]
+    ) -> Iterator[ContextResult]:
+        """`contexts` (S, S, 3) uint8 at model size through the sampler, one result each."""
+        pairs = [(group[e.job], e) for e in batch]
+        result, strips = self.sample(pairs, torch.cat([images.to_tensor(c) for c in contexts]))
+        afters, crops = images.to_uint8(result.sample), images.to_uint8(result.crop)
+        first = 0
+        for entry, before, after in zip(batch, contexts, afters, strict=True):
+            rows = slice(first, first + len(entry.defects))
+            first = rows.stop
+            attention = None if result.attention is None else result.attention[rows, 0].cpu().numpy()
+            yield ContextResult(before, after, crops[rows], attention, strips[rows])
 
     # Sampling
 
@@ -190,87 +211,63 @@ class Painter:
 
     # Judging and putting back
 
-    def judge(
-        self,
-        entry: Entry,
-        centres: Sequence[tuple[int, int]],
-        canvas: Canvas,
-        before: np.ndarray,
-        after: np.ndarray,
-        crops: np.ndarray,
-        attention: np.ndarray | None,
-        strips: Sequence[np.ndarray | None],
-    ) -> list[PaintedDefect]:
-        """What was painted in each window of a context, with its scores; nothing is put into the picture yet.
-
-        `centres` (x, y), in px of the picture, are where the defects were wanted; `before` and `after` (S, S, 3) uint8
-        at model size, `crops` (m, h, w, 3) uint8, `attention` (m, h, w).
-        """
+    def judge(self, entry: Entry, job: Job, canvas: Canvas, result: ContextResult) -> list[PaintedDefect]:
+        """What was painted in each window of a context, with its scores; nothing is put into the image yet."""
         o, context = self.options, entry.context
-        left, top, side = canvas.square(context)
-        native = canvas.region(left, top, side)
-        alpha = self.alpha(context, canvas.square(context), range(len(crops)))
-        painted = canvas.painted(context, before, after, alpha)
-        outside = outside_change(before, after, context, o.crop_size)
+        left, top, side = square = canvas.square(context)
+        native = canvas.region(*square)
+        alpha = self.alpha(context, square, range(len(result.crops)))
+        painted = canvas.painted(context, result.before, result.after, alpha)
+        outside = outside_change(result.before, result.after, context, o.crop_size)
         found = []
         for k, (x, y) in enumerate(context.windows):
             window = native_window(context, (x, y), o.crop_size)
-            inner = np.s_[window[1] - top :, window[0] - left :]
-            part = np.s_[: window[2], : window[2]]
-            seen = None if attention is None else attention[k]
-            centre = centres[k][0] + 0.5 - window[0], centres[k][1] + 0.5 - window[1]
-            region = painted_region(native[inner][part], painted[inner][part], seen, centre)
+            row, column = window[1] - top, window[0] - left
+            part = np.s_[row : row + window[2], column : column + window[2]]
             model = np.s_[y : y + o.crop_size, x : x + o.crop_size]
-            agrees = agreement(before[model], after[model], crops[k])
-            score = agrees * min(region.contrast / FULL_CONTRAST, 1.0)
-            scores = {
-                "score": score,
-                "area": int(region.mask.sum()),
-                "contrast": region.contrast,
-                "outside": outside,
-                "agreement": agrees,
-            }
-            accepted = o.min_score == 0 or score >= o.min_score
+            seen = None if result.attention is None else result.attention[k]
+            wanted = job.defects[entry.defects[k]].centre
+            region, scores = score_window(
+                (native[part], painted[part]),
+                (result.before[model], result.after[model]),
+                result.crops[k],
+                seen,
+                (wanted[0] + 0.5 - window[0], wanted[1] + 0.5 - window[1]),
+                outside,
+            )
             found.append(
                 PaintedDefect(
-                    window, context.scale, region, scores, accepted, entry.attempt, crops[k], strips[k]
+                    window,
+                    context.scale,
+                    region,
+                    scores,
+                    accepted=o.min_score == 0 or scores["score"] >= o.min_score,
+                    attempt=entry.attempt,
+                    crop=result.crops[k],
+                    strip=result.strips[k],
                 )
             )
         return found
 
     def put(
-        self,
-        entry: Entry,
-        canvas: Canvas,
-        before: np.ndarray,
-        after: np.ndarray,
-        found: Sequence[PaintedDefect],
+        self, entry: Entry, canvas: Canvas, result: ContextResult, found: Sequence[PaintedDefect]
     ) -> None:
-        """Put the accepted windows of a painted context into the picture."""
+        """Put the accepted windows of a painted context into the image."""
         good = [k for k, defect in enumerate(found) if defect.accepted]
         if good:
             alpha = self.alpha(entry.context, canvas.square(entry.context), good)
-            canvas.put(entry.context, canvas.painted(entry.context, before, after, alpha))
+            canvas.put(entry.context, canvas.painted(entry.context, result.before, result.after, alpha))
 
     def alpha(self, context: Context, square: Window, accepted: Sequence[int]) -> np.ndarray:
         """How much of a painted context is taken, in px of its `square`: (side, side) in [0, 1], all of it, or the
         windows with a soft edge. Windows that are not among the `accepted` ones are left out either way.
         """
-        o, (left, top, side) = self.options, square
-
-        def soft(numbers: Sequence[int]) -> np.ndarray:
-            weight = np.zeros((side, side), np.float32)
-            for k in numbers:
-                # Made at native size: resampled, it would reach beyond the window
-                x, y, size = native_window(context, context.windows[k], o.crop_size)
-                soft_edge = feathered_window(side, (x - left, y - top), size, o.feather * context.scale)
-                weight = np.maximum(weight, soft_edge)
-            return weight
-
-        if not o.generated:
-            return soft(accepted)
-        rejected = [k for k in range(len(context.windows)) if k not in accepted]
-        return 1 - soft(rejected)
+        o = self.options
+        windows = [native_window(context, corner, o.crop_size) for corner in context.windows]
+        rejected = [k for k in range(len(windows)) if k not in accepted]
+        edged = [windows[k] for k in (rejected if o.generated else accepted)]
+        soft = soft_windows(square, edged, o.feather * context.scale)
+        return 1 - soft if o.generated else soft
 
 
 def turn_entries(group: Sequence[Job], turn: int) -> list[Entry]:
@@ -303,16 +300,6 @@ def entry_seed(seed: int, job: Job, entry: Entry) -> int:
 
 def names_of(pairs: Sequence[tuple[Job, Entry]]) -> str:
     return pairs[0][0].name + (f" and {len(pairs) - 1} more" if len(pairs) > 1 else "")
-
-
-def outside_change(before: np.ndarray, after: np.ndarray, context: Context, crop_size: int) -> float:
-    """Mean absolute change off the windows in grey levels: what the contextual model did to the rest."""
-    off = np.ones(before.shape[:2], dtype=bool)
-    for x, y in context.windows:
-        off[y : y + crop_size, x : x + crop_size] = False
-    if not off.any():
-        return 0.0
-    return float(np.abs(after[off].astype(np.float32) - before[off]).mean())
 
 
 def attention_strips(masks: Sequence[Tensor], count: int) -> list[np.ndarray | None]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from generation.geometry import Window
+from generation.geometry import Context, Window
 from generation.jobs import Job
 
 SMOOTHING = 0.8  # px, of the difference before thresholding
@@ -15,7 +15,9 @@ EDGE_SHARE = 0.4  # of a component's upper quartile, below which a pixel belongs
 CENTRAL = 0.2  # sigma of the Gaussian around the wanted centre, share of the window's side
 RELEVANT_SHARE = 0.3  # components with less of the largest one's central change are left out
 SPECK = 6  # px; smaller components are noise, as a single pixel is, smoothed
+FULL_CONTRAST = 16.0  # grey levels of change from which on a defect counts as fully visible
 Box = tuple[int, int, int, int]  # left, top, right, bottom in px, right and bottom exclusive
+Pair = tuple[np.ndarray, np.ndarray]  # before and after painting, (h, w, 3) uint8
 EIGHT = np.ones((3, 3), dtype=bool)
 
 
@@ -157,3 +159,39 @@ def box_of(mask: np.ndarray) -> Box | None:
         return None
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def score_window(
+    native: Pair,
+    model: Pair,
+    prior: np.ndarray,
+    attention: np.ndarray | None,
+    centre: tuple[float, float],
+    outside: float,
+) -> tuple[Region, dict[str, float]]:
+    """What was painted in a window, and the scores of the manifest.
+
+    `native` and `model` are the window before and after painting, in px of the image and of the model; `prior`
+    (h, w, 3) uint8 is the prior's own result, `attention` (h, w) in [0, 1], `centre` (x, y), in native px of the
+    window, where the defect was wanted, and `outside` the change off the windows.
+    """
+    region = painted_region(*native, attention, centre)
+    agrees = agreement(*model, prior)
+    scores = {
+        "score": agrees * min(region.contrast / FULL_CONTRAST, 1.0),
+        "area": int(region.mask.sum()),
+        "contrast": region.contrast,
+        "outside": outside,
+        "agreement": agrees,
+    }
+    return region, scores
+
+
+def outside_change(before: np.ndarray, after: np.ndarray, context: Context, crop_size: int) -> float:
+    """Mean absolute change off the windows in grey levels: what the contextual model did to the rest."""
+    off = np.ones(before.shape[:2], dtype=bool)
+    for x, y in context.windows:
+        off[y : y + crop_size, x : x + crop_size] = False
+    if not off.any():
+        return 0.0
+    return float(np.abs(after[off].astype(np.float32) - before[off]).mean())

@@ -5,7 +5,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -18,12 +17,12 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 from torch import Tensor
 
-from utils.files import replacing
-from utils.images import save_png, to_uint8
+from utils.images import to_uint8
 
 # Sizes in pixels; a cell's side is the multiple of the window's side that comes nearest to CELL.
 CELL, GAP, LABEL, TITLE, BAR = 192, 8, 116, 52, 46
 DPI = 100
+ROWS = 12  # steps shown in a figure at most
 LINE = (255, 40, 200)  # a colour no board has
 LINE_WIDTH = 2
 CONTOUR = 0.5  # the attention's value along the contour
@@ -74,28 +73,14 @@ class AttentionRecorder:
     """Collects records of one batch; `figure` and `frames` draw them for one of its M windows.
 
     `clean` (N, 3, H, W) in [-1, 1], the defect-free images; `corners` (left, top) in px and `owner`, the
-    image of each window; `size` their side. Every `every`-th record is kept, and always the first and the
-    last one; `figure` shows at most `max_frames` of them. `steps` holds what is kept, in order.
-
-    Raises ValueError for counts below 1 (`max_frames`: 2) or windows that are not on their image.
+    image of each window; `size` their side. `steps` holds what is kept of the records, in order; `figure` shows
+    at most ROWS of them. Raises ValueError for windows that are not on their image.
     """
 
-    def __init__(
-        self,
-        clean: Tensor,
-        corners: Sequence[tuple[int, int]],
-        size: int,
-        owner: Sequence[int],
-        every: int = 1,
-        max_frames: int = 12,
-    ):
-        if every < 1 or max_frames < 2 or size < 1:
-            raise ValueError(
-                f"got every {every}, max_frames {max_frames} and size {size}, expected at least 1, 2 and 1"
-            )
+    def __init__(self, clean: Tensor, corners: Sequence[tuple[int, int]], size: int, owner: Sequence[int]):
         self.corners = [(int(left), int(top)) for left, top in corners]
         self.owner = [int(image) for image in owner]
-        self.size, self.every, self.max_frames = size, every, max_frames
+        self.size = size
         self.height, self.width = clean.shape[-2:]
         for (left, top), image in zip(self.corners, self.owner, strict=True):
             inside = 0 <= left <= self.width - size and 0 <= top <= self.height - size
@@ -103,7 +88,6 @@ class AttentionRecorder:
                 raise ValueError(f"window at ({left}, {top}) of image {image}: not on {tuple(clean.shape)}")
         self.cell = size * max(1, round(CELL / size))
         self.clean = _fit_all(to_uint8(clean), self.cell)
-        self.seen = 0
         self.steps: list[Step] = []
 
     def __call__(self, record: Record) -> None:
@@ -113,9 +97,6 @@ class AttentionRecorder:
         if tuple(record.crop_x0.shape) != windows or tuple(record.image_x0.shape) != images:
             got = f"{tuple(record.image_x0.shape)} and {tuple(record.crop_x0.shape)}"
             raise ValueError(f"record at t = {record.t}: got {got}, expected {images} and {windows}")
-        if (self.seen - 1) % self.every and self.steps:
-            self.steps.pop()  # it was kept as the last one only
-        self.seen += 1
         full, size = to_uint8(record.image_x0), self.size
         cut = [
             full[image, top : top + size, left : left + size]
@@ -123,7 +104,7 @@ class AttentionRecorder:
         ]
         self.steps.append(
             Step(
-                self.seen,
+                len(self.steps) + 1,
                 record.t,
                 _fit_all(full, self.cell),
                 np.stack(cut),
@@ -134,14 +115,14 @@ class AttentionRecorder:
         )
 
     def figure(self, window: int) -> np.ndarray:
-        """(H, W, 3) uint8: at most `max_frames` evenly chosen steps, first and last included, from the top down.
+        """(H, W, 3) uint8: at most ROWS evenly chosen steps, first and last included, from the top down.
 
         Across: clean image with the window, the window as the contextual model and as the defect prior
         estimate it, accumulated and instant mask, the accumulated mask's contour, full estimate. Without
         attention the three columns with masks are left out. Raises ValueError before the first record.
         """
         self._check_recorded()
-        steps = [self.steps[index] for index in even_selection(len(self.steps), self.max_frames)]
+        steps = [self.steps[index] for index in even_selection(len(self.steps), ROWS)]
         page = _Page(self.cell, len(steps), self._masked())
         return page.render([self._label(step) for step in steps], [self._row(step, window) for step in steps])
 
@@ -162,7 +143,7 @@ class AttentionRecorder:
         return all(step.accumulated is not None and step.instant is not None for step in self.steps)
 
     def _label(self, step: Step) -> str:
-        return f"t = {step.t}\n\nstep {step.number}\nof {self.seen}"
+        return f"t = {step.t}\n\nstep {step.number}\nof {len(self.steps)}"
 
     def _row(self, step: Step, window: int) -> list[np.ndarray]:
         """One row's cells, each (cell, cell, 3) uint8."""
@@ -286,31 +267,3 @@ def _with_contour(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
     outlined = picture.copy()
     outlined[line] = LINE
     return outlined
-
-
-# Files
-
-
-def save_figure(path: str | Path, array: np.ndarray) -> None:
-    """Write (H, W, 3) uint8 as PNG, atomically."""
-    save_png(path, array)
-
-
-def save_gif(path: str | Path, frames: Sequence[np.ndarray], fps: float = 4) -> None:
-    """Write (H, W, 3) uint8 frames of one size as an endless animation, atomically.
-
-    A frame equal to the one before makes that one stay longer. Raises ValueError without frames, for unequal
-    sizes, and for a rate outside (0, 50]: GIF counts in hundredths of a second and viewers slow single ones.
-    """
-    if not frames or len({frame.shape for frame in frames}) != 1:
-        shapes = sorted({frame.shape for frame in frames})
-        raise ValueError(f"frames: got {len(frames)} of shapes {shapes}, expected some, all of one shape")
-    if not 0 < fps <= 50:
-        raise ValueError(f"fps: got {fps}, expected a number above 0 and at most 50")
-    # Fast octree: 25 times as fast as the median cut on such frames, and hardly coarser
-    palette = Image.Quantize.FASTOCTREE
-    first, *rest = (Image.fromarray(frame).quantize(256, palette) for frame in frames)
-    with replacing(path) as temporary:
-        first.save(
-            temporary, format="GIF", save_all=True, append_images=rest, duration=round(1000 / fps), loop=0
-        )

@@ -15,6 +15,7 @@ from utils.images import (
     list_images,
     load_rgb,
     resize_squash,
+    save_gif,
     save_png,
     to_tensor,
     to_uint8,
@@ -127,6 +128,19 @@ def test_failed_save_keeps_the_old_file(tmp_path: Path):
         save_png(tmp_path / "a.png", np.zeros((2, 2, 7), np.uint8))
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
     assert np.array_equal(load_rgb(tmp_path / "a.png"), RGB)
+
+
+def test_a_gif_comes_back_with_its_frames(tmp_path: Path):
+    frames = [np.full((12, 20, 3), (50 * n, 250 - 50 * n, 90), np.uint8) for n in range(5)]
+    path = tmp_path / "a.gif"
+    save_gif(path, frames)
+    with Image.open(path) as gif:
+        assert gif.n_frames == 5 and gif.info["loop"] == 0 and gif.size == (20, 12)
+        for index, frame in enumerate(frames):
+            gif.seek(index)
+            assert gif.info["duration"] == 250
+            assert np.abs(np.asarray(gif.convert("RGB")).astype(int) - frame).mean() < 6
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.gif"]
 
 
 # Values

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from generation.geometry import Context, Geometry, overlap
-from generation.jobs import Job, Wish, plan_jobs, safe_name
+from generation.jobs import Job, Wish, make_groups, plan_groups, plan_jobs, safe_name
 from generation.passes import Pass
 from utils.errors import UserError
 
@@ -243,3 +243,33 @@ def test_names_that_no_file_can_have_are_found_before_painting(tmp_path: Path, n
     ) as caught:
         plan_jobs(tmp_path, {name: 0, "spur": 1}, SQUASH, Wish())
     assert "spur" not in str(caught.value)
+
+
+# Groups
+
+
+def of(contexts: int) -> Job:
+    """A job with so many contexts, and that number as its index."""
+    one = Pass(Context(0, 0, 8, ((0, 0),), 1.0), (0,))
+    return Job(Path("a.png"), (), ((one,) * contexts,), "a", contexts)
+
+
+def test_groups_fill_batches_with_contexts_or_end_after_four():
+    jobs = [of(n) for n in (3, 3, 2, 5, 1, 4)]
+    assert [[j.index for j in group] for group in plan_groups(jobs, 4)] == [[3, 3, 2], [5, 1, 4]]
+    assert [len(group) for group in plan_groups([of(3)] * 9, 7)] == [7, 2]  # 21 = 3 batches of 7
+    assert [len(group) for group in plan_groups([of(5)] * 9, 2)] == [2, 2, 2, 2, 1]
+    assert plan_groups(jobs, 99) == [jobs] and plan_groups([], 2) == []
+
+
+def test_processes_take_groups_in_turn_and_leave_out_what_is_done(monkeypatch: pytest.MonkeyPatch):
+    jobs = [of(n) for n in (1, 2, 3, 4, 5, 6)]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    shares = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        shares.append(make_groups(jobs, 1, wanted=lambda job: job.index != 3))
+    assert [[[j.index for j in group] for group in share] for share in shares] == [
+        [[1], [5]],
+        [[2], [4], [6]],
+    ]

@@ -9,12 +9,14 @@ from PIL import Image
 
 from generation.geometry import Context
 from generation.jobs import Defect, Job
-from generation.outputs import Outputs, Provenance, file_sha256, plan_groups
+from generation.outputs import Outputs
 from generation.passes import Pass
+from generation.records import Provenance
 from generation.scoring import PaintedDefect, PaintedSample, Region
 from utils.checkpoint import save_safetensors
 from utils.config import load_generation_config
 from utils.errors import UserError
+from utils.files import file_sha256
 from utils.labels import Annotation
 from utils.manifest import VERSION, mask_of, read_manifest
 from utils.schema.generation import GenerationConfig
@@ -79,28 +81,6 @@ def refusal(outputs: Outputs, **values: object) -> str:
     return str(caught.value)
 
 
-# Groups
-
-
-def test_groups_are_planned_from_all_jobs(tmp_path: Path):
-    jobs = [job(index) for index in range(5)]
-    outputs = filled(tmp_path / "out")
-    assert [[j.index for j in group] for group in plan_groups(jobs, 2)] == [[0, 1], [2, 3], [4]]
-    assert [outputs.missing(j) for j in jobs] == [False, True, True, True, True]
-    assert plan_groups(jobs, 9) == [jobs] and plan_groups([], 2) == []
-
-
-def test_groups_fill_batches_with_contexts_or_end_after_four():
-    def of(contexts: int) -> Job:
-        one = job(contexts)
-        return Job(one.image, one.defects, (one.turns[0] * contexts,), one.base, one.index)
-
-    jobs = [of(n) for n in (3, 3, 2, 5, 1, 4)]
-    assert [[j.index for j in group] for group in plan_groups(jobs, 4)] == [[3, 3, 2], [5, 1, 4]]
-    assert [len(group) for group in plan_groups([of(3)] * 9, 7)] == [7, 2]  # 21 = 3 batches of 7
-    assert [len(group) for group in plan_groups([of(5)] * 9, 2)] == [2, 2, 2, 2, 1]
-
-
 # Files
 
 
@@ -120,11 +100,11 @@ def test_files_have_their_places(tmp_path: Path):
     ]
     stroke = np.zeros((8, 8))
     stroke[1:5, 2:6] = np.eye(4) * 255
-    assert np.array_equal(np.array(Image.open(outputs.sample_path(job(0)))), GREY)
-    assert np.array_equal(np.array(Image.open(outputs.crop_path(job(0)))), WHITE)
-    assert np.array_equal(np.array(Image.open(outputs.mask_path(job(0)))), stroke)
-    assert outputs.label_path(job(0)).read_text() == "0 0.500000 0.375000 0.500000 0.500000\n"
-    assert Image.open(outputs.grid_path(job(0))).size == (3 * 10 + 2, 12)
+    assert np.array_equal(np.array(Image.open(outputs.paths.sample(job(0)))), GREY)
+    assert np.array_equal(np.array(Image.open(outputs.paths.crop(job(0), 0))), WHITE)
+    assert np.array_equal(np.array(Image.open(outputs.paths.mask(job(0)))), stroke)
+    assert outputs.paths.label(job(0)).read_text() == "0 0.500000 0.375000 0.500000 0.500000\n"
+    assert Image.open(outputs.paths.grid(job(0))).size == (3 * 10 + 2, 12)
     assert load_generation_config(outputs.config_file) == config()
 
 
@@ -143,7 +123,7 @@ def test_line_of_the_manifest(tmp_path: Path):
         },
     }  # fmt: skip
     mask = mask_of(defect.pop("mask"))
-    assert np.array_equal(mask * 255, np.array(Image.open(outputs.mask_path(job(0)))))
+    assert np.array_equal(mask * 255, np.array(Image.open(outputs.paths.mask(job(0)))))
     assert defect == {
         "class_name": "class0", "class_id": 0, "line": 1, "centre": [4, 4], "window": [2, 1, 4], "scale": 1.0,
         "status": "painted", "attempt": 0, "box": [2, 1, 6, 5], "painted_box": [2, 1, 6, 5],
@@ -161,15 +141,15 @@ def test_several_defects_and_rejected_ones(tmp_path: Path):
         f"{name}_{k}.png" for k in (1, 2, 3)
     ]
     assert (outputs.root / f"attention/{name}_3_strip.png").is_file()
-    assert np.array_equal(np.array(Image.open(outputs.mask_path(job(0)))), np.eye(8) * 255)
-    lines = outputs.label_path(job(0)).read_text().splitlines()
+    assert np.array_equal(np.array(Image.open(outputs.paths.mask(job(0)))), np.eye(8) * 255)
+    lines = outputs.paths.label(job(0)).read_text().splitlines()
     assert lines == ["0 0.250000 0.250000 0.500000 0.500000", "1 0.750000 0.750000 0.500000 0.500000"]
     (entry,) = read_manifest(outputs.manifest_file)
     assert [defect["status"] for defect in entry["defects"]] == ["painted", "painted", "rejected"]
     outputs.save(painted(job(1), good=(False,)), PROVENANCE, 1)
     entry = read_manifest(outputs.manifest_file)[1]
     assert (entry["status"], entry["files"]) == ("rejected", {})
-    assert not outputs.sample_path(job(1)).exists()
+    assert not outputs.paths.sample(job(1)).exists()
     assert not outputs.missing(job(1)) and not outputs.shipped(job(1)) and outputs.shipped(job(0))
 
 
@@ -177,7 +157,7 @@ def test_labels_may_hold_the_annotation_s_box(tmp_path: Path):
     outputs = Outputs(tmp_path / "out", overwrite=False, label_box="annotation")
     outputs.prepare(config())
     outputs.save(painted(job(0)), PROVENANCE, 1)
-    assert outputs.label_path(job(0)).read_text() == "0 0.500000 0.500000 0.500000 0.500000\n"
+    assert outputs.paths.label(job(0)).read_text() == "0 0.500000 0.500000 0.500000 0.500000\n"
     (defect,) = read_manifest(outputs.manifest_file)[0]["defects"]
     assert (defect["box"], defect["painted_box"]) == ([2, 2, 6, 6], [2, 1, 6, 5])
 
@@ -186,7 +166,7 @@ def test_a_sample_that_is_there_stays(tmp_path: Path):
     outputs = filled(tmp_path / "out")
     other = painted(job(0))
     outputs.save(PaintedSample(other.job, 255 - GREY, other.defects), PROVENANCE, 1)
-    assert np.array_equal(np.array(Image.open(outputs.sample_path(job(0)))), GREY)
+    assert np.array_equal(np.array(Image.open(outputs.paths.sample(job(0)))), GREY)
     assert len(read_manifest(outputs.manifest_file)) == 1
 
 
@@ -195,11 +175,11 @@ def test_a_sample_without_its_line_is_made_again(tmp_path: Path):
     outputs.manifest_file.write_text("")
     outputs.reread()
     assert outputs.missing(job(0))
-    outputs.sample_path(job(0)).write_bytes(b"half")
+    outputs.paths.sample(job(0)).write_bytes(b"half")
     outputs.save(painted(job(0)), PROVENANCE, 1)
-    assert np.array_equal(np.array(Image.open(outputs.sample_path(job(0)))), GREY)
+    assert np.array_equal(np.array(Image.open(outputs.paths.sample(job(0)))), GREY)
     assert not outputs.missing(job(0))
-    outputs.sample_path(job(0)).unlink()
+    outputs.paths.sample(job(0)).unlink()
     assert outputs.missing(job(0))
 
 
@@ -226,7 +206,7 @@ def test_a_finished_manifest_is_in_the_order_of_jobs(tmp_path: Path):
 
 def test_failed_saving_leaves_neither_sample_nor_temporary_file(tmp_path: Path):
     outputs = filled(tmp_path / "out")
-    outputs.crop_path(job(1)).mkdir()  # in the way
+    outputs.paths.crop(job(1), 0).mkdir()  # in the way
     with pytest.raises(UserError, match="cannot be written"):
         outputs.save(painted(job(1)), PROVENANCE, 1)
     assert outputs.missing(job(1))

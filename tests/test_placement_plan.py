@@ -14,7 +14,7 @@ from generation.placement.candidates import (
     SPARE,
     Wanted,
 )
-from generation.placement.plan import make_plan, wanted_counts
+from generation.placement.plan import PlacementRequest, make_plan, wanted_counts
 from utils.errors import UserError
 from utils.images import save_png
 from utils.labels import read_annotations
@@ -53,10 +53,12 @@ def boards(tmp_path) -> list[Path]:
     return paths
 
 
-def plan(boards: list[Path], config: PlanConfig, score=brightness, **options) -> dict:
+def plan(
+    boards: list[Path], config: PlanConfig, score=brightness, out=None, overwrite=False, **request
+) -> dict:
     """The content of plan.json of a plan made beside the boards."""
-    arguments = {"seed": 0, "out": boards[0].parent.parent / "plan"} | options
-    folder = make_plan(boards, CLASSES, config, GEOMETRY, score, **arguments)
+    wanted = PlacementRequest(boards, CLASSES, config, **({"geometry": GEOMETRY, "seed": 0} | request))
+    folder = make_plan(wanted, score, out or boards[0].parent.parent / "plan", overwrite)
     return json.loads((folder / "plan.json").read_text())
 
 
@@ -139,7 +141,7 @@ def test_squashed_pictures_are_planned_in_their_new_size(boards, tmp_path):
     )
     squash = Geometry("squash", 1.0, 64, 32)
     config = plan_of(size=[4, 8], spacing=4, keep=1, roi=str(tmp_path / "roi.png"))
-    make_plan(boards, CLASSES, config, squash, brightness, 0, tmp_path / "plan")
+    plan(boards, config, geometry=squash)
     found = json.loads((tmp_path / "plan" / "plan.json").read_text())["places"]
     assert len(found) == 4 and all(
         32 <= one["centre"][0] <= 48 and 16 <= one["centre"][1] <= 48 for one in found

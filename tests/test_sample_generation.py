@@ -17,10 +17,11 @@ import torch
 import yaml
 from PIL import Image
 
+from generation.cost import duration
 from guided_diffusion.create import create_unet
-from guided_diffusion.ddim import SamplerOptions
+from guided_diffusion.ddim import SamplerOptions, guided_steps
 from guided_diffusion.timesteps import sampling_timesteps
-from sample_generation import duration, guided_steps, main
+from sample_generation import main
 from utils.checkpoint import load_state_dict, save_safetensors
 from utils.config import load_generation_config
 from utils.errors import run_main

@@ -1,12 +1,10 @@
 """What the recorder keeps, and which pixels arrive where: flat colours are counted on the finished sheets."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
 from generation.visualize import (
@@ -14,13 +12,11 @@ from generation.visualize import (
     COLOURS,
     LABEL,
     LINE,
+    ROWS,
     TITLE,
     AttentionRecorder,
     even_selection,
-    save_figure,
-    save_gif,
 )
-from utils.images import load_rgb
 
 SIZE, SIDE = 16, 48
 CORNERS, OWNER = [(0, 0), (30, 8), (4, 32)], [0, 0, 1]
@@ -51,9 +47,9 @@ def disc(radius: float) -> Tensor:
     return inside.float()[None, None].repeat(3, 1, 1, 1)
 
 
-def recorded(count: int, masks: bool = True, **options: int) -> AttentionRecorder:
+def recorded(count: int, masks: bool = True) -> AttentionRecorder:
     clean = flat([(90, 90, 90), (60, 60, 60)], SIDE)
-    recorder = AttentionRecorder(clean, CORNERS, SIZE, OWNER, **options)
+    recorder = AttentionRecorder(clean, CORNERS, SIZE, OWNER)
     for n in range(count):
         crop = flat(PRIOR if n < count - 1 else [LAST] * 3, SIZE)
         pair = (disc(3), disc(5)) if masks else (None, None)
@@ -91,22 +87,11 @@ def test_selection_never_repeats_a_step():
         assert chosen[0] == 0 and chosen[-1] == count - 1
 
 
-@pytest.mark.parametrize(
-    ("count", "every", "numbers"),
-    [
-        (5, 1, [1, 2, 3, 4, 5]),
-        (7, 3, [1, 4, 7]),
-        (8, 3, [1, 4, 7, 8]),
-        (9, 3, [1, 4, 7, 9]),
-        (2, 5, [1, 2]),
-        (1, 5, [1]),
-    ],
-)
-def test_every_keeps_the_first_and_the_last(count, every, numbers):
-    recorder = recorded(count, every=every)
-    assert [step.number for step in recorder.steps] == numbers
-    assert [step.t for step in recorder.steps] == [count - n for n in numbers]
-    assert len(recorder.frames(0)) == len(numbers)
+def test_steps_are_numbered_in_order():
+    recorder = recorded(5)
+    assert [step.number for step in recorder.steps] == [1, 2, 3, 4, 5]
+    assert [step.t for step in recorder.steps] == [4, 3, 2, 1, 0]
+    assert len(recorder.frames(0)) == 5
 
 
 def test_copies_are_small_and_independent():
@@ -134,10 +119,10 @@ def test_the_window_is_cut_at_left_then_top():
 
 
 def test_a_sheet_has_one_row_for_each_chosen_step():
-    sheet = recorded(20, max_frames=5).figure(0)
+    sheet = recorded(20).figure(0)
     assert sheet.dtype == np.uint8 and sheet.shape[2] == 3
-    assert cells(sheet, PRIOR[0]) == 4 and cells(sheet, LAST) == 1
-    few = recorded(3, max_frames=5).figure(0)
+    assert cells(sheet, PRIOR[0]) == ROWS - 1 and cells(sheet, LAST) == 1
+    few = recorded(3).figure(0)
     assert cells(few, PRIOR[0]) == 2 and cells(few, LAST) == 1
     rows = (sheet == np.array(LAST, np.uint8)).all(axis=2).any(axis=1).nonzero()[0]
     assert rows.min() > (sheet == np.array(PRIOR[0], np.uint8)).all(axis=2).any(axis=1).nonzero()[0].max()
@@ -191,45 +176,15 @@ def test_a_wide_picture_keeps_its_shape():
 
 
 def test_frames_are_single_rows_of_one_size():
-    recorder = recorded(4, max_frames=2)
+    recorder = recorded(4)
     frames = recorder.frames(1)
     assert len(frames) == 4 and len({frame.shape for frame in frames}) == 1
     assert [cells(frame, PRIOR[1]) for frame in frames] == [1, 1, 1, 0]
     assert [cells(frame, LAST) for frame in frames] == [0, 0, 0, 1]
     # The labels differ, and an earlier one leaves nothing behind
     assert not np.array_equal(frames[0], frames[1])
-    del recorder.steps[:3]
+    recorder.steps[:3] = [recorder.steps[3]] * 3
     assert np.array_equal(recorder.frames(1)[0], frames[3])
-
-
-def test_a_gif_comes_back_with_its_frames(tmp_path: Path):
-    frames = recorded(5).frames(0)
-    path = tmp_path / "a.gif"
-    save_gif(path, frames, fps=4)
-    with Image.open(path) as gif:
-        assert gif.n_frames == 5 and gif.info["loop"] == 0 and gif.size == frames[0].shape[1::-1]
-        for index, frame in enumerate(frames):
-            gif.seek(index)
-            assert gif.info["duration"] == 250
-            error = np.abs(np.asarray(gif.convert("RGB")).astype(int) - frame)
-            assert error.mean() < 6
-    assert [entry.name for entry in tmp_path.iterdir()] == ["a.gif"]
-
-
-def test_a_figure_comes_back(tmp_path: Path):
-    sheet = recorded(1).figure(0)
-    save_figure(tmp_path / "a.png", sheet)
-    assert np.array_equal(load_rgb(tmp_path / "a.png"), sheet)
-
-
-def test_a_gif_that_cannot_be_written_leaves_the_old_one(tmp_path: Path):
-    path = tmp_path / "a.gif"
-    path.write_bytes(b"old")
-    grey = np.zeros((8, 8, 3), np.uint8)
-    for frames, fps in (([], 4), ([grey, grey[:4]], 4), ([grey], 0), ([grey], 51)):
-        with pytest.raises(ValueError, match="expected"):
-            save_gif(path, frames, fps)
-    assert path.read_bytes() == b"old"
 
 
 # Misuse
@@ -242,11 +197,9 @@ def test_a_gif_that_cannot_be_written_leaves_the_old_one(tmp_path: Path):
         {"corners": [(0, -1)], "owner": [0]},
         {"corners": [(0, 0)], "owner": [2]},
         {"corners": [(0, 0)], "owner": [0, 1]},
-        {"every": 0},
-        {"max_frames": 1},
     ],
 )
-def test_windows_off_the_image_and_bad_counts_are_refused(changes):
+def test_windows_off_the_image_are_refused(changes):
     arguments = {"corners": CORNERS, "size": SIZE, "owner": OWNER, **changes}
     with pytest.raises(ValueError):
         AttentionRecorder(flat(CONTEXT, SIDE), **arguments)
@@ -256,7 +209,7 @@ def test_a_record_of_another_batch_is_refused():
     recorder = recorded(1)
     with pytest.raises(ValueError, match="t = 7"):
         recorder(Rec(7, flat(CONTEXT, SIDE), flat(PRIOR[:2], SIZE), None, None))
-    assert recorder.seen == len(recorder.steps) == 1
+    assert len(recorder.steps) == 1
 
 
 def test_nothing_recorded_is_said():

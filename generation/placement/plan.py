@@ -1,20 +1,32 @@
 """Defects asked for by numbers: the plan's folder of annotation files, made once and then used as it is."""
 
-import hashlib
+import atexit
 import json
 import logging
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from generation.geometry import Geometry
 from generation.jobs import picture_size
+from generation.models import count_classes
 from generation.placement.candidates import Candidate, Score, Wanted, choose, random_stream, survey
 from generation.placement.roi import Regions
-from utils import labels
+from generation.placement.score import class_appeal
+from generation.records import Provenance
+from generation.setup import Run, make_geometry
+from utils import images, labels
 from utils.errors import UserError
-from utils.files import replacing
+from utils.files import file_sha256, replacing
+from utils.logger import setup_logging
 from utils.schema.generation import PlanConfig
 
 log = logging.getLogger(__name__)
@@ -25,42 +37,52 @@ PLAN_FILE = "plan.json"
 # The plan's folder
 
 
-def make_plan(
-    pictures: Sequence[Path],
-    classes: Mapping[str, int],
-    plan: PlanConfig,
-    geometry: Geometry,
-    score: Score,
-    seed: int,
-    out: Path,
-    *,
-    identity: Mapping[str, Any] | None = None,
-    overwrite: bool = False,
-) -> Path:
+@dataclass(frozen=True)
+class PlacementRequest:
+    """What is asked for, and all that the places depend on.
+
+    `pictures` are the clean images, `classes` name -> id; `identity` (JSON values) is what the score depends on.
+    """
+
+    pictures: Sequence[Path]
+    classes: Mapping[str, int]
+    plan: PlanConfig
+    geometry: Geometry
+    seed: int
+    identity: Mapping[str, Any] = field(default_factory=dict)
+
+    def fingerprint(self, regions: Sequence[Path]) -> dict[str, Any]:
+        """What a plan must have been made from to be used again; `regions` are the mask files."""
+        geometry = self.geometry
+        return {
+            "plan": self.plan.plain(),
+            "classes": dict(self.classes),
+            "geometry": [geometry.resize, geometry.scale, geometry.image_size, geometry.crop_size],
+            "seed": self.seed,
+            "pictures": {path.name: file_sha256(path) for path in self.pictures},
+            "regions": sorted(map(file_sha256, regions)),
+            **self.identity,
+        }
+
+
+def make_plan(request: PlacementRequest, score: Score, out: Path, overwrite: bool = False) -> Path:
     """Write `<stem>.txt` (YOLO lines) per picture with places, and `plan.json`, to the folder `out`; returns it.
 
-    `score` is called with windows at the prior's size and a class id, never with `rank: uniform`; what it
-    depends on belongs into `identity` (JSON values). A plan in `out` for the same wishes is used as it is, so
-    its label files may have been edited; missing ones come back. Fewer places than wanted are logged as a
-    warning. Raises UserError for unknown classes, masks that do not fit, contexts larger than a picture, no
-    place at all, and a folder with label files of others or, without `overwrite`, with another plan.
+    `score` is called with windows at the prior's size and a class id, never with `rank: uniform`. A plan in `out`
+    for the same request is used as it is, so its label files may have been edited; missing ones come back. Fewer
+    places than wanted are logged as a warning. Raises UserError for unknown classes, masks that do not fit,
+    contexts larger than a picture, no place at all, and a folder with label files of others or, without
+    `overwrite`, with another plan.
     """
-    wanted = wanted_counts(plan.counts, classes)
-    regions = Regions(plan.roi, pictures, classes)
+    pictures, plan, geometry = request.pictures, request.plan, request.geometry
+    wanted = wanted_counts(plan.counts, request.classes)
+    regions = Regions(plan.roi, pictures, request.classes)
     _check_stems(pictures)
-    fingerprint = {
-        "plan": plan.plain(),
-        "classes": dict(classes),
-        "geometry": [geometry.resize, geometry.scale, geometry.image_size, geometry.crop_size],
-        "seed": seed,
-        "pictures": {path.name: _sha256(path) for path in pictures},
-        "regions": sorted(_sha256(path) for path in regions.files),
-        **(identity or {}),
-    }
+    fingerprint = request.fingerprint(regions.files)
     found = _read_plan(out, fingerprint, overwrite)
     if found is None:
-        pools, counts = survey(pictures, wanted, plan, geometry, regions.mask, score, seed)
-        stream = random_stream(seed, "choice")
+        pools, counts = survey(pictures, wanted, plan, geometry, regions.mask, score, request.seed)
+        stream = random_stream(request.seed, "choice")
         chosen = choose(pools, wanted, plan.spacing, plan.per_image, stream)
         tally = count_places(wanted, chosen, counts)
         _warn(tally, len(pictures))
@@ -105,13 +127,6 @@ def _check_stems(pictures: Sequence[Path]) -> None:
         raise UserError(
             f"{', '.join(twice)}: several clean pictures of one name, whose label files would collide; rename them"
         )
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def _read_plan(out: Path, fingerprint: Mapping[str, Any], overwrite: bool) -> dict[str, Any] | None:
@@ -198,3 +213,31 @@ def _write_text(path: Path, text: str) -> None:
             temporary.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def place_defects(run: Run) -> Path:
+    """The folder of annotation files that `plan` asks for, made when it is not there; a dry run's goes again."""
+    config, classes, outputs = run.config, run.classes, run.outputs
+    setup_logging(None, config.debug)
+    if config.crop.class_cond:  # the prior knows no others
+        classes = {name: i for name, i in classes.items() if i < count_classes(config, classes)}
+
+    def score(windows: np.ndarray, class_id: int) -> np.ndarray:
+        clean = torch.cat([images.to_tensor(window) for window in windows]).to(run.device)
+        others = sorted(set(classes.values()) - {class_id}) if config.crop.class_cond else []
+        return class_appeal(run.sampler, clean, class_id, others).cpu().numpy()
+
+    folder = outputs.root / "plan"
+    if config.dry_run and (config.overwrite or not (folder / PLAN_FILE).exists()):
+        folder = Path(tempfile.mkdtemp(prefix="plan-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    request = PlacementRequest(
+        images.picture_files(Path(config.defect_free_dir)),
+        classes,
+        config.plan,
+        make_geometry(config),
+        config.seed,
+        identity={"weights": dict(Provenance.of(config).weights)} if config.plan.rank == "appeal" else {},
+    )
+    with nullcontext() if config.dry_run else outputs.locked("plan"):
+        return make_plan(request, score, folder, config.overwrite)

@@ -1,0 +1,102 @@
+"""The contextual model and the defect prior: loaded, checked against the configuration, frozen."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from generation.jobs import Job
+from generation.memory import fitting_batch_size
+from guided_diffusion.create import create_unet
+from guided_diffusion.ddim import Model
+from utils import labels
+from utils.checkpoint import load_strict
+from utils.device import DTYPES, prefers_channels_last, resolve_precision
+from utils.errors import UserError
+from utils.network_metadata import (
+    SHAPE_KEYS,
+    described,
+    load_metadata,
+    missing_checkpoint,
+    network_differences,
+)
+from utils.schema.generation import GenerationConfig
+from utils.schema.network import NetworkConfig
+
+
+def load_models(
+    config: GenerationConfig, classes: dict[str, int], device: torch.device
+) -> tuple[Model, Model]:
+    """The contextual model and the defect prior, frozen, in eval mode and the wanted precision."""
+    paths = config.model_path, config.crop_model_path
+    problems = list(filter(None, map(missing_checkpoint, paths)))
+    if problems:
+        raise UserError.from_problems("the weights are not there", problems)
+    check_metadata(config, classes)
+    count = count_classes(config, classes)
+    contextual = create_unet(**config.network.plain())
+    load_strict(contextual, config.model_path, SHAPE_KEYS, "the contextual model (top-level keys)")
+    prior = create_unet(**config.crop.plain(), num_classes=count)
+    keys = [f"crop.{key}" for key in SHAPE_KEYS] + ["num_classes"]
+    load_strict(prior, config.crop_model_path, keys, "the defect prior (keys under crop)")
+    contextual = prepare(contextual, config.network, config, device)
+    prior = prepare(prior, config.crop, config, device)
+    return contextual, prior if config.crop.class_cond else without_classes(prior)
+
+
+def check_metadata(config: GenerationConfig, classes: dict[str, int]) -> None:
+    """Raises UserError when weights of ours were trained with another network or other class ids than the
+    configuration says: before they are loaded, since shapes alone say less, or nothing."""
+    path, prior_path = config.model_path, config.crop_model_path
+    metadata = load_metadata(prior_path)
+    problems = network_differences(load_metadata(path), config.network.plain(), path)
+    problems += network_differences(metadata, config.crop.plain(), prior_path, "crop.")
+    trained = described(metadata, "classes")
+    if trained and classes and not labels.same_classes(trained, classes):
+        problems.append(
+            f"crop_class_json_path: got the classes {classes}, but {prior_path} was trained with {trained}; "
+            "use the class file of the training"
+        )
+    if problems:
+        raise UserError.from_problems("the weights do not fit the configuration", problems)
+
+
+def prepare(
+    model: nn.Module, network: NetworkConfig, config: GenerationConfig, device: torch.device
+) -> nn.Module:
+    """Frozen, in eval mode, in the wanted precision and the memory layout that suits it."""
+    model.requires_grad_(False).eval().to(device)
+    if prefers_channels_last(config.precision, network.num_channels, device):
+        model.to(memory_format=torch.channels_last)
+    return model.set_precision(DTYPES[config.precision])
+
+
+def without_classes(model: Model) -> Model:
+    """A network that knows no classes, for a caller that names them."""
+    return lambda x, t, y: model(x, t, None)
+
+
+def count_classes(config: GenerationConfig, classes: dict[str, int]) -> int:
+    return config.num_classes or max(classes.values()) + 1
+
+
+def check_class_ids(config: GenerationConfig, todo: Sequence[Job], classes: dict[str, int]) -> None:
+    """Raises UserError when an annotation's class is beyond the prior's `num_classes`."""
+    annotations = (defect.annotation for job in todo for defect in job.defects)
+    worst = max(annotations, key=lambda annotation: annotation.class_id)
+    count = count_classes(config, classes)
+    if config.crop.class_cond and worst.class_id >= count:
+        raise UserError(
+            f"num_classes: got {count}, but annotations use class {worst.class_id} ({worst.class_name}); "
+            f"expected at least {worst.class_id + 1}, as the prior was trained with"
+        )
+
+
+def with_arithmetic(config: GenerationConfig, device: torch.device) -> GenerationConfig:
+    """The configuration with what `auto` means on this device; UserError for fp16 on a CPU."""
+    config = config.model_copy(update={"precision": resolve_precision(config.precision, device)})
+    if config.batch_size != "auto":
+        return config
+    contextual = prepare(create_unet(**config.network.plain()), config.network, config, device)
+    size = fitting_batch_size(contextual, config.network.image_size, device)
+    return config.model_copy(update={"batch_size": size})

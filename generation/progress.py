@@ -1,0 +1,90 @@
+"""What a run tells while it paints: progress bar, log lines, attention figures."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+from tqdm import tqdm
+
+from generation.jobs import Job
+from generation.outputs import Outputs
+from generation.painter import Entry
+from generation.scoring import PaintedSample
+from generation.visualize import AttentionRecorder
+from guided_diffusion.ddim import StepRecord
+from guided_diffusion.windows import Windows
+from utils.images import picture_files
+from utils.schema.generation import GenerationConfig
+
+log = logging.getLogger(__name__)
+
+
+class Progress:
+    """Progress bar, debug log and attention figures of every batch: the painter's watcher.
+
+    `bar` counts steps of contexts, `steps` are those of one context.
+    """
+
+    def __init__(self, config: GenerationConfig, outputs: Outputs, bar: tqdm, steps: int):
+        self.config, self.outputs, self.bar, self.steps = config, outputs, bar, steps
+        self.batch: Sequence[tuple[Job, Entry]] = ()
+        self.recorder: AttentionRecorder | None = None
+
+    def start(self, batch: Sequence[tuple[Job, Entry]], clean: Tensor, windows: Windows) -> None:
+        self.batch = batch
+        self.bar.set_description(batch[0][0].name)
+        again = sum(entry.attempt > 0 for _, entry in batch)
+        self.bar.total += again * self.steps
+        if self.config.visualize:
+            self.recorder = AttentionRecorder(clean, windows.corners, windows.size, windows.owner.tolist())
+
+    def step(self, record: StepRecord) -> None:
+        self.bar.update(len(self.batch))
+        if self.recorder is not None:
+            self.recorder(record)
+        if log.isEnabledFor(logging.DEBUG):
+            mask = record.accumulated
+            share = "no attention" if mask is None else f"attention {float(mask.mean()):.3f} of the window"
+            log.debug("t = %d: %s", record.t, share)
+
+    def finish(self) -> None:
+        """Save the attention figures; those of a later attempt replace the earlier one's."""
+        if self.recorder is None:
+            return
+        defects = [(job, k) for job, entry in self.batch for k in entry.defects]
+        for row, (job, k) in enumerate(defects):
+            frames = self.recorder.frames(row) if self.config.generate_gif else []
+            self.outputs.save_attention(job, k, self.recorder.figure(row), frames)
+
+
+def log_settings(config: GenerationConfig, jobs: Sequence[Job], strangers: Sequence[str]) -> None:
+    """Log what a user may not expect; `strangers` are the samples in the folder that this run does not touch."""
+    if config.ignored_keys:
+        log.info("ignored keys: %s", ", ".join(config.ignored_keys))
+    if config.generate_gif and not config.visualize:
+        log.warning("generate_gif: true does nothing without visualize: true")
+    used = {job.image for job in jobs}
+    if idle := [path.name for path in picture_files(Path(config.defect_free_dir)) if path not in used]:
+        log.info("%d pictures have no annotations and are left alone: %s", len(idle), some_of(idle))
+    if strangers:
+        where = f"{len(strangers)} samples in {config.outdir}"
+        told = "are not of this run and stay, whatever settings they were made with"
+        log.warning("%s %s: %s", where, told, some_of(strangers))
+
+
+def log_sample(sample: PaintedSample) -> None:
+    """Log the defects of a sample that are not what was asked for."""
+    for wanted, defect in zip(sample.job.defects, sample.defects, strict=True):
+        name, what = sample.job.name, f"{wanted.annotation.class_name} at {wanted.centre}"
+        if not defect.accepted:
+            score, attempts = defect.scores["score"], defect.attempt + 1
+            told = f"fails min_score with {score:.2f} after {attempts} attempts and is left out"
+            log.warning("%s: %s %s", name, what, told)
+        elif defect.box is None:
+            log.warning("%s: nothing was painted of %s; it has no label", name, what)
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first three names, for a message."""
+    return ", ".join([*names[:3], *(["..."] if len(names) > 3 else [])])

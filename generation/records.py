@@ -1,0 +1,163 @@
+"""What a run leaves of a sample: where its files lie, and its line of the manifest."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from generation.jobs import Job
+from generation.scoring import Box, PaintedDefect, PaintedSample
+from utils import images, labels
+from utils.config import settings_fingerprint
+from utils.files import file_sha256, replacing
+from utils.manifest import mask_rle
+from utils.schema.generation import GenerationConfig
+
+FOLDERS = ("sample", "grid", "crop", "mask", "label", "log")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What every line of a run's manifest says alike: seed, and hashes of settings and weights."""
+
+    seed: int
+    config_sha256: str
+    weights: Mapping[str, str]  # configuration key -> sha256 of the file
+
+    @classmethod
+    def of(cls, config: GenerationConfig) -> "Provenance":
+        """Reads the weights' files; those that are missing have no hash (loading says so)."""
+        settings = json.dumps(settings_fingerprint(config), sort_keys=True)
+        paths = {"model_path": config.model_path, "crop_model_path": config.crop_model_path}
+        weights = {key: file_sha256(path) for key, path in paths.items() if Path(path).is_file()}
+        return cls(config.seed, hashlib.sha256(settings.encode()).hexdigest(), weights)
+
+
+@dataclass(frozen=True)
+class SamplePaths:
+    """The files of samples below the output folder `root`."""
+
+    root: Path
+
+    def sample(self, job: Job) -> Path:
+        return self.root / "sample" / f"{job.name}.png"
+
+    def mask(self, job: Job) -> Path:
+        return self.root / "mask" / f"{job.name}.png"
+
+    def label(self, job: Job) -> Path:
+        return self.root / "label" / f"{job.name}.txt"
+
+    def grid(self, job: Job) -> Path:
+        """The grid of the job's annotation, which all its samples share."""
+        return self.root / "grid" / f"{job.base}_grid.png"
+
+    def crop(self, job: Job, defect: int) -> Path:
+        """The prior's own result for a defect."""
+        return self.root / "crop" / f"{_part(job, defect)}.png"
+
+    def strip(self, job: Job, defect: int) -> Path:
+        """The attention of a defect at some steps, side by side."""
+        return self.root / "attention" / f"{_part(job, defect)}_strip.png"
+
+    def figure(self, job: Job, defect: int, suffix: str) -> Path:
+        """The evolution of a defect's attention, `suffix` .png or .gif."""
+        return self.root / "attention" / f"{_part(job, defect)}{suffix}"
+
+    def all(self, job: Job) -> list[Path]:
+        """All files of a job but figures, and its annotation's grid; the sample, which must not be there half
+        done, first."""
+        parts = range(len(job.defects))
+        files = [self.sample(job), self.mask(job), self.label(job), self.grid(job)]
+        return files + [path(job, k) for k in parts for path in (self.crop, self.strip)]
+
+
+def _part(job: Job, defect: int) -> str:
+    """Name of the files that each defect of a sample has."""
+    return job.name if len(job.defects) == 1 else f"{job.name}_{defect + 1}"
+
+
+def save_sample(paths: SamplePaths, sample: PaintedSample, label_box: str) -> dict[str, Any]:
+    """Write the images and the label; -> their paths relative to the folder. OSError when that fails.
+
+    `label_box`: whose box the label holds, painted or annotation.
+    """
+    job, defects = sample.job, list(enumerate(sample.defects))
+    crops, strips = [], []
+    for k, defect in defects:
+        crops.append(paths.crop(job, k))
+        images.save_png(crops[-1], defect.crop)
+        if defect.strip is not None:
+            strips.append(paths.strip(job, k))
+            strips[-1].parent.mkdir(exist_ok=True)
+            images.save_png(strips[-1], defect.strip)
+    images.save_png(paths.mask(job), sample.mask.astype(np.uint8) * 255)
+    with replacing(paths.label(job)) as temporary:
+        temporary.write_text(
+            "".join(f"{line}\n" for line in label_lines(sample, label_box)), encoding="utf-8"
+        )
+    images.save_png(paths.sample(job), sample.picture)
+
+    def relative(path: Path) -> str:
+        return path.relative_to(paths.root).as_posix()
+
+    return {
+        "sample": relative(paths.sample(job)),
+        "mask": relative(paths.mask(job)),
+        "label": relative(paths.label(job)),
+        "crop": list(map(relative, crops)),
+        "attention": list(map(relative, strips)),
+    }
+
+
+def label_lines(sample: PaintedSample, whose: str) -> list[str]:
+    """A YOLO line for each accepted defect that has a box."""
+    height, width = sample.picture.shape[:2]
+    lines = []
+    for k, defect in enumerate(sample.defects):
+        box = label_box(sample, k, whose) if defect.accepted else None
+        if box is not None:
+            class_id = sample.job.defects[k].annotation.class_id
+            lines.append(labels.format_annotation(class_id, *labels.relative_box(box, width, height)))
+    return lines
+
+
+def label_box(sample: PaintedSample, k: int, whose: str) -> Box | None:
+    """The box that the label of a defect holds, px, `whose`: painted or annotation; None where nothing was painted."""
+    painted, annotation = sample.defects[k].box, sample.job.defects[k].annotation
+    if painted is None or whose == "painted":
+        return painted
+    height, width = sample.picture.shape[:2]
+    return labels.pixel_box(annotation, width, height)
+
+
+def defect_entry(sample: PaintedSample, k: int, whose: str) -> dict[str, Any]:
+    """What the manifest says about one defect of a sample; `whose` box its label holds."""
+    wanted, defect = sample.job.defects[k], sample.defects[k]
+    height, width = sample.picture.shape[:2]
+    box = label_box(sample, k, whose)
+    return {
+        "class_name": wanted.annotation.class_name,
+        "class_id": wanted.annotation.class_id,
+        "line": wanted.annotation.line,
+        "centre": list(wanted.centre),
+        "window": list(defect.window),
+        "scale": defect.scale,
+        "status": "painted" if defect.accepted else "rejected",
+        "attempt": defect.attempt,
+        "box": None if box is None else list(box),
+        "painted_box": None if defect.box is None else list(defect.box),
+        "mask": _window_rle(defect, width, height),
+        "scores": {key: round(value, 4) for key, value in defect.scores.items()},
+    }
+
+
+def _window_rle(defect: PaintedDefect, width: int, height: int) -> dict[str, list[int]] | None:
+    left, top, _ = defect.window
+    if defect.region.box is None:
+        return None
+    return mask_rle(defect.region.mask, (left, top), (width, height))

@@ -1,0 +1,117 @@
+"""The painting loop, and what is done once all samples are there."""
+
+import logging
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from generation.canvas import Canvas
+from generation.cost import count_contexts, duration
+from generation.jobs import Job
+from generation.outputs import Outputs
+from generation.painter import Entry, Painter, entry_seed
+from generation.passes import Pass
+from generation.progress import Progress, log_sample, some_of
+from generation.records import Provenance
+from generation.setup import Run, paint_options
+from guided_diffusion.ddim import guided_steps
+from utils import images
+from utils.export_dataset import ExportOptions, export_dataset
+from utils.images import Loader, PictureCache
+from utils.report import write_report
+from utils.seeding import SampleNoise
+
+log = logging.getLogger(__name__)
+
+
+def families(jobs: Sequence[Job]) -> dict[str, list[Job]]:
+    """All samples of each annotation in the order of their indices, by the base of their names."""
+    found: dict[str, list[Job]] = {}
+    for job in sorted(jobs, key=lambda job: job.index):
+        found.setdefault(job.base, []).append(job)
+    return found
+
+
+def paint(run: Run, groups: Sequence[Sequence[Job]], jobs: Sequence[Job]) -> None:
+    """Paint the groups, save the samples' files as they come, and the grids of whole annotations.
+
+    `jobs` are all jobs of the run, those of other processes and finished ones included.
+    """
+    config, family = run.config, families(jobs)
+    share = f"{sum(map(len, groups))} of {len(jobs)} samples"
+    arithmetic = f"{run.device}, {config.precision}"
+    log.info(
+        "%s to paint, seed %d, %s, %d contexts at a time", share, config.seed, arithmetic, config.batch_size
+    )
+    started, steps = time.perf_counter(), len(guided_steps(run.options))
+    provenance = Provenance.of(config)
+    total, hidden = steps * count_contexts(groups), not config.show_progress
+    with tqdm(total=total, unit="step", disable=hidden, smoothing=0.05) as bar:
+        progress = Progress(config, run.outputs, bar, steps)
+        painter = Painter(run.sampler, paint_options(config), run.device, progress)
+        for group in groups:
+            group_started = time.perf_counter()
+            last = {job.base: job.name for job in group}
+            for sample in painter.paint(group):
+                seconds = (time.perf_counter() - group_started) / len(group)
+                run.outputs.save(sample, provenance, seconds)
+                log_sample(sample)
+                if last[sample.job.base] == sample.job.name:  # now, while the clean image is at hand
+                    save_grid(run, family[sample.job.base], painter.load)
+    log.info("painted in %s", duration(time.perf_counter() - started))
+
+
+def finish(run: Run, jobs: Sequence[Job]) -> None:
+    """When every sample is there: grids left out, the manifest's order, data set and report.
+
+    Several processes may come here; each looks for itself whether it is the last one.
+    """
+    config, outputs = run.config, run.outputs
+    with outputs.locked("finish"):
+        outputs.reread()
+        clean = PictureCache(config.network.image_size if config.resize == "squash" else None)
+        for family in families(jobs).values():
+            if not outputs.paths.grid(family[0]).exists():
+                save_grid(run, family, clean)
+        if any(map(outputs.missing, jobs)):
+            return
+        outputs.finish_manifest(jobs)
+        if rejected := [job.name for job in jobs if not outputs.shipped(job)]:
+            share = f"{len(rejected)} of {len(jobs)} samples"
+            log.warning("%s fail min_score and were not saved: %s", share, some_of(rejected))
+        if config.dataset.export:
+            options = ExportOptions(**config.dataset.model_dump())
+            log.info("data set: %s", export_dataset(outputs.root, options=options, overwrite=True))
+        if config.report:
+            log.info("page to look through the results: %s", write_report(outputs.root, overwrite=True))
+
+
+def save_grid(run: Run, family: Sequence[Job], load: Loader) -> None:
+    """When all samples of an annotation are there: clean (which `load` gives), noised, and the samples side by
+    side; a row for every context of images with several."""
+    outputs = run.outputs
+    if any(map(outputs.missing, family)):
+        return
+    size, first = run.config.network.image_size, family[0]
+    clean, painted = Canvas(first.image, load), [painted_canvas(outputs, job) for job in family]
+    rows = []
+    for number, one in enumerate(first.passes):
+        before = clean.context(one.context, size)
+        white = np.full_like(before, 255)
+        samples = [white if canvas is None else canvas.context(one.context, size) for canvas in painted]
+        rows.append([before, noised(run, first, number, one, before), *samples])
+    outputs.save_grid(first, rows)
+
+
+def painted_canvas(outputs: Outputs, job: Job) -> Canvas | None:
+    """A finished sample to cut contexts from; None where all its defects were rejected."""
+    return Canvas(outputs.paths.sample(job), PictureCache()) if outputs.shipped(job) else None
+
+
+def noised(run: Run, job: Job, number: int, one: Pass, clean: np.ndarray) -> np.ndarray:
+    """What the sampler began with, at the first attempt: (S, S, 3) uint8."""
+    tensor, entry = images.to_tensor(clean), Entry(0, number, one.context, one.defects)
+    noise = SampleNoise([entry_seed(run.config.seed, job, entry)], [0]).image(tensor)
+    return images.to_uint8(run.diffusion.q_sample(tensor, run.options.start_index, noise))[0]
