@@ -67,7 +67,7 @@ def test_mask_of_one_class_belongs_to_the_image_of_its_name_and_place(tmp_path, 
     assert "1 components" in notes and "1 images have no annotation" in notes and "masks/<class>/" in notes
 
 
-def test_a_folder_between_names_the_class_and_equal_names_are_told_apart_by_their_place(tmp_path):
+def test_a_folder_within_masks_names_the_class_and_equal_names_differ_by_their_folders(tmp_path):
     for part, seed in (("train", 1), ("val", 2)):
         write_image(tmp_path / f"images/{part}/a.png", seed)
     write_mask(tmp_path / "masks/train/spur/a.png", (10, 20, 30, 25))
@@ -99,7 +99,7 @@ def test_empty_masks_mean_a_clean_image_and_odd_sizes_a_problem(tmp_path):
     assert "made for 160x120" in error_of(survey_source, tmp_path)
 
 
-def test_images_in_a_folder_called_mask_are_images_where_no_mask_has_a_name_for_it(tmp_path):
+def test_images_may_lie_in_a_folder_called_mask(tmp_path):
     write_image(tmp_path / "mask/a.png", 1)
     write_image(tmp_path / "mask/b.png", 2)
     write_mask(tmp_path / "mask/a_mask.png", (10, 20, 30, 25))

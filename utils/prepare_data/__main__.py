@@ -1,7 +1,4 @@
-"""Turn annotated images into what both models train on: tiles without defects, patches around defects.
-
-python -m utils.prepare_data SOURCE --out DIR [--holdout GROUP ...]
-"""
+"""Turn annotated images into what both models train on: tiles without defects, patches around defects."""
 
 import argparse
 import re
@@ -19,11 +16,8 @@ from utils.prepare_data.holdout import choose_groups
 from utils.prepare_data.survey import survey_source
 from utils.prepare_data.writing import KIND, check_apart, write_all
 
-DEFAULT_SHARE = 0.2
-
-
 EPILOG = """\
-Formats, detected automatically: Pascal VOC, YOLO, COCO, DeepPCB, LabelMe, MVTec folders, masks of the images' names,
+Formats, detected automatically: Pascal VOC, YOLO, COCO, DeepPCB, LabelMe, MVTec folders, masks named like the images,
 and data sets of utils.export_dataset. docs/annotation-formats.md shows their layouts.
 
 DIR gets train/defect_free (tiles), train/defect (patches), classes.json, test and test_clean (held-out images and
@@ -32,6 +26,11 @@ their clean counterparts, with YOLO labels), index.csv, report.txt and contact_s
 example: boards 07 and 10 are held out for testing
   python -m utils.prepare_data path/to/PCB_DATASET --out data/board --holdout 07 10
 """
+DEFAULT = "(default: %(default)s)"
+GROUP_PATTERN = (
+    "its one (group) is an image's group, in the file name, or in the path if the pattern has a / "
+    "(default: the board's number in names of PKU-Market-PCB, else the file name)"
+)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -41,70 +40,42 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    formats, classes = ["auto", *FORMATS], "JSON {class name: id} (default: ids count up from 0)"
     add = parser.add_argument
     add("source", type=Path, metavar="SOURCE", help="folder with images and annotations")
     add("--out", type=Path, required=True, metavar="DIR", help="folder to write, new or empty")
     add("--overwrite", action="store_true", help="replace an earlier data set in DIR")
-    add(
-        "--format",
-        choices=["auto", *FORMATS],
-        default="auto",
-        help="of the annotations (default: %(default)s)",
-    )
-    add(
-        "--classes",
-        type=Path,
-        metavar="FILE",
-        help="JSON {class name: id} (default: ids in order of the names)",
-    )
-    add("--seed", type=int, default=0, help="the only source of randomness, 0 or more (default: %(default)s)")
+    add("--format", choices=formats, default="auto", help=f"annotation format {DEFAULT}")
+    add("--classes", type=Path, metavar="FILE", help=classes)
+    add("--seed", type=int, default=CutOptions.seed, help=f"only source of randomness, 0 or more {DEFAULT}")
     _add_cutting(parser.add_argument_group("tiles and patches").add_argument)
-    split = parser.add_argument_group("held-out groups")
-    split.add_argument(
-        "--group-pattern",
-        metavar="REGEX",
-        help="its one (group) is an image's group, in the file name, or in the path if the pattern has a / "
-        "(default: the board's number in names of PKU-Market-PCB, else the file name)",
-    )
-    holdout = split.add_mutually_exclusive_group()
-    holdout.add_argument("--holdout", nargs="+", metavar="GROUP", help="groups to hold out for testing")
-    holdout.add_argument(
-        "--holdout-share",
-        type=float,
-        default=DEFAULT_SHARE,
-        metavar="FRACTION",
-        help="fraction of the defects to hold out, in whole groups (default: %(default)s)",
-    )
+    _add_holdout(parser.add_argument_group("held-out groups"))
     return parser
 
 
 def _add_cutting(add: Callable[..., object]) -> None:
-    add("--tile", type=int, default=256, help="side of a tile in px (default: %(default)s)")
+    cut, distance = CutOptions, f"px between tiles and boxes if there are no clean images {DEFAULT}"
+    add("--tile", type=int, default=cut.tile, help=f"side of a tile in px {DEFAULT}")
+    add("--window", type=int, default=cut.window, help=f"side of the defect prior's window in px {DEFAULT}")
+    add("--margin", type=int, default=cut.margin, help=f"px around the window, for jittered crops {DEFAULT}")
     add(
-        "--window",
-        type=int,
-        default=64,
-        help="side of the defect prior's window in px (default: %(default)s)",
+        "--tiles-per-image", type=int, metavar="N", help="tiles per image (default: cover all of a clean one)"
     )
-    add(
-        "--margin",
-        type=int,
-        default=16,
-        help="px around the window, for jittered crops (default: %(default)s)",
-    )
-    add("--tiles-per-image", type=int, metavar="N", help="tiles per clean image (default: cover all of it)")
     add(
         "--clean-dir",
         type=Path,
         metavar="FOLDER",
         help="images without defects (default: folders named clean, ...)",
     )
-    add(
-        "--clean-distance",
-        type=int,
-        default=16,
-        help="px between tiles and boxes if there are no clean images (default: %(default)s)",
-    )
+    add("--clean-distance", type=int, default=cut.clean_distance, help=distance)
+
+
+def _add_holdout(group: argparse._ArgumentGroup) -> None:
+    share = f"fraction of the defects to hold out, in whole groups {DEFAULT}"
+    group.add_argument("--group-pattern", metavar="REGEX", help=GROUP_PATTERN)
+    add = group.add_mutually_exclusive_group().add_argument
+    add("--holdout", nargs="+", metavar="GROUP", help="groups to hold out for testing")
+    add("--holdout-share", type=float, default=0.2, metavar="FRACTION", help=share)
 
 
 def _check(args: argparse.Namespace) -> None:
