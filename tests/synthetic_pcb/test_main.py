@@ -1,6 +1,7 @@
 """The command line: files, labels, samples, errors."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from utils.errors import UserError
 from utils.synthetic_pcb.__main__ import main
 from utils.synthetic_pcb.board import CLASSES
 from utils.synthetic_pcb.writing import yolo_line
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_yolo_line_is_normalized():
@@ -41,6 +44,23 @@ def test_samples_hold_each_class_once_on_clean_boards(tmp_path):
             found.append(int(index))
             assert 40 <= cx * width <= width - 40 and 40 <= cy * height <= height - 40
     assert sorted(found) == list(range(6)) and len(list(tmp_path.glob("*.png"))) == 5
+
+
+def test_the_bundled_boards_with_every_class_are_what_the_program_writes(tmp_path):
+    main(["--full-boards", str(tmp_path)])
+    bundled = sorted((ROOT / "data/boards").iterdir())
+    assert [path.name for path in bundled] == sorted(path.name for path in tmp_path.iterdir())
+    for path in bundled:
+        if path.suffix == ".txt":
+            lines = path.read_text().splitlines()
+            assert [int(line.split()[0]) for line in lines] == list(range(6))
+            assert (tmp_path / path.name).read_text().splitlines() == lines
+        else:
+            assert path.stat().st_size < 250_000
+            difference = np.asarray(Image.open(path)).astype(int) - np.asarray(
+                Image.open(tmp_path / path.name)
+            )
+            assert np.abs(difference).mean() < 1  # other versions of the libraries round differently
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,13 @@ from pathlib import Path
 
 from utils.errors import UserError, run_main
 from utils.synthetic_pcb.board import CLASSES
-from utils.synthetic_pcb.writing import write_clean, write_patches, write_samples, write_test_boards
+from utils.synthetic_pcb.writing import (
+    write_clean,
+    write_full_boards,
+    write_patches,
+    write_samples,
+    write_test_boards,
+)
 
 EPILOG = """\
 writes to OUT: defect_free/board_<n>.png, defect/<class>_<n>.png (patches, each centered on its defect), pcb.json
@@ -51,15 +57,21 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         help="least distance of a defect from the edge, in px (default: half of --patch)",
     )
-    add("--samples", type=Path, help="folder for the five bundled sample boards")
+    add("--samples", type=Path, metavar="DIR", help="folder for the bundled boards of data/sample")
+    add(
+        "--full-boards",
+        type=Path,
+        metavar="DIR",
+        help="folder for those of data/boards, with every class each",
+    )
     return parser
 
 
 def _check(args: argparse.Namespace) -> None:
     problems = []
-    if args.out is None and args.samples is None:
+    if args.out is None and args.samples is None and args.full_boards is None:
         problems.append(
-            "nothing to write: give --out DIR for a training set or --samples DIR for sample boards"
+            "nothing to write: give --out DIR for a training set, or --samples or --full-boards DIR for bundled boards"
         )
     for name in ("seed", "clean", "per_class", "boards"):
         if getattr(args, name) < 0:
@@ -82,6 +94,8 @@ def main(argv: list[str]) -> None:
     try:
         if args.samples is not None:
             write_samples(args.samples)
+        if args.full_boards is not None:
+            write_full_boards(args.full_boards)
         if args.out is not None:
             args.out.mkdir(parents=True, exist_ok=True)
             ids = {name: index for index, name in enumerate(CLASSES)}

@@ -1,5 +1,6 @@
 """Files of synthetic boards: clean boards, defect patches, labeled test boards, the bundled samples."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -83,22 +84,35 @@ def _mix(seed: int, stream: int, index: int) -> int:
     return int(np.random.SeedSequence([seed, stream, index]).generate_state(1)[0])
 
 
-# The bundled samples: file name, height, width, board seed, and the classes to request.
-SAMPLE_BOARDS: tuple[tuple[str, int, int, int, tuple[str, ...]], ...] = (
+# The bundled boards: file name, height, width, board seed, and the classes to request.
+SampleBoard = tuple[str, int, int, int, tuple[str, ...]]
+SAMPLE_BOARDS: tuple[SampleBoard, ...] = (
     ("board_1.png", 256, 256, 10, ("missinghole",)),
     ("board_2.png", 256, 256, 3, ("mousebite",)),
     ("board_3.png", 256, 256, 2, ("opencircuit",)),
     ("board_4.png", 256, 256, 21, ("spur",)),
     ("board_5.png", 384, 512, 3, ("short", "spuriouscopper")),
 )
+FULL_BOARDS: tuple[SampleBoard, ...] = tuple(
+    (f"board_{seed}.png", 320, 320, seed, CLASSES) for seed in (100, 101, 107, 111, 116, 117)
+)
 
 
 def write_samples(folder: Path) -> None:
     """Write five clean boards with YOLO labels saying where a defect of each class can be painted."""
+    _write_annotated(folder, SAMPLE_BOARDS, margin=60, min_spacing=100)
+
+
+def write_full_boards(folder: Path) -> None:
+    """Write six clean boards, each with YOLO labels for one defect of every class."""
+    _write_annotated(folder, FULL_BOARDS, margin=40, min_spacing=72)
+
+
+def _write_annotated(folder: Path, boards: Sequence[SampleBoard], margin: int, min_spacing: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for name, height, width, seed, classes in SAMPLE_BOARDS:
+    for name, height, width, seed, classes in boards:
         board = draw_board(seed, height, width)
-        _, defects = add_defects(board, classes, seed, margin=60, min_spacing=100)
+        _, defects = add_defects(board, classes, seed, margin, min_spacing)
         lines = [yolo_line(defect.box, defect.class_name, height, width) for defect in defects]
         _save(render(board), folder / name)
         (folder / name).with_suffix(".txt").write_text(
