@@ -120,7 +120,7 @@ def test_components_are_labelled_when_the_first_estimate_is_under_way(base, monk
     assert order == ["crop", "image", "label", "image", "image"]  # g_scha: two gradient steps
 
 
-def test_a_carried_rate_saves_trials(base):
+def test_a_warm_start_of_the_rates_saves_trials(base):
     calls = {}
     for carry in (False, True):
         run = variant(base, lr_xt=10.0, lr_xt_decay=1.0, carry_lr_xt=carry)

@@ -102,7 +102,9 @@ class OptimizeConfig(Section):
     mid_interval_num: Int = Field(
         1, ge=1, description="DDIM sub-steps of the clean estimate; 1 = one-step estimate"
     )
-    optimize_before_time_travel: bool = Field(True, description="refine once more before each climb")
+    optimize_before_time_travel: bool = Field(
+        True, description="refine once more before each jump back in time"
+    )
 
 
 class GradientStepsConfig(Section):
