@@ -5,7 +5,7 @@ import logging
 import sys
 
 from generation.cost import print_plan
-from generation.jobs import Job, make_groups, plan_jobs
+from generation.jobs import Job, make_groups, nothing_to_paint, plan_jobs
 from generation.models import check_class_ids
 from generation.placement.plan import place_defects
 from generation.progress import log_settings
@@ -28,7 +28,7 @@ def main(argv: list[str]) -> None:
     if groups:
         paint(run, groups, jobs)
     else:
-        log.info("nothing to paint: the samples are all there; overwrite=true repaints them")
+        log.info(nothing_to_paint(len(jobs)))
     finish(run, jobs)
     log.info("results are in %s", run.outputs.root)
 

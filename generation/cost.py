@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from generation.jobs import Job
+from generation.jobs import Job, nothing_to_paint
 from generation.models import count_classes, prepare
 from generation.setup import Run
 from guided_diffusion.create import create_unet
@@ -17,6 +17,9 @@ from utils.schema.network import NetworkConfig
 
 def print_plan(run: Run, groups: list[list[Job]], total: int) -> None:
     """Print what would be painted and an estimate of the time, from one timed forward of each network."""
+    if not groups:
+        print(nothing_to_paint(total))
+        return
     for job in (job for group in groups for job in group):
         print(f"{job.name}: {'; '.join(describe(job))}")
     steps = guided_steps(run.options)

@@ -273,6 +273,13 @@ def my_share(groups: list[list[Job]]) -> list[list[Job]]:
     return groups[int(os.environ.get("RANK", "0")) :: int(os.environ.get("WORLD_SIZE", "1"))]
 
 
+def nothing_to_paint(total: int) -> str:
+    """What a process says that has no group left to paint, of a run of `total` samples."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return f"nothing left to paint in this process's share of the {total} samples"
+    return f"nothing to paint: the {total} samples are all there; overwrite=true repaints them"
+
+
 def make_groups(jobs: Sequence[Job], batch_size: int, wanted: Callable[[Job], bool]) -> list[list[Job]]:
     """This process's groups that hold a `wanted` sample, each whole.
 

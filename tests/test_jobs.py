@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from generation.geometry import Context, Geometry, overlap
-from generation.jobs import Job, Wish, make_groups, plan_groups, plan_jobs, safe_name
+from generation.jobs import Job, Wish, make_groups, nothing_to_paint, plan_groups, plan_jobs, safe_name
 from generation.passes import Pass
 from utils.errors import UserError
 
@@ -273,3 +273,6 @@ def test_processes_take_groups_in_turn_and_leave_out_what_is_done(monkeypatch: p
         [[1], [5]],
         [[2], [4], [6]],
     ]
+    assert nothing_to_paint(6) == "nothing left to paint in this process's share of the 6 samples"
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert nothing_to_paint(6).startswith("nothing to paint: the 6 samples are all there")

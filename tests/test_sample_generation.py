@@ -233,7 +233,7 @@ def test_running_again_paints_nothing_and_needs_no_weights(painted: Place, tmp_p
     stamps = {name: (copy.out / name).stat().st_mtime_ns for name in copy.pictures()}
     assert copy.run() == 0
     assert {name: (copy.out / name).stat().st_mtime_ns for name in copy.pictures()} == stamps
-    assert "nothing to paint: the samples are all there; overwrite=true" in copy.log()
+    assert "nothing to paint: the 6 samples are all there; overwrite=true" in copy.log()
 
 
 def test_deleted_sample_and_grid_come_back_byte_for_byte(painted: Place, tmp_path: Path):
@@ -564,7 +564,9 @@ def test_dry_run_prints_the_plan_and_writes_nothing(place: Place, capsys: pytest
 def test_dry_run_counts_what_is_left(painted: Place, tmp_path: Path, capsys: pytest.CaptureFixture):
     copy = copy_of(painted, tmp_path)
     assert copy.run("dry_run=true") == 0
-    assert capsys.readouterr().out.startswith("0 of 6 samples to paint in 0 groups")
+    assert capsys.readouterr().out == (
+        "nothing to paint: the 6 samples are all there; overwrite=true repaints them\n"
+    )
 
 
 def test_overrides_may_stand_on_both_sides_of_the_file(place: Place):
