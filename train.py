@@ -15,12 +15,11 @@ from training.setup import (
     ProcessInfo,
     join_processes,
     make_model,
-    resolve_precision_and_layout,
     setup_run,
     start_from,
 )
 from utils.config import load_training_config
-from utils.errors import run_main
+from utils.errors import Stopped, run_main
 from utils.schema.training import TrainingConfig
 
 
@@ -36,23 +35,26 @@ def main(argv: list[str]) -> None:
     config = load_training_config(args.conf_path, args.overrides)
     process = join_processes(config)
     try:
-        train(resolve_precision_and_layout(config, process.device), process)
+        train(config, process)
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
 
 
 def train(config: TrainingConfig, process: ProcessInfo) -> None:
-    """One run, from the configuration to the last checkpoint."""
+    """One run, from the configuration to the last checkpoint; raises Stopped after Ctrl-C or SIGTERM."""
     run = setup_run(config, process)
     model = make_model(run)
-    if config.init_from:
-        start_from(model, config.init_from, run)
-    loop = make_loop(run, model, make_hooks(run))
+    config, loop = run.config, make_loop(run, model, make_hooks(run))
     resume(loop, config)
+    if config.init_from and loop.step == 0:
+        start_from(model, config.init_from, run)
+        loop.start_averages()
     run_to_the_end(loop, config)
     end = "stopped" if loop.interrupted else "finished"
-    run.log.info("%s at step %d; weights are in %s", end, loop.step, config.checkpoint_dir)
+    run.log.info("%s at step %d; the averaged weights are in %s", end, loop.step, loop.last_weights)
+    if loop.interrupted:
+        raise Stopped(loop.interrupted)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,10 @@ Everything random in a step (data, t, noise, dropout) is drawn from streams seed
 that was stopped and resumed takes the same steps as one that was not.
 """
 
-import csv
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,8 +18,9 @@ from tqdm import tqdm
 
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion
 from utils.device import DTYPES
-
-REPEATS = 1.0  # seconds; signals that follow one within so short a time are the same wish
+from utils.files import append_csv
+from utils.interrupts import stop_requests
+from utils.seeding import dropout_seed, step_generator
 
 
 @dataclass(frozen=True)
@@ -60,21 +58,12 @@ class Hooks:
     scalars: Callable[[dict[str, float], int], None] = lambda values, step: None
     report: Callable[[int], None] = lambda step: None  # after every checkpoint, with the step
     message: Callable[[str], None] = print
+    note: Callable[[str], None] = lambda text: None  # a message for the log file, not for the terminal
     warning: Callable[[str], None] = print
 
 
 class NonFiniteLoss(RuntimeError):
     """The loss or its gradient is not a number any more; the run stops with the last checkpoint intact."""
-
-
-def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
-    """A CPU generator whose draws depend on (seed, step, stream) alone."""
-    return torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + step * 1_000_003 + stream) % 2**63)
-
-
-def dropout_seed(seed: int, step: int, rank: int) -> int:
-    """Seed of the global generators, which dropout draws from; stream 0 is that of t and noise."""
-    return int(torch.randint(2**62, (1,), generator=step_generator(seed, step, 1 + rank)))
 
 
 def learning_rate(step: int, options: TrainOptions) -> float:
@@ -101,35 +90,6 @@ def progress_line(step: int, last: float, loss: float, speed: float, batch: int)
     return f"{text}, {f'{minutes:.0f} min' if minutes < 120 else f'{minutes / 60:.1f} h'} left"
 
 
-@contextmanager
-def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether Ctrl-C or SIGTERM came, so that a step is never cut in two.
-
-    The first signal is only noted; one that comes a second later or more acts as if this function were not
-    there. Repeats before that are torchrun's, which passes on what the terminal has told all processes.
-    """
-    asked: list[float] = []
-    usual: dict[int, object] = {}
-
-    def restore() -> None:
-        for number, handler in usual.items():
-            signal.signal(number, handler)
-
-    def note(number: int, frame: object) -> None:
-        asked.append(time.monotonic())
-        if asked[-1] - asked[0] >= REPEATS:
-            restore()
-            signal.raise_signal(number)
-
-    # Python hands signals to the main thread alone.
-    if threading.current_thread() is threading.main_thread():
-        usual |= {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        restore()
-
-
 @dataclass
 class TrainLoop:
     """Trains `model` on `data` (batches x (N, 3, S, S) in [-1, 1], y (N,)), resuming from `folder` by itself.
@@ -150,7 +110,7 @@ class TrainLoop:
     rank: int = 0
     world_size: int = 1
     step: int = 0
-    interrupted: bool = False
+    interrupted: int = 0  # the signal that ended the run
     history: list[dict[str, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -161,15 +121,17 @@ class TrainLoop:
             self.model.parameters(), lr=self.options.lr, weight_decay=self.options.weight_decay
         )
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.options.precision == "fp16")
-        self.ema = {
-            rate: {k: v.detach().float().clone() for k, v in self.model.state_dict().items()}
-            for rate in self.options.ema_rates
-        }
+        self.start_averages()
         # Both wrappers share the model's weights; files and previews use the model itself.
         self.network = torch.compile(self.model) if self.options.compile else self.model
         if self.world_size > 1:
             ids = [self.device.index] if self.device.type == "cuda" else None
             self.network = nn.parallel.DistributedDataParallel(self.network, device_ids=ids)
+
+    @property
+    def last_weights(self) -> Path:
+        """The newest weights of the first average, under a name that stays."""
+        return self.folder / "last.safetensors"
 
     @property
     def last_step(self) -> float:
@@ -197,9 +159,9 @@ class TrainLoop:
                         saved = self.step
                     if self.options.sample_interval and self.step % self.options.sample_interval == 0:
                         self._preview()
-                    self.interrupted = self._any_rank(asked())
+                    self.interrupted = self._highest(asked())
                     over = time.monotonic() - started > 60 * self.options.max_minutes
-                    if self.options.max_minutes and self._any_rank(over):
+                    if self.options.max_minutes and self._highest(over):
                         break
             finally:
                 bar.close()
@@ -217,9 +179,9 @@ class TrainLoop:
             disable=None if shown else True,  # None: off without a terminal
         )
 
-    def _any_rank(self, flag: bool) -> bool:
-        """Whether any rank says so: all have to leave the loop at the same step."""
-        return bool(self._gather(torch.tensor([int(flag)], device=self.device)).any())
+    def _highest(self, number: int) -> int:
+        """The highest of the ranks' numbers: all ranks have to leave the loop at the same step."""
+        return int(self._gather(torch.tensor([int(number)], device=self.device)).max())
 
     def train_step(self, x: Tensor, y: Tensor) -> dict[str, float]:
         """One optimiser step on this rank's share of the batch; returns its record of scalars."""
@@ -323,19 +285,19 @@ class TrainLoop:
         bar.set_postfix(loss=f"{row['loss']:.4f}", images_s=f"{speed:.1f}")
         if self.rank > 0:
             return
-        if self.options.show_progress and bar.disable:  # no terminal: lines take the bar's place
-            self.hooks.message(progress_line(self.step, last, row["loss"], speed, batch))
-        path = self.folder / "train_log.csv"
-        fresh = not path.exists()
-        cut_short = not fresh and not path.read_bytes().endswith(b"\n")
-        with path.open("a", newline="") as file:
-            if cut_short:  # by a kill in the middle of a line
-                file.write("\n")
-            writer = csv.DictWriter(file, fieldnames=list(row))
-            if fresh:
-                writer.writeheader()
-            writer.writerow(row)
+        if self.options.show_progress:  # where the bar is shown, the line goes to the log file only
+            say = self.hooks.message if bar.disable else self.hooks.note
+            say(progress_line(self.step, last, row["loss"], speed, batch))
+        append_csv(self.folder / "train_log.csv", row)
         self.hooks.scalars({k: v for k, v in row.items() if k != "step" and not math.isnan(v)}, self.step)
+
+    def start_averages(self) -> None:
+        """Begin the averages at the current weights."""
+        weights = self.model.state_dict()
+        self.ema = {
+            rate: {k: v.detach().float().clone() for k, v in weights.items()}
+            for rate in self.options.ema_rates
+        }
 
     def state(self) -> dict:
         """Everything a resumed run needs."""
@@ -355,6 +317,7 @@ class TrainLoop:
             # The state comes last: a kill between the two is mended by taking the steps again
             for rate, averages in self.ema.items():
                 self.hooks.export(self.folder / f"ema_{rate:g}_{self.step:07d}.safetensors", averages)
+            self.hooks.export(self.last_weights, next(iter(self.ema.values())))
             self.hooks.save(self.folder / f"state_{self.step:07d}.pt", self.state())
             self._prune()
             if not self.options.sample_interval:

@@ -1,5 +1,6 @@
 """Weights load strictly or say why not; saving is atomic."""
 
+import json
 import os
 from pathlib import Path
 
@@ -43,6 +44,20 @@ def test_safetensors_keep_weights_and_metadata(tmp_path: Path):
     loaded, read = load_state_dict(tmp_path / "new/a.safetensors")
     assert same(loaded, weights)
     assert read == {"step": 7, "network": {"channel_mult": [1, 2]}, "note": "plain text", "json": {"a": 0}}
+
+
+def test_equal_contents_are_equal_bytes(tmp_path: Path):
+    weights = network().state_dict()
+    metadata = {"b": {"y": 1, "x": "é\n\x01"}, "a": 2.5, **{f"key {n}": n for n in range(9)}}
+    backwards = dict(reversed(metadata.items())) | {"b": {"x": "é\n\x01", "y": 1}}
+    save_safetensors(tmp_path / "a.safetensors", weights, metadata)
+    save_safetensors(tmp_path / "b.safetensors", dict(reversed(weights.items())), backwards)
+    content = (tmp_path / "a.safetensors").read_bytes()
+    assert content == (tmp_path / "b.safetensors").read_bytes()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    assert list(header) == sorted(header) and list(header["__metadata__"]) == sorted(metadata)
+    loaded, read = load_state_dict(tmp_path / "b.safetensors")
+    assert same(loaded, weights) and read == metadata
 
 
 def test_half_precision_file_fills_a_float32_model(tmp_path: Path):

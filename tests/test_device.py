@@ -20,6 +20,9 @@ def test_fp16_on_a_cpu_is_refused():
     with pytest.raises(UserError, match="precision: got fp16 .*use auto, bf16 or fp32"):
         device.resolve_precision("fp16", CPU)
     assert device.resolve_precision("fp16", GPU) == "fp16"
+    # The older key asks for it where it can be had
+    assert device.resolve_precision("fp16", CPU, explicit=False) == "fp32"
+    assert device.resolve_precision("fp16", GPU, explicit=False) == "fp16"
 
 
 @pytest.mark.parametrize("fast, expected", [(torch.bfloat16, "bf16"), (torch.float32, "fp32")])

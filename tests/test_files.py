@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock
 
 from utils.errors import UserError
-from utils.files import MARK, check_replaceable, read_mark, replace_folder, replacing
+from utils.files import MARK, append_csv, check_replaceable, read_mark, replace_folder, replacing
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -161,3 +161,12 @@ def test_a_stop_at_any_change_loses_neither_folder(tmp_path: Path, by: signal.Si
     assert found == sorted(found, key=states.index) and {*found} >= {states[0], states[2]}
     assert found.count(states[1]) == (by == signal.SIGKILL)
     assert json.loads((out / MARK).read_text())["program"] == "CRG-Diffusion"
+
+
+def test_a_csv_grows_by_lines_also_after_a_kill(tmp_path: Path):
+    path = tmp_path / "a.csv"
+    append_csv(path, {"step": 1, "loss": 0.5})
+    with path.open("a") as file:
+        file.write("2,0.")
+    append_csv(path, {"step": 2, "loss": 0.25})
+    assert path.read_text().splitlines() == ["step,loss", "1,0.5", "2,0.", "2,0.25"]

@@ -22,6 +22,14 @@ def _restore_logging() -> Iterator[None]:
     logging.captureWarnings(False)
 
 
+def test_a_line_for_the_file_only(tmp_path: Path, capsys: pytest.CaptureFixture):
+    log = setup_logging(tmp_path / "a.log")
+    log.info("loss 0.5", extra={"file_only": True})
+    log.info("done")
+    assert capsys.readouterr().err == "done\n"
+    assert [line.split()[-1] for line in (tmp_path / "a.log").read_text().splitlines()] == ["0.5", "done"]
+
+
 def test_lines_reach_console_and_file_once(tmp_path: Path, capsys: pytest.CaptureFixture):
     path = tmp_path / "log/generation.log"
     setup_logging(path)

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import train
 from guided_diffusion.create import create_unet
 from training.loop import is_write_error_in, make_hooks, make_loop, run_to_the_end
+from training.preview import header
 from training.setup import ProcessInfo, TrainingRun, load_dataset, make_diffusion, start_from
 from utils.checkpoint import load_state_dict, save_atomic, save_safetensors
 from utils.config import load_training_config
@@ -107,9 +109,10 @@ def run(conf: Path, *overrides: str) -> int:
 def test_a_run_and_its_resumption(conf, capsys):
     folder = conf.parent / "run"
     assert run(conf) == 0
-    assert "12 images" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "12 images" in said
     assert sorted(path.name for path in folder.iterdir()) == [
-        "config.yml", "ema_0.9999_0000004.safetensors", "previews", "state_0000004.pt", "train.log",
+        "config.yml", "ema_0.9999_0000004.safetensors", "last.safetensors", "previews", "state_0000004.pt", "train.log",
         "train_curves.png", "train_log.csv",
     ]  # fmt: skip
     weights, metadata = load_state_dict(folder / "ema_0.9999_0000004.safetensors")
@@ -117,7 +120,13 @@ def test_a_run_and_its_resumption(conf, capsys):
     create_unet(**metadata["network"], num_classes=len(CLASSES)).load_state_dict(weights, strict=True)
     assert metadata["network"]["num_channels"] == 32
     sheet = Image.open(folder / "previews" / "preview_0000004.png")
-    assert sheet.size == (3 * 18 + 2, 3 * 18 + 2)  # clean, noised, denoised; one of every class
+    height = header(CLASSES, 3 * 18 + 2).shape[0]
+    assert sheet.size == (3 * 18 + 2, height + 3 * 18 + 2)  # clean, noised, denoised; one of every class
+    # The newest weights under a name that stays: a copy, which the end of the run names
+    last = folder / "last.safetensors"
+    assert last.read_bytes() == (folder / "ema_0.9999_0000004.safetensors").read_bytes()
+    assert last.stat().st_nlink == 1 and not last.is_symlink()
+    assert f"finished at step 4; the averaged weights are in {last}" in said
     rows = (folder / "train_log.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["step", "2", "4"]
     # The same command with more steps goes on.
@@ -125,6 +134,7 @@ def test_a_run_and_its_resumption(conf, capsys):
     said = capsys.readouterr().err
     assert "resuming from" in said and "at step 4" in said and "finished at step 6" in said
     assert (folder / "state_0000006.pt").is_file()
+    assert last.read_bytes() == (folder / "ema_0.9999_0000006.safetensors").read_bytes()
     # Another network does not fit what is there.
     assert run(conf, "num_channels=64") == 2
     said = capsys.readouterr().err
@@ -356,6 +366,72 @@ def test_starting_from_weights_whose_metadata_make_no_sense(conf, capsys):
     assert run(conf, f"init_from={path}", "total_steps=1", "sample_num=0") == 0
 
 
+def test_a_resumed_run_does_not_start_from_other_weights(conf, capsys):
+    path = conf.parent / "other.pt"
+    plain = load_training_config(conf).network.plain()
+    save_atomic(path, create_unet(**plain, num_classes=5).state_dict())
+    keys = (f"init_from={path}", "sample_num=0")
+    assert run(conf, *keys) == 0
+    said = capsys.readouterr().err
+    assert f"starting from the weights of {path}" in said and "the class head" in said
+    path.unlink()  # nobody reads it any more
+    assert run(conf, *keys, "total_steps=5") == 0
+    said = capsys.readouterr().err
+    assert "resuming from" in said and "starting from" not in said and "the class head" not in said
+
+
+# What is said, where, and the exit code
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_in_a_terminal_the_log_file_holds_the_loss_lines(conf, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert run(conf, "sample_num=0") == 0
+    log = (conf.parent / "run" / "train.log").read_text()
+    assert log.count("step 2 of 4: loss ") == log.count("step 4 of 4: loss ") == 1
+    shown = sys.stderr.getvalue()
+    assert "finished at step 4" in shown and "step 2 of 4: loss" not in shown and "4/4" in shown
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_saves_and_exits_as_shells_expect(conf, capsys, monkeypatch, number, code):
+    def stop(path: Path, state: dict) -> None:
+        save_atomic(path, state)
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr("training.loop.save_atomic", stop)  # the first checkpoint, and then the signal
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs
+    try:
+        assert run(conf, "total_steps=100", "sample_num=0") == code
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    folder = conf.parent / "run"
+    assert (
+        f"stopped at step 2; the averaged weights are in {folder}/last.safetensors" in capsys.readouterr().err
+    )
+    assert (folder / "state_0000002.pt").is_file() and (folder / "last.safetensors").is_file()
+
+
+@pytest.mark.parametrize("class_cond", [False, True])
+def test_published_keys_are_accepted_without_a_gpu(conf, capsys, class_cond):
+    """fp16 by the older key falls back with a line; `class_json_path: null` is no problem without classes."""
+    values = yaml.safe_load(conf.read_text()) | {"use_fp16": True, "class_cond": class_cond}
+    values |= {"precision": None} if class_cond else {"class_json_path": None}
+    conf.write_text(yaml.safe_dump(values))
+    assert run(conf, "sample_num=0", "total_steps=1") == 0
+    said = capsys.readouterr().err
+    assert said.count("use_fp16: true needs a GPU; computing in fp32") == 1 and ", cpu, fp32" in said
+    assert run(conf, "sample_num=0", "precision=fp16") == 2
+    assert "precision: got fp16 on the CPU" in capsys.readouterr().err
+    if class_cond:
+        assert run(conf, "class_json_path=null") == 2
+        assert "class_json_path: got null, expected a class file" in capsys.readouterr().err
+
+
 # Small and odd data
 
 
@@ -369,7 +445,8 @@ def test_one_image_per_class_and_one_class_only(conf, tmp_path, caplog, kept):
     assert ("no images of missinghole, opencircuit in" in caplog.text) == (len(kept) == 1)
     assert "the previews are still noise" in caplog.text
     sheet = Image.open(tmp_path / "run" / "previews" / "preview_0000002.png")
-    assert sheet.size == (len(kept) * 18 + 2, 3 * 18 + 2)
+    height = header([name.removesuffix("_0.png") for name in kept], len(kept) * 18 + 2).shape[0]
+    assert sheet.size == (len(kept) * 18 + 2, height + 3 * 18 + 2)
     with (tmp_path / "run" / "train_log.csv").open() as file:
         assert [row["step"] for row in csv.DictReader(file)] == ["1", "2"]
 

@@ -18,15 +18,14 @@ from guided_diffusion.train_util import (
     NonFiniteLoss,
     TrainLoop,
     TrainOptions,
-    dropout_seed,
     learning_rate,
     progress_line,
     state_files,
-    step_generator,
     update_ema,
 )
 from training.curves import read_log
 from utils.checkpoint import load_state_dict, load_training_state, save_atomic, save_safetensors
+from utils.seeding import dropout_seed, step_generator
 
 T = 3  # steps of the chain: the loss-aware sampler is soon warmed up
 
@@ -338,6 +337,7 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path):
     loop(tmp_path, total_steps=5, save_interval=1, keep_checkpoints=2).run()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         *(f"ema_{rate}_000000{step}.safetensors" for rate in ("0.5", "0.9") for step in (4, 5)),
+        "last.safetensors",
         "state_0000004.pt",
         "state_0000005.pt",
     ]
@@ -398,7 +398,9 @@ def test_an_interrupt_ends_the_step_and_saves(tmp_path, number):
     run.run()
     whole.run()
     assert [path.name for path in state_files(tmp_path)] == ["state_0000002.pt"]
-    assert run.interrupted and "interrupted after step 2; the same command goes on" in run.messages[0]
+    assert (
+        run.interrupted == number and "interrupted after step 2; the same command goes on" in run.messages[0]
+    )
     assert same(run.state(), whole.state())
     assert signal.getsignal(number) is usual and not whole.interrupted
 

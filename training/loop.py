@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Iterator
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -87,6 +88,7 @@ def make_hooks(run: TrainingRun) -> Hooks:
         scalars=scalars,
         report=report,
         message=log.info,
+        note=partial(log.info, extra={"file_only": True}),
         warning=log.warning,
     )
 

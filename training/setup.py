@@ -50,7 +50,11 @@ class TrainingRun:
 
 def setup_run(config: TrainingConfig, process: ProcessInfo) -> TrainingRun:
     """Open the log, read the images and build the diffusion process; UserError for what cannot be used."""
+    requested = config.precision
+    config = resolve_precision_and_layout(config, process.device)
     log = start_log(config, process)
+    if requested == "fp16" != config.precision:
+        log.info("use_fp16: true needs a GPU; computing in %s", config.precision)
     names = labels.load_class_names(config.class_json_path) if config.network.class_cond else {}
     dataset = load_dataset(config, names)
     run = TrainingRun(config, process, log, names, dataset, *make_diffusion(config))
@@ -89,8 +93,9 @@ def join_processes(config: TrainingConfig) -> ProcessInfo:
 
 
 def resolve_precision_and_layout(config: TrainingConfig, device: torch.device) -> TrainingConfig:
-    """The configuration with what `auto` means on this device; UserError for fp16 on a CPU."""
-    precision, layout = resolve_precision(config.precision, device), config.channels_last
+    """The configuration with what `auto` means on this device; UserError for an explicit fp16 on a CPU."""
+    explicit = "precision" in config.model_fields_set
+    precision, layout = resolve_precision(config.precision, device, explicit), config.channels_last
     if layout == "auto":
         layout = prefers_channels_last(precision, config.network.num_channels, device)
     return config.model_copy(update={"precision": precision, "channels_last": layout})

@@ -138,6 +138,7 @@ def save_safetensors(
 ) -> None:
     """Write weights atomically, floats as `dtype` (None: as they are), metadata as text or else JSON.
 
+    Equal weights and metadata give equal bytes.
     Makes the folder when there is none. Raises OSError when there is no room or no right to.
     """
     weights = {}
@@ -148,10 +149,28 @@ def save_safetensors(
         )  # a copy: tied weights share memory, the format does not
         weights[key] = value.contiguous(memory_format=torch.contiguous_format)
     items = (metadata or {}).items()
-    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in items}
+    texts = {
+        key: value if isinstance(value, str) else json.dumps(value, sort_keys=True) for key, value in items
+    }
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with _written(path) as temporary:
         save_file(weights, temporary, metadata=texts)
+        _sort_header(temporary)
+
+
+def _sort_header(path: Path) -> None:
+    """Put the entries of a safetensors header in alphabetical order, so that equal contents are equal bytes.
+
+    The library writes the metadata in another order each time. The header is JSON after its length (8 bytes,
+    little-endian), padded with spaces.
+    """
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        assert len(text) <= size
+        file.seek(8)
+        file.write(text.ljust(size))
 
 
 def save_atomic(path: str | Path, obj: Any) -> None:

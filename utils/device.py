@@ -47,15 +47,18 @@ def start_process_group(device: torch.device) -> tuple[int, int]:
     return dist.get_rank(), world_size
 
 
-def resolve_precision(name: str, device: torch.device) -> str:
+def resolve_precision(name: str, device: torch.device, explicit: bool = True) -> str:
     """fp32, bf16 or fp16; 'auto' is bf16 where the device computes faster with it, else fp32.
+
+    On a CPU, an fp16 that is not `explicit` (the older key `use_fp16` asked for it) becomes fp32.
 
     Raises UserError for fp16 on a CPU, which has no fast arithmetic for it.
     """
     if name == "fp16" and device.type == "cpu":
+        if not explicit:
+            return "fp32"
         raise UserError(
-            "precision: got fp16 (perhaps from use_fp16: true) on the CPU, which has no fast arithmetic for "
-            "it; use auto, bf16 or fp32"
+            "precision: got fp16 on the CPU, which has no fast arithmetic for it; use auto, bf16 or fp32"
         )
     if name != "auto":
         return name

@@ -19,11 +19,19 @@ class UserError(Exception):
         return cls("\n".join([f"{title} ({len(problems)} problems):", *(f"  - {p}" for p in problems)]))
 
 
+class Stopped(Exception):
+    """A run that ended early at the signal `number`, with everything saved and said."""
+
+    def __init__(self, number: int):
+        super().__init__(f"stopped by signal {number}")
+        self.exit_code = 128 + number  # as shells expect
+
+
 def run_main(main: Callable[[list[str]], None], argv: list[str] | None = None) -> int:
     """Run `main(argv)`; returns the exit code.
 
-    0; 2 with one message on stderr after a UserError; 130 after Ctrl-C, as shells expect; 141 when what is
-    printed finds no reader any more (`... | head`).
+    0; 2 with one message on stderr after a UserError; 130 after Ctrl-C and 143 after SIGTERM, as shells expect;
+    141 when what is printed finds no reader any more (`... | head`).
     """
     try:
         main(sys.argv[1:] if argv is None else argv)
@@ -31,6 +39,8 @@ def run_main(main: Callable[[list[str]], None], argv: list[str] | None = None) -
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except Stopped as stop:
+        return stop.exit_code
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from what is finished", file=sys.stderr)
         return 130

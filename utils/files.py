@@ -1,11 +1,12 @@
 """Writing files and folders so that a stopped run never leaves half of one under its final name."""
 
+import csv
 import hashlib
 import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,20 @@ def replacing(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def append_csv(path: str | Path, row: Mapping[str, Any]) -> None:
+    """Add a line to a CSV file, below a header if it is new; a line that a kill cut short is ended first."""
+    path = Path(path)
+    fresh = not path.exists()
+    cut_short = not fresh and not path.read_bytes().endswith(b"\n")
+    with path.open("a", newline="") as file:
+        if cut_short:
+            file.write("\n")
+        writer = csv.DictWriter(file, fieldnames=list(row))
+        if fresh:
+            writer.writeheader()
+        writer.writerow(row)
 
 
 def _umask() -> int:

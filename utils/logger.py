@@ -16,6 +16,10 @@ class _ConsoleHandler(logging.StreamHandler):
         text = super().format(record)
         return f"{record.levelname.lower()}: {text}" if record.levelno >= logging.WARNING else text
 
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Records with `file_only` (as in `log.info(text, extra={"file_only": True})`) are not for the console."""
+        return not getattr(record, "file_only", False) and bool(super().filter(record))
+
     def emit(self, record: logging.LogRecord) -> None:
         try:
             tqdm.write(self.format(record), file=self.stream)

@@ -39,3 +39,13 @@ class SampleNoise:
         noise = torch.stack(rows)
         # From page-locked memory a copy does not wait for what the GPU has yet to do
         return noise.pin_memory().to(like, non_blocking=True) if like.is_cuda else noise.to(like)
+
+
+def step_generator(seed: int, step: int, stream: int = 0) -> torch.Generator:
+    """A CPU generator whose draws depend on (seed, step, stream) alone."""
+    return torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + step * 1_000_003 + stream) % 2**63)
+
+
+def dropout_seed(seed: int, step: int, rank: int) -> int:
+    """Seed of the global generators, which dropout draws from; stream 0 is that of t and noise."""
+    return int(torch.randint(2**62, (1,), generator=step_generator(seed, step, 1 + rank)))

@@ -41,7 +41,9 @@ class TrainingConfig(Section):
     data_dir: FilePath = Field(
         "./data/train/", description="training pictures, `<class>_<number>.<suffix>` with class_cond"
     )
-    class_json_path: FilePath = Field("./data/pcb.json", description="JSON file: class name -> id")
+    class_json_path: OptionalPath = Field(
+        "./data/pcb.json", description="JSON file: class name -> id; null or '' without class_cond"
+    )
     num_classes: Int | None = Field(None, ge=1, description="classes; null = counted in the class file")
     checkpoint_dir: FilePath = Field("./runs/train/", description="where checkpoints, logs and previews go")
     resume_checkpoint: OptionalPath = Field("", description="training state to go on from")
@@ -122,6 +124,8 @@ class TrainingConfig(Section):
             problems.append(f"max_t: got {highest}, expected at most diffusion_steps ({steps})")
         if self.min_t >= highest:
             problems.append(f"min_t: got {self.min_t}, expected less than max_t ({highest})")
+        if self.network.class_cond and not self.class_json_path:
+            problems.append("class_json_path: got null, expected a class file (class_cond is true)")
         if self.microbatch == 0:
             problems.append("microbatch: got 0, expected -1 or a positive number")
         if problems:
