@@ -107,11 +107,14 @@ class GaussianDiffusion:
         `clip` clamps x0 to [-1, 1], inside the gradient; eps is the network's own when it predicts eps.
         """
         output = output[:, :3]
-        signal, noise = self._at(self.sqrt_abar, t, x), self._at(self.sqrt_noise, t, x)
         if self.predict_xstart:
             x0 = output.clamp(-1, 1) if clip else output
-            return Prediction(x0, (x - signal * x0) / noise)
+            return Prediction(x0, self.eps_from(x0, x, t))
         return self.from_eps(output, x, t, clip)
+
+    def eps_from(self, x0: Tensor, x: Tensor, t: int | Tensor) -> Tensor:
+        """The noise in x (N, 3, H, W) at index t if `x0` is the clean image: (x - sqrt(abar) x0) / sqrt(1 - abar)."""
+        return (x - self._at(self.sqrt_abar, t, x) * x0) / self._at(self.sqrt_noise, t, x)
 
     def from_eps(self, eps: Tensor, x: Tensor, t: int | Tensor, clip: bool) -> Prediction:
         """The prediction that a noise estimate stands for: x0 = x / sqrt(abar) - sqrt(1/abar - 1) eps."""
@@ -138,18 +141,21 @@ class GaussianDiffusion:
 
     # Training
 
-    def training_losses(self, network: NetworkFn, x0: Tensor, t: Tensor, noise: Tensor) -> dict[str, Tensor]:
+    def training_losses(
+        self, network: NetworkFn, x0: Tensor, t: Tensor, noise: Tensor, weights: Tensor | float = 1.0
+    ) -> dict[str, Tensor]:
         """Loss terms (N,) at indices t (N,): 'loss', and 'mse' and 'vb' where they are part of it.
 
         MSE on eps (or x0); with `learn_sigma` plus the variational bound in bits with the mean detached
         (Nichol & Dhariwal 2021, equation 16), times T/1000 if `rescale_learned_sigmas`; with `use_kl` the
-        bound alone, times T.
+        bound alone, times T. `weights` (N or 1, 1, H or 1, W or 1) multiply the squared errors.
         """
         x = self.q_sample(x0, t, noise)
         output = network(x, self.network_times(t))
         if self.use_kl:
             return {"loss": self._bound(output, x0, x, t) * self.num_timesteps}
-        terms = {"mse": mean_flat(((x0 if self.predict_xstart else noise) - output[:, :3]) ** 2)}
+        target = x0 if self.predict_xstart else noise
+        terms = {"mse": mean_flat(weights * (target - output[:, :3]) ** 2)}
         terms["loss"] = terms["mse"]
         if self.learn_sigma:
             frozen_mean = torch.cat([output[:, :3].detach(), output[:, 3:]], dim=1)
@@ -158,6 +164,13 @@ class GaussianDiffusion:
                 terms["vb"] = terms["vb"] * (self.num_timesteps / 1000)
             terms["loss"] = terms["mse"] + terms["vb"]
         return terms
+
+    def min_snr_weights(self, t: Tensor, gamma: float) -> Tensor:
+        """Weights (N, 1, 1, 1) of the squared errors at indices t (N,): min(SNR, gamma), in terms of the clean image
+        (Hang et al. 2023, section 3.4); divided by the SNR where the network predicts the noise."""
+        snr = self.abar / (1.0 - self.abar)
+        weights = np.minimum(snr, gamma)
+        return self._at(weights if self.predict_xstart else weights / snr, t, t)
 
     def network_times(self, t: int | Tensor, device: torch.device | str = "cpu") -> Tensor:
         """Step numbers as the network sees them, for chain indices t: (N,), or (1,) for an int."""

@@ -20,7 +20,8 @@ class Augmentation:
 
     `jitter`: px by which a centred crop may be off centre. `color`: largest relative change of brightness and
     contrast, and of each channel's gain (half of it); 0 is off. `shrink`: crops of defect-free images cover up to
-    so many times the side and are resampled to size, as painting does for long defects; 1 is off.
+    so many times the side and are resampled to size, as painting does for long defects; 1 is off. `zoom`: windows
+    around a box cover between zoom^-0.5 and zoom times their usual side; 1 is off.
     """
 
     flip: bool = True
@@ -28,6 +29,7 @@ class Augmentation:
     jitter: int = 4
     color: float = 0.0
     shrink: float = 1.0
+    zoom: float = 1.0
 
 
 def augment(
@@ -44,13 +46,26 @@ def augment(
         crop = image[top : top + size, left : left + size]
     else:
         crop = resize_squash(_square(image, size, how.shrink, rng), size)
+    return colored(turned(crop, how, rng), how, rng)
+
+
+def turned(image: np.ndarray, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
+    """(S, S, C) turned by a random quarter and mirrored at random."""
     if how.rotate90:
-        crop = np.rot90(crop, int(rng.integers(0, 4)))
+        image = np.rot90(image, int(rng.integers(0, 4)))
     if how.flip and rng.random() < 0.5:
-        crop = crop[:, ::-1]
-    values = crop.astype(np.float32) / 127.5 - 1.0
+        image = image[:, ::-1]
+    return image
+
+
+def colored(image: np.ndarray, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
+    """(S, S, 3) uint8 -> float32 in [-1, 1] with random gains and brightness; a gray image keeps its channels equal."""
+    values = image.astype(np.float32) / 127.5 - 1.0
     if how.color > 0:
-        gain = 1 + how.color * (rng.uniform(-1, 1) + 0.5 * rng.uniform(-1, 1, 3))
+        tint = 0.5 * rng.uniform(-1, 1, 3)
+        if (image == image[..., :1]).all():
+            tint = tint[:1]
+        gain = 1 + how.color * (rng.uniform(-1, 1) + tint)
         values = np.clip(values * gain + how.color * rng.uniform(-1, 1), -1, 1)
     return np.ascontiguousarray(values, dtype=np.float32)
 

@@ -6,7 +6,7 @@ that was stopped and resumed takes the same steps as one that was not.
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion
+from guided_diffusion.surroundings import Surroundings, box_weights
 from utils.device import DTYPES
 from utils.files import append_csv
 from utils.interrupts import stop_requests
@@ -45,6 +46,8 @@ class TrainOptions:
     keep_checkpoints: int = 3
     sample_interval: int = 0
     show_progress: bool = True
+    min_snr_gamma: float = 0.0
+    outside_weight: float = 1.0
 
 
 @dataclass
@@ -94,6 +97,9 @@ def progress_line(step: int, last: float, loss: float, speed: float, batch: int)
 class TrainLoop:
     """Trains `model` on `data` (batches x (N, 3, S, S) in [-1, 1], y (N,)), resuming from `folder` by itself.
 
+    Where batches bring a third tensor, the masks (N, 1, S, S) of the defects' boxes, the network is shown the
+    surroundings of the boxes (surroundings.py).
+
     `time_sampler` draws t; `class_cond` says whether the network takes y. `rank`/`world_size` describe the
     process group, if one is initialised; each rank gets its own share of every global batch.
     """
@@ -101,7 +107,7 @@ class TrainLoop:
     model: nn.Module
     diffusion: GaussianDiffusion
     time_sampler: object
-    data: Callable[[int], Iterator[tuple[Tensor, Tensor]]]  # first step -> batches
+    data: Callable[[int], Iterator[Sequence[Tensor]]]  # first step -> batches
     folder: Path
     options: TrainOptions
     hooks: Hooks
@@ -149,11 +155,11 @@ class TrainLoop:
         with stop_requests() as asked:
             try:
                 while self.step < last and not self.interrupted:
-                    x, y = next(data)
-                    self.train_step(x, y)
+                    batch = next(data)
+                    self.train_step(*batch)
                     bar.update()
                     if self.step % self.options.log_interval == 0:
-                        self._log(bar, len(x) * self.world_size, last)
+                        self._log(bar, len(batch[0]) * self.world_size, last)
                     if self.step % self.options.save_interval == 0:
                         self.save()
                         saved = self.step
@@ -183,11 +189,12 @@ class TrainLoop:
         """The highest of the ranks' numbers: all ranks have to leave the loop at the same step."""
         return int(self._gather(torch.tensor([int(number)], device=self.device)).max())
 
-    def train_step(self, x: Tensor, y: Tensor) -> dict[str, float]:
-        """One optimiser step on this rank's share of the batch; returns its record of scalars."""
+    def train_step(self, x: Tensor, y: Tensor, box: Tensor | None = None) -> dict[str, float]:
+        """One optimizer step on this rank's share of the batch; returns its record of scalars."""
         torch.manual_seed(dropout_seed(self.options.seed, self.step, self.rank))
         n = len(x)
         x, y, t, weights, noise = self._draw(x, y)
+        known = None if box is None else Surroundings(x, box.to(x.device, non_blocking=True))
         rate = learning_rate(self.step, self.options)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -200,7 +207,8 @@ class TrainLoop:
             if self.world_size > 1 and first + size < n:
                 context = self.network.no_sync()
             with context:
-                loss = self._losses(x[part], y[part], t[part], noise[part])
+                shown = None if known is None else known.select(range(n)[part])
+                loss = self._losses((x[part], y[part], t[part], noise[part]), shown)
                 self.scaler.scale((loss * weights[part]).sum() / n).backward()
             losses.append(loss.detach())
         return self._update(t, torch.cat(losses), rate)
@@ -221,15 +229,21 @@ class TrainLoop:
             noise[share].to(memory_format=layout, **move),
         )
 
-    def _losses(self, x: Tensor, y: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """Loss of each image (N,), the network in low precision and the rest in float32."""
-        dtype = DTYPES[self.options.precision]
+    def _losses(self, inputs: tuple[Tensor, ...], known: Surroundings | None) -> Tensor:
+        """Loss of each image (N,) of the inputs x, y, t and noise, the network in low precision and the rest in
+        float32."""
+        x, y, t, noise = inputs
+        dtype, gamma = DTYPES[self.options.precision], self.options.min_snr_gamma
+        model = self.network if known is None else known.seen_by(self.network)
 
         def network(x_t: Tensor, steps: Tensor) -> Tensor:
             with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
-                return self.network(x_t, steps, y if self.class_cond else None)
+                return model(x_t, steps, y if self.class_cond else None)
 
-        return self.diffusion.training_losses(network, x, t, noise)["loss"]
+        weights = self.diffusion.min_snr_weights(t, gamma) if gamma else 1.0
+        if known is not None:
+            weights = weights * box_weights(known.box, self.options.outside_weight)
+        return self.diffusion.training_losses(network, x, t, noise, weights)["loss"]
 
     def _update(self, t: Tensor, losses: Tensor, rate: float) -> dict[str, float]:
         """Clip, step, average; then tell the loss-aware sampler what all ranks saw."""

@@ -197,7 +197,8 @@ class EmbedSequential(nn.Sequential):
 
 
 class UNetModel(nn.Module):
-    """ADM U-Net: `model(x, t, y)` with x (N, 3, S, S), t (N,) original step numbers, y (N,) class ids or None.
+    """ADM U-Net: `model(x, t, y)` with x (N, in_channels, S, S), t (N,) original step numbers, y (N,) class
+    ids or None.
 
     Returns (N, 3, S, S), or (N, 6, S, S) with `learn_sigma`, in float32. S may be any multiple of
     2^(levels - 1): the network is convolutional. `attention_factors` are the downsampling factors at which
@@ -221,9 +222,11 @@ class UNetModel(nn.Module):
         resblock_updown: bool = False,
         use_new_attention_order: bool = False,
         use_checkpoint: bool = False,
+        in_channels: int = 3,
     ):
         super().__init__()
         self.num_channels = num_channels
+        self.in_channels = in_channels
         self.num_classes = num_classes
         self.compute_dtype = torch.float32
         self.emb_channels = 4 * num_channels
@@ -270,7 +273,7 @@ class UNetModel(nn.Module):
     def _build_encoder(self, widths: list[int], num_res_blocks: int, heads: int) -> list[int]:
         """Build `input_blocks`; returns the channel counts of their outputs, in order."""
         c, factor = widths[0], 1
-        self.input_blocks = nn.ModuleList([EmbedSequential(Conv2d(3, c, 3, padding=1))])
+        self.input_blocks = nn.ModuleList([EmbedSequential(Conv2d(self.in_channels, c, 3, padding=1))])
         skips = [c]
         for level, width in enumerate(widths):
             for _ in range(num_res_blocks):

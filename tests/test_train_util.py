@@ -464,3 +464,48 @@ def test_a_gradient_that_is_no_number_never_reaches_the_weights(tmp_path):
         run.run()
     assert all(torch.isfinite(p).all() for p in run.model.parameters())
     assert state_files(tmp_path) == []
+
+
+# A network that sees its surroundings
+
+
+class SevenChannels(nn.Module):
+    """Keeps what it is shown, and answers 0, times a weight that can be trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.seen = nn.Parameter(torch.zeros(1)), []
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        self.seen.append(x.detach())
+        return self.weight * x[:, :3]
+
+
+def test_the_surroundings_are_shown_and_the_loss_counts_inside_the_box(tmp_path):
+    box = torch.zeros(4, 1, 6, 6)
+    box[:, :, 1:3, 2:5] = 1
+    run = loop(tmp_path, SevenChannels, outside_weight=0.0, microbatch=2)
+    x, y = torch.rand((4, 3, 6, 6), generator=torch.Generator().manual_seed(3)), torch.arange(4)
+    record = run.train_step(x, y, box)
+    seen = torch.cat(run.model.seen)
+    assert torch.equal(seen[:, 3:6], x * (1 - box)) and torch.equal(seen[:, 6:], box)
+    # A network that answers 0 is wrong by the noise: its mean square inside the box
+    generator = step_generator(run.options.seed, 0)
+    run.time_sampler.sample(4, generator)
+    noise = torch.randn((4, 3, 6, 6), generator=generator)
+    expected = (noise**2 * box).sum() / (3 * box.sum())
+    assert record["loss"] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_min_snr_scales_the_loss_of_each_step(tmp_path):
+    x, y = torch.zeros(12, 3, 6, 6), torch.arange(12) % 4
+    plain, weighted = loop(tmp_path / "a"), loop(tmp_path / "b", min_snr_gamma=2.0)
+    diffusion = plain.diffusion
+    snr = diffusion.abar / (1 - diffusion.abar)
+    for t in range(T):
+        steps, noise = torch.full((12,), t), torch.randn(x.shape, generator=torch.Generator().manual_seed(t))
+        torch.manual_seed(0)
+        before = plain._losses((x, y, steps, noise), None)
+        torch.manual_seed(0)
+        after = weighted._losses((x, y, steps, noise), None)
+        assert torch.allclose(after, before * min(snr[t], 2.0) / snr[t], rtol=1e-5)
