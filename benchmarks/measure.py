@@ -13,11 +13,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
-
-from guided_diffusion.create import create_unet
-from guided_diffusion.unet import UNetModel
-from utils.schema.network import NetworkConfig
 
 
 def timed(call: Callable[[], object], repeats: int, device: torch.device) -> float:
@@ -69,30 +64,6 @@ def machine(device: torch.device) -> str:
     if cpu.exists() and (found := re.search(r"model name\s*:\s*(.+)", cpu.read_text())):
         name = found[1]
     return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-
-
-# Networks
-
-
-def random_network(network: NetworkConfig, device: torch.device, num_classes: int = 6) -> UNetModel:
-    """The network with random weights, in eval mode; zero-initialised layers get some too, so that all take part."""
-    torch.manual_seed(0)
-    model = create_unet(**network.plain(), num_classes=num_classes)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if not parameter.any():
-                parameter.normal_(std=0.02)
-    return model.eval().to(device)
-
-
-def forward_operations(network: NetworkConfig) -> float:
-    """Operations (two per multiply-add) of one forward pass at batch 1."""
-    model = random_network(network, torch.device("cpu"))
-    x = torch.zeros(1, 3, network.image_size, network.image_size)
-    y = torch.zeros(1, dtype=torch.long) if network.class_cond else None
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(x, torch.zeros(1), y)
-    return counter.get_total_flops()
 
 
 # What networks do within a run

@@ -17,14 +17,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import (
-    forward_operations,
     in_own_process,
     machine,
     matrix_peak,
     memory_gb,
-    random_network,
     timed,
 )
+from generation.cost import StepCost, gradient_count, operations, random_network
 from generation.setup import make_schedule
 from guided_diffusion.ddim import Sampler, SamplerOptions, guided_steps
 from guided_diffusion.refinement import State
@@ -38,17 +37,16 @@ from utils.seeding import SampleNoise
 
 @dataclass(frozen=True)
 class Plan:
-    """What a picture of a configuration costs: the walk's guided steps, and operations of one forward each."""
+    """What a picture of a configuration costs: the sampler's options, and operations of one forward each."""
 
-    gradient_steps: list[int]  # of every guided step
-    contextual: float
-    prior: float
-    guidance: float  # the contextual model's look at a crop, 0 without prior_guidance
-    windows: int = 1
+    options: SamplerOptions
+    cost: StepCost
+    windows: int = 1  # defects that share a context
 
-    def with_windows(self, count: int) -> "Plan":
-        """The same for `count` defects that share a context."""
-        return replace(self, windows=count)
+    @property
+    def gradient_steps(self) -> list[int]:
+        """Of every guided step."""
+        return [gradient_count(self.options, t) for t in guided_steps(self.options)]
 
     @property
     def forwards(self) -> int:
@@ -61,20 +59,25 @@ class Plan:
 
     @property
     def ours(self) -> float:
-        """Operations per picture: a backward with frozen weights is a forward's work, the prior looks once a step."""
-        return sum(map(self.our_step, self.gradient_steps))
+        """Operations per picture."""
+        return self.cost.sequence(self.options, self.windows)
 
     @property
     def published(self) -> float:
         """Operations per picture: 2n + 1 forwards and n backwards, with the weights' gradients twice a forward's."""
         return sum(map(self.published_step, self.gradient_steps))
 
-    def our_step(self, n: int) -> float:
-        """Operations of a guided step with n gradient steps, all trials accepted."""
-        return (2 * n + 1) * self.contextual + self.windows * (self.prior + self.guidance)
+    def our_step(self) -> float:
+        """Operations of the step that is timed."""
+        return self.cost.step(self.options, timed_step(self.options), self.windows)
 
     def published_step(self, n: int) -> float:
-        return (4 * n + 1) * (self.contextual + self.prior)
+        return (4 * n + 1) * (self.cost.contextual + self.cost.prior)
+
+
+def timed_step(options: SamplerOptions) -> int:
+    """The guided step's t with the most gradient steps, the largest of them."""
+    return max(guided_steps(options), key=lambda t: (gradient_count(options, t), t))
 
 
 @dataclass(frozen=True)
@@ -112,11 +115,11 @@ def main(argv: list[str]) -> None:
     for conf in args.confs:
         config = load_generation_config(conf, [])
         plan = plan_of(config)
-        n = max(plan.gradient_steps)
+        n = gradient_count(plan.options, timed_step(plan.options))
         print(
             f"\n{conf}: {len(plan.gradient_steps)} guided steps a picture; contextual model "
-            f"{config.network.image_size} px, {plan.contextual / 1e9:.1f} GFLOP a forward, prior "
-            f"{config.crop.image_size} px, {plan.prior / 1e9:.1f} GFLOP"
+            f"{config.network.image_size} px, {plan.cost.contextual / 1e9:.1f} GFLOP a forward, prior "
+            f"{config.crop.image_size} px, {plan.cost.prior / 1e9:.1f} GFLOP"
         )
         print(
             f"{'wiring':<13}{'arith.':<8}{'batch':>5}{'s/step':>9}{'s/picture':>11}{'forward+back':>14}"
@@ -127,25 +130,21 @@ def main(argv: list[str]) -> None:
             baseline = in_own_process(published_row, conf, n, args.repeats, str(device), tf32)
             show(baseline, plan, n, None)
         for precision, count, batch in product(precisions, args.windows, batches):
-            row = in_own_process(our_row, conf, n, batch, count, precision, args.repeats, str(device))
+            row = in_own_process(our_row, conf, batch, count, precision, args.repeats, str(device))
             if row is None:
                 print(f"{'ours':<13}{precision:<8}{batch:>5}  the memory of {device} is too small")
             else:
-                show(row, plan.with_windows(count), n, baseline)
+                show(row, replace(plan, windows=count), n, baseline)
 
 
 def plan_of(config: GenerationConfig) -> Plan:
-    options = make_schedule(config)[1]
-    steps = [options.gradient_steps[t] for t in guided_steps(options)]
-    contextual = forward_operations(config.network)
-    share = (config.crop.image_size / config.network.image_size) ** 2 if config.prior_guidance else 0.0
-    return Plan(steps, contextual, forward_operations(config.crop), share * contextual)
+    return Plan(make_schedule(config)[1], operations(config))
 
 
 def show(row: Row, plan: Plan, n: int, baseline: Row | None) -> None:
     """Print a row; a picture's seconds are those of the step in proportion to the operations."""
     if row.wiring != "published":
-        step = plan.our_step(n)
+        step = plan.our_step()
         total, calls = plan.ours, f"{plan.forwards}+{plan.backwards}"
     else:
         step = plan.published_step(n)
@@ -164,27 +163,20 @@ def show(row: Row, plan: Plan, n: int, baseline: Row | None) -> None:
 
 
 def our_row(
-    conf: str, n: int, batch: int, windows: int, precision: str, repeats: int, device_name: str
+    conf: str, batch: int, windows: int, precision: str, repeats: int, device_name: str
 ) -> Row | None:
     """A guided step of the sampler, at rates so small that every trial is accepted; None: out of memory."""
     config, device = load_generation_config(conf, []), torch.device(device_name)
     base = memory_gb(device)
     networks = []
     for network in (config.network, config.crop):
-        model = random_network(network, device).requires_grad_(False)
+        model = random_network(network).to(device).requires_grad_(False)
         if prefers_channels_last(precision, network.num_channels, device):
             model.to(memory_format=torch.channels_last)
         networks.append(model.set_precision(DTYPES[precision]))
     diffusion, configured = make_schedule(config)
-    t = max(guided_steps(configured))
-    options = SamplerOptions(
-        timesteps=[t, t - 1],
-        start_index=t,
-        gradient_steps=[n] * diffusion.num_timesteps,
-        lr_xt=1e-9,
-        prior_guidance=configured.prior_guidance,
-        attention=configured.attention,
-    )
+    t = timed_step(configured)
+    options = replace(configured, timesteps=[t, t - 1], start_index=t, lr_xt=1e-9)
     sampler = Sampler(*networks, diffusion, options)
     x, crop, y = inputs(config, batch, device)
     crop, y = crop.repeat_interleave(windows, dim=0), y.repeat_interleave(windows)
@@ -210,7 +202,7 @@ def published_row(conf: str, n: int, repeats: int, device_name: str, tf32: bool)
     base, total = memory_gb(device), 0.0
     x, crop, y = inputs(config, 1, device)
     for network, sample, classes in ((config.network, x, None), (config.crop, crop, y)):
-        model, t = random_network(network, device), torch.zeros(1, device=device)
+        model, t = random_network(network).to(device), torch.zeros(1, device=device)
         classes = classes if network.class_cond else None
 
         def with_graph(model=model, sample=sample, t=t, classes=classes) -> Tensor:

@@ -16,14 +16,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import (
-    forward_operations,
     in_own_process,
     machine,
     matrix_peak,
     memory_gb,
-    random_network,
     timed,
 )
+from generation.cost import forward_operations, random_network
 from training.setup import make_diffusion
 from utils.config import load_training_config
 from utils.device import DTYPES, has_fast_bf16, prefers_channels_last, resolve_device
@@ -90,7 +89,7 @@ def step(
     """Forward and backward of the conf's training loss on random pictures."""
     config = load_training_config(conf, [])
     diffusion, (first, end) = make_diffusion(config)
-    model = random_network(config.network, device).train()
+    model = random_network(config.network).to(device).train()
     layout = torch.channels_last if channels_last else torch.contiguous_format
     model.to(memory_format=layout)
     side = config.network.image_size

@@ -19,9 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.run import plan_of
 from evaluation.classifier import DEFAULT_PATH, load_classifier, train_and_save
 from evaluation.hits import Hit, collect, contact_sheet, find_clean, judge, known_names, paint, parse_seeds
+from generation.cost import operations
+from generation.setup import make_schedule
 from utils.config import load_generation_config
 from utils.errors import UserError, run_main
 from utils.images import save_png
@@ -127,9 +128,9 @@ def main(argv: list[str]) -> None:
             entries += read_manifest(folder / f"seed_{seed}" / "manifest.jsonl")
         seconds = (time.perf_counter() - started) / len(hits)
         save_png(folder / "sheet.png", contact_sheet(hits, clean))
-        v = verdict(hits, entries)
+        v, cost = verdict(hits, entries), operations(config).sequence(make_schedule(config)[1])
         print(
-            f"{variant.name:<28}{plan_of(config).ours / 1e9:>7.0f}{seconds:>7.1f}"
+            f"{variant.name:<28}{cost / 1e9:>7.0f}{seconds:>7.1f}"
             f"{f'{v.right:.1%} +- {v.error:.1%}':>16}{v.offset:>8.1f}{v.area:>7.0f}{v.contrast:>10.1f}"
             f"{v.agreement:>11.3f}{v.outside:>9.2f}",
             flush=True,

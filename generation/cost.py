@@ -1,18 +1,114 @@
-"""What a run costs, and the plan that `dry_run` prints."""
+"""What painting costs, in seconds or operations: one model for the dry run and the benchmarks."""
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from generation.jobs import Job, nothing_to_paint
 from generation.models import count_classes, prepare
 from generation.setup import Run
 from guided_diffusion.create import create_unet
-from guided_diffusion.ddim import guided_steps
+from guided_diffusion.ddim import SamplerOptions, guided_steps
+from guided_diffusion.unet import UNetModel
 from utils.network_metadata import missing_checkpoint
 from utils.schema.generation import GenerationConfig
 from utils.schema.network import NetworkConfig
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What guided steps cost, from the cost of one forward at batch 1 (seconds, operations): of the contextual
+    model, of the prior, and of the contextual model on a crop, 0 without `prior_guidance`.
+
+    A backward with frozen weights costs a forward. No trial of the line search is rejected.
+    """
+
+    contextual: float
+    prior: float
+    guidance: float
+
+    def step(self, options: SamplerOptions, t: int, windows: int = 1) -> float:
+        """One guided step at t on a context with so many `windows`.
+
+        n gradient steps take n + 1 evaluations of the image, n of them with a backward. Where sub-steps draw noise,
+        an accepted trial is evaluated anew. The crop is evaluated once for the attention, and with `lr_crop` as
+        often as the image besides, but for the last point, which needs no gradient.
+        """
+        n, chain = gradient_count(options, t), options.estimate_chain(t)
+        noisy = options.ddim_sigma > 0 and len(chain) > 1 and t > 0
+        redrawn = n if noisy and options.use_adaptive_lr_xt else 0
+        image_passes = (2 * n + 1 + redrawn) * max(len(chain) - 1, 1)
+        crop_passes = 2 * n + 2 + max(redrawn - 1, 0) if options.lr_crop and n else 1
+        return image_passes * self.contextual + windows * crop_passes * (self.prior + self.guidance)
+
+    def sequence(self, options: SamplerOptions, windows: int = 1) -> float:
+        """All guided steps of a context with so many `windows`."""
+        return sum(self.step(options, t, windows) for t in guided_steps(options))
+
+
+def gradient_count(options: SamplerOptions, t: int) -> int:
+    """Gradient steps at t."""
+    return options.gradient_steps[t] if options.optimize_xt else 0
+
+
+# Cost of a forward
+
+
+def random_network(network: NetworkConfig, num_classes: int = 6) -> UNetModel:
+    """The network with random weights, in eval mode on the CPU; zero-initialized layers get some too, so that all
+    take part."""
+    torch.manual_seed(0)
+    model = create_unet(**network.plain(), num_classes=num_classes)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.02)
+    return model.eval()
+
+
+def operations(config: GenerationConfig) -> StepCost:
+    """Operations (two per multiply-add)."""
+    return _cost(config, forward_operations(config.network), forward_operations(config.crop))
+
+
+def seconds(run: Run) -> StepCost:
+    """Seconds on the run's device, from one timed forward of each network."""
+    return _cost(run.config, time_forward(run, run.config.network), time_forward(run, run.config.crop))
+
+
+def _cost(config: GenerationConfig, contextual: float, prior: float) -> StepCost:
+    """With guidance the contextual model runs on the crop too, at a cost in proportion to the pixels."""
+    share = (config.crop.image_size / config.network.image_size) ** 2 if config.prior_guidance else 0.0
+    return StepCost(contextual, prior, share * contextual)
+
+
+@torch.no_grad()
+def forward_operations(network: NetworkConfig) -> float:
+    """Operations of one forward at batch 1."""
+    x = torch.zeros(1, 3, network.image_size, network.image_size)
+    y = torch.zeros(1, dtype=torch.long) if network.class_cond else None
+    with FlopCounterMode(display=False) as counter:
+        random_network(network)(x, torch.zeros(1), y)
+    return counter.get_total_flops()
+
+
+@torch.no_grad()
+def time_forward(run: Run, network: NetworkConfig) -> float:
+    """Seconds of one forward at batch 1, with random weights."""
+    classes, device = count_classes(run.config, run.classes), run.device
+    model = prepare(random_network(network, classes), network, run.config, device)
+    x = torch.zeros(1, 3, network.image_size, network.image_size, device=device)
+    y = torch.zeros(1, dtype=torch.long, device=device) if network.class_cond else None
+    for _ in range(2):  # the first one warms up
+        started = time.perf_counter()
+        float(model(x, torch.zeros(1, device=device), y).sum())
+    return time.perf_counter() - started
+
+
+# The dry run
 
 
 def print_plan(run: Run, groups: list[list[Job]], total: int) -> None:
@@ -23,11 +119,13 @@ def print_plan(run: Run, groups: list[list[Job]], total: int) -> None:
     for job in (job for group in groups for job in group):
         print(f"{job.name}: {'; '.join(describe(job))}")
     steps = guided_steps(run.options)
-    seconds = estimate(run, groups) if groups else 0.0
+    passes = [one for group in groups for job in group for one in job.passes]
+    cost = seconds(run) if passes else None
+    total_seconds = sum(cost.sequence(run.options, len(one.defects)) for one in passes)
     print(
         f"{sum(map(len, groups))} of {total} samples to paint in {len(groups)} groups, "
-        f"{count_contexts(groups)} contexts of {len(steps)} steps each: "
-        f"about {duration(seconds)} on {run.device} (reckoned one context at a time)"
+        f"{len(passes)} contexts of {len(steps)} steps each: "
+        f"about {duration(total_seconds)} on {run.device} (reckoned one context at a time)"
     )
     for problem in filter(None, map(missing_checkpoint, (run.config.model_path, run.config.crop_model_path))):
         print(f"before that: {problem}")
@@ -40,36 +138,6 @@ def describe(job: Job) -> list[str]:
         f"{defect.annotation.class_name} at {defect.centre}, scale {scales[k]:g}"
         for k, defect in enumerate(job.defects)
     ]
-
-
-def estimate(run: Run, groups: list[list[Job]]) -> float:
-    """Seconds of painting, from one timed forward of each network."""
-    config, options = run.config, run.options
-    steps, count = guided_steps(options), count_contexts(groups)
-    contextual, prior = (
-        time_forward(config, net, count_classes(config, run.classes), run.device)
-        for net in (config.network, config.crop)
-    )
-    # n gradient steps take n + 1 forwards and n backwards, each backward about a forward's work
-    refining = sum(2 * options.gradient_steps[t] + 1 if options.optimize_xt else 1 for t in steps)
-    if options.prior_guidance:  # the contextual model runs on the crop too
-        prior += contextual * (config.crop.image_size / config.network.image_size) ** 2
-    calls = refining if options.lr_crop else len(steps)
-    return count * (refining * options.mid_interval_num * contextual + calls * prior)
-
-
-@torch.no_grad()
-def time_forward(
-    config: GenerationConfig, network: NetworkConfig, classes: int, device: torch.device
-) -> float:
-    """Seconds of one forward at batch 1, with random weights."""
-    model = prepare(create_unet(**network.plain(), num_classes=classes), network, config, device)
-    x = torch.zeros(1, 3, network.image_size, network.image_size, device=device)
-    y = torch.zeros(1, dtype=torch.long, device=device) if network.class_cond else None
-    for _ in range(2):  # the first one warms up
-        started = time.perf_counter()
-        float(model(x, torch.zeros(1, device=device), y).sum())
-    return time.perf_counter() - started
 
 
 def count_contexts(groups: Sequence[Sequence[Job]]) -> int:

@@ -17,7 +17,6 @@ import torch
 import yaml
 from PIL import Image
 
-from generation.cost import duration
 from guided_diffusion.create import create_unet
 from guided_diffusion.ddim import SamplerOptions, guided_steps
 from guided_diffusion.timesteps import sampling_timesteps
@@ -604,14 +603,6 @@ def test_progress_is_counted_in_refinements():
     assert guided_steps(SamplerOptions(walk, 4, [2] * 20)) == [3, 2, 1, 0, 2, 1]
     without = SamplerOptions(walk, 4, [2] * 20, optimize_before_time_travel=False)
     assert guided_steps(without) == [3, 2, 1, 2, 1]
-
-
-@pytest.mark.parametrize("seconds, text", [(0.4, "0 s"), (119, "119 s"), (720, "12 min"), (12600, "3.5 h")])
-def test_duration_in_the_unit_people_use(seconds: float, text: str):
-    assert duration(seconds) == text
-
-
-# Refusals: exit code 2, one message, before any weights are read
 
 
 def refused(capsys: pytest.CaptureFixture, place: Place, *overrides: str) -> str:
