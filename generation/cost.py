@@ -120,7 +120,7 @@ def print_plan(run: Run, groups: list[list[Job]], total: int) -> None:
         print(f"{job.name}: {'; '.join(describe(job))}")
     steps = guided_steps(run.options)
     passes = [one for group in groups for job in group for one in job.passes]
-    cost = seconds(run) if passes else None
+    cost = seconds(run)
     total_seconds = sum(cost.sequence(run.options, len(one.defects)) for one in passes)
     print(
         f"{sum(map(len, groups))} of {total} samples to paint in {len(groups)} groups, "
