@@ -19,15 +19,15 @@ def timed(call: Callable[[], object], repeats: int, device: torch.device) -> flo
     """Median seconds of `call` after one warm-up."""
     seconds = []
     for _ in range(repeats + 1):
-        synchronise(device)
+        synchronize(device)
         started = time.perf_counter()
         call()
-        synchronise(device)
+        synchronize(device)
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds[1:])
 
 
-def synchronise(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -90,22 +90,22 @@ class Probe:
         graph = torch.is_grad_enabled() and x.requires_grad
         if graph:
             x = _Stamp.apply(x, self._backward_ends)
-        synchronise(self.device)
+        synchronize(self.device)
         started = time.perf_counter()
         out = self.model(x, t, y)
-        synchronise(self.device)
+        synchronize(self.device)
         self.calls.seconds += time.perf_counter() - started
         self.calls.forward += len(x)
         self.calls.log.append((x.shape[-1], len(x), graph))
         return _Stamp.apply(out, self._backward_begins) if graph else out
 
     def _backward_begins(self, grad: Tensor) -> None:
-        synchronise(self.device)
+        synchronize(self.device)
         self.calls.backward += len(grad)
         self._started = time.perf_counter()
 
     def _backward_ends(self, grad: Tensor) -> None:
-        synchronise(self.device)
+        synchronize(self.device)
         self.calls.seconds += time.perf_counter() - self._started
 
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.training_throughput [--confs confs/demo-train-64.yml ...] [--device cpu]
 
-Random pictures and weights, the conf's losses, the batch of `--batches`; the optimiser's step is left out. Each row
+Random pictures and weights, the conf's losses, the batch of `--batches`; the optimizer's step is left out. Each row
 runs in a process of its own. Operations are three times a forward's: the gradients of inputs and weights cost as much
 each.
 """

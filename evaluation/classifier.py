@@ -1,7 +1,7 @@
 """A small network that names the defect in the middle of a 64 px window, or says that there is none.
 
 It judges painted pictures: a painted defect counts when the network, which has seen drawn boards alone, gives
-it the class that was asked for. The class "clean" is learnt at the very places where defects are made (the
+it the class that was asked for. The class "clean" is learned at the very places where defects are made (the
 same pads, traces, gaps and bare laminate before the edit), so that the surroundings cannot give the answer.
 The defect has to be where it was asked for: training shifts it by up to 4 px, and from 6 px on hits get lost.
 
@@ -45,7 +45,7 @@ DEFAULT_PATH = Path("runs/classifier.safetensors")
 def draw_patches(per_class: int, first_seed: int, progress: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """Draw (N, 72, 72, 3) uint8 patches and their (N,) int64 labels, indices into LABELS.
 
-    Each class has `per_class` patches, the defect's centre in the middle and no other defect in sight; the
+    Each class has `per_class` patches, the defect's center in the middle and no other defect in sight; the
     clean class has twice as many. Boards have the seeds first_seed, first_seed + 1, ...; equal arguments give
     equal patches. Patches are larger than the network's window to leave room for shifts.
     """
@@ -88,7 +88,7 @@ def _draw_board_patches(seed: int, missing: np.ndarray) -> list[tuple[int, np.nd
 def _clean_places(
     board: Board, defects: Sequence[BoardDefect], rng: np.random.Generator
 ) -> list[tuple[int, int]]:
-    """Up to three centres on the clean board: under a defect, where one could be, and anywhere."""
+    """Up to three centers on the clean board: under a defect, where one could be, and anywhere."""
     margin = PATCH // 2
     places = [(int(x), int(y)) for x, y in rng.integers(margin, BOARD - margin + 1, size=(1, 2))]
     if defects:
@@ -100,7 +100,7 @@ def _clean_places(
 
 
 def window_origin(height: int, width: int, x: int, y: int, side: int = WINDOW) -> tuple[int, int]:
-    """(left, top) of the window of `side` px centred at (x, y), moved inside the picture where it leaves it.
+    """(left, top) of the window of `side` px centered at (x, y), moved inside the picture where it leaves it.
 
     left is x - side // 2, clamped to 0..width - side, and top alike. Raises ValueError for a picture smaller
     than the window.
@@ -254,7 +254,7 @@ def load_classifier(path: str | Path) -> DefectClassifier:
     try:
         model.load_state_dict(load_file(path))
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path}: not a classifier saved by this programme: {error}") from error
+        raise UserError(f"{path}: not a classifier saved by this program: {error}") from error
     return model.eval()
 
 

@@ -5,7 +5,7 @@
 
 Prints a line for the conf itself and for each variant: operations per picture, share of samples whose class the
 classifier names (see evaluation.hits; drawn boards alone) with its standard error, and from the manifest the
-distance of the painted box's centre from the annotation's, mask area, contrast, agreement with the prior, and
+distance of the painted box's center from the annotation's, mask area, contrast, agreement with the prior, and
 change outside the window.
 """
 
@@ -40,7 +40,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Means over the samples of a variant; lengths in px, contrast and change in grey levels of 0..255."""
+    """Means over the samples of a variant; lengths in px, contrast and change in gray levels of 0..255."""
 
     samples: int
     right: float
@@ -85,7 +85,7 @@ def verdict(hits: Sequence[Hit], entries: Sequence[Entry]) -> Verdict:
 
 
 def box_offset(defect: Entry) -> float:
-    """Distance of a painted box's centre from the annotation's, px."""
+    """Distance of a painted box's center from the annotation's, px."""
     left, top, right, bottom = defect["box"]
     x, y = defect["centre"]
     return math.hypot((left + right) / 2 - x, (top + bottom) / 2 - y)

@@ -34,7 +34,7 @@ from utils.config import load_generation_config
 from utils.errors import UserError, run_main
 from utils.files import replacing
 from utils.images import list_images, load_rgb, resize_squash, save_png
-from utils.labels import load_class_names, normalise_class_name
+from utils.labels import load_class_names, normalize_class_name
 from utils.synthetic_pcb.board import CLASSES
 
 SAMPLE_NAME = re.compile(r"(?P<head>.+)_cx(?P<x>\d+)_cy(?P<y>\d+)(?:-(?P<copy>\d+))?_(?P<index>\d+)")
@@ -50,7 +50,7 @@ GREEN, RED = (0, 170, 60), (215, 30, 30)
 class Sample:
     """One painted picture: where it lies, from which seed, and what its name says.
 
-    class_name is one of CLASSES; x, y: the defect's centre in px; copy: 1, or 2, 3, ... for further equal
+    class_name is one of CLASSES; x, y: the defect's center in px; copy: 1, or 2, 3, ... for further equal
     annotations; index: the sample's number within its run.
     """
 
@@ -74,7 +74,7 @@ class Hit:
     """The verdict on one sample.
 
     predicted: name out of LABELS; probability: the wanted class's; inside, outside: mean absolute change
-    against the clean picture in and out of the window, in grey levels of 0..255, None without that picture.
+    against the clean picture in and out of the window, in gray levels of 0..255, None without that picture.
     """
 
     sample: Sample
@@ -91,15 +91,15 @@ class Hit:
 
 def known_names(classes: Sequence[str]) -> dict[str, str]:
     """Every spelling that may stand in a file name -> the class of CLASSES; UserError for an alien class."""
-    plain = {normalise_class_name(name): name for name in CLASSES}
+    plain = {normalize_class_name(name): name for name in CLASSES}
     names = {}
     for name in classes:
-        target = plain.get(normalise_class_name(name))
+        target = plain.get(normalize_class_name(name))
         if target is None:
             raise UserError(
                 f"class {name!r} cannot be judged; the classifier knows {', '.join(CLASSES)} alone"
             )
-        names[name] = names[normalise_class_name(name)] = target
+        names[name] = names[normalize_class_name(name)] = target
     return names
 
 
@@ -266,7 +266,7 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def format_table(rows: Sequence[Row]) -> str:
-    """The rows as aligned text; `inside` and `outside` are mean absolute changes in grey levels of 0..255."""
+    """The rows as aligned text; `inside` and `outside` are mean absolute changes in gray levels of 0..255."""
     heads = ("class", "samples", "right", "share", "mean p", "inside", "outside", "most frequent wrong name")
     lines = [heads]
     for row in rows:
@@ -282,7 +282,7 @@ def format_table(rows: Sequence[Row]) -> str:
 
 
 def write_csv(path: Path, hits: Sequence[Hit]) -> None:
-    """One line per sample: seed, image, class, centre, sample index, verdict, changes (empty: not known)."""
+    """One line per sample: seed, image, class, center, sample index, verdict, changes (empty: not known)."""
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(
@@ -304,7 +304,7 @@ def write_csv(path: Path, hits: Sequence[Hit]) -> None:
 def contact_sheet(hits: Sequence[Hit], clean_pictures: Mapping[str, np.ndarray | None]) -> np.ndarray:
     """(H, W, 3) uint8: a row per annotation, the clean place first, then its samples by seed and index.
 
-    Cells show up to 96 px around the centre, twice enlarged, framed green (right) or red (wrong).
+    Cells show up to 96 px around the center, twice enlarged, framed green (right) or red (wrong).
     """
     columns = sorted({(hit.sample.seed, hit.sample.index) for hit in hits})
     rows = sorted({hit.sample.annotation for hit in hits})

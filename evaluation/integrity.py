@@ -24,7 +24,7 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 @dataclass(frozen=True)
 class Integrity:
-    """One sample: differing pixels outside its windows, and mean gradients (grey levels a px) in the feather."""
+    """One sample: differing pixels outside its windows, and mean gradients (gray levels a px) in the feather."""
 
     name: str
     outside: int
@@ -79,7 +79,7 @@ def check_sample(entry: Mapping[str, Any], before: np.ndarray, after: np.ndarray
 
 
 def gradient(picture: np.ndarray) -> np.ndarray:
-    """Magnitude of the luminance's gradient by central differences, (H, W, 3) uint8 -> (H, W) in grey levels a px."""
+    """Magnitude of the luminance's gradient by central differences, (H, W, 3) uint8 -> (H, W) in gray levels a px."""
     down, right = np.gradient(picture @ LUMA)
     return np.hypot(down, right)
 

@@ -73,7 +73,7 @@ def sheet(hits: Sequence[Hit], clean_pictures: Mapping[str, np.ndarray]) -> np.n
 
 
 def _cell(picture: np.ndarray, hit: Hit, frame: tuple[int, int, int]) -> np.ndarray:
-    """The 64 px window at a sample's centre with a frame of 2 px."""
+    """The 64 px window at a sample's center with a frame of 2 px."""
     cell = np.full((68, 68, 3), frame, np.uint8)
     cell[2:-2, 2:-2] = cut_window(picture, hit.sample.x, hit.sample.y)
     return cell

@@ -135,7 +135,7 @@ def describe(job: Job) -> list[str]:
     """Class, place and scale of each defect of a job."""
     scales = {k: one.context.scale for one in job.passes for k in one.defects}
     return [
-        f"{defect.annotation.class_name} at {defect.centre}, scale {scales[k]:g}"
+        f"{defect.annotation.class_name} at {defect.center}, scale {scales[k]:g}"
         for k, defect in enumerate(job.defects)
     ]
 

@@ -37,13 +37,13 @@ class Geometry:
     crop_size: int
 
 
-def centred_corner(x: int, y: int, size: int, width: int, height: int) -> tuple[int, int]:
-    """Corner of the window of `size` px centred at (x, y), clamped to a picture of width x height."""
+def centered_corner(x: int, y: int, size: int, width: int, height: int) -> tuple[int, int]:
+    """Corner of the window of `size` px centered at (x, y), clamped to a picture of width x height."""
     half = size // 2
     return min(max(x - half, 0), width - size), min(max(y - half, 0), height - size)
 
 
-def pixel_centre(annotation: labels.Annotation, size: Size) -> tuple[int, int]:
+def pixel_center(annotation: labels.Annotation, size: Size) -> tuple[int, int]:
     """(floor(cx W), floor(cy H)), kept inside the picture."""
     width, height = size
     x, y = math.floor(annotation.cx * width), math.floor(annotation.cy * height)
@@ -57,8 +57,8 @@ def place(annotation: labels.Annotation, size: Size, geometry: Geometry) -> Cont
     """
     big, small = geometry.image_size, geometry.crop_size
     if geometry.resize == "squash":
-        x, y = pixel_centre(annotation, (big, big))
-        return Context(None, None, None, (centred_corner(x, y, small, big, big),), 1.0)
+        x, y = pixel_center(annotation, (big, big))
+        return Context(None, None, None, (centered_corner(x, y, small, big, big),), 1.0)
     scale = annotation_scale(annotation, size, geometry)
     side = round(big * scale)
     if side > min(size):
@@ -67,10 +67,10 @@ def place(annotation: labels.Annotation, size: Size, geometry: Geometry) -> Cont
             f"{side}x{side} px (image_size {big} at scale {scale:g}); use larger pictures, a smaller scale or "
             "resize: squash"
         )
-    x, y = pixel_centre(annotation, size)
-    left, top = centred_corner(x, y, side, *size)
+    x, y = pixel_center(annotation, size)
+    left, top = centered_corner(x, y, side, *size)
     inner = math.floor((x - left) / scale), math.floor((y - top) / scale)
-    return Context(left, top, side, (centred_corner(*inner, small, big, big),), scale)
+    return Context(left, top, side, (centered_corner(*inner, small, big, big),), scale)
 
 
 def annotation_scale(annotation: labels.Annotation, size: Size, geometry: Geometry) -> float:
@@ -92,7 +92,7 @@ def share_context(windows: Sequence[Window], scale: float, size: Size, geometry:
     right, bottom = max(w[0] + w[2] for w in windows), max(w[1] + w[2] for w in windows)
     if max(right - left, bottom - top) > side:
         return None
-    left, top = centred_corner((left + right) // 2, (top + bottom) // 2, side, *size)
+    left, top = centered_corner((left + right) // 2, (top + bottom) // 2, side, *size)
     corners = tuple(
         (min(round((x - left) / scale), big - small), min(round((y - top) / scale), big - small))
         for x, y, _ in windows

@@ -13,7 +13,7 @@ from generation.geometry import (
     Size,
     Window,
     native_window,
-    pixel_centre,
+    pixel_center,
     place,
 )
 from generation.passes import Pass, joint_turns
@@ -29,7 +29,7 @@ class Defect:
     """One wanted defect of a picture, and the part of it that may change."""
 
     annotation: labels.Annotation
-    centre: tuple[int, int]  # px of the output picture
+    center: tuple[int, int]  # px of the output picture
     window: Window
 
 
@@ -168,7 +168,7 @@ def _long_names(jobs: Sequence[Job]) -> list[str]:
 
 
 def _lonely_labels(texts: Mapping[str, Path], paths: Sequence[Path]) -> list[str]:
-    """Annotation files without a picture; classes.txt, which labelling tools write, is none."""
+    """Annotation files without a picture; classes.txt, which labeling tools write, is none."""
     stems = {path.stem for path in paths} | {"classes"}
     return [
         f"{text}: annotations without a picture of the same name"
@@ -203,7 +203,7 @@ def _jobs_of(
     if wish.together:
         turns = joint_turns([context for _, context in placed], size, geometry, wish.whole_contexts)
         defects = tuple(
-            Defect(annotation, pixel_centre(annotation, size), window)
+            Defect(annotation, pixel_center(annotation, size), window)
             for (annotation, _), window in zip(placed, _windows(turns, geometry), strict=True)
         )
         samples = [(defects, turns, f"{path.stem}_all")] if defects else []
@@ -223,7 +223,7 @@ def _singles(
     """Defects, turns and base name of samples with one defect each."""
     samples, taken = [], Counter()
     for annotation, context in placed:
-        x, y = pixel_centre(annotation, size)
+        x, y = pixel_center(annotation, size)
         base = f"{stem}_{safe_name(annotation.class_name)}_cx{x}_cy{y}"
         taken[base] += 1
         if taken[base] > 1:

@@ -226,7 +226,7 @@ class Painter:
             part = np.s_[row : row + window[2], column : column + window[2]]
             model = np.s_[y : y + o.crop_size, x : x + o.crop_size]
             seen = None if result.attention is None else result.attention[k]
-            wanted = job.defects[entry.defects[k]].centre
+            wanted = job.defects[entry.defects[k]].center
             region, scores = score_window(
                 (native[part], painted[part]),
                 (result.before[model], result.after[model]),

@@ -76,7 +76,7 @@ def log_settings(config: GenerationConfig, jobs: Sequence[Job], strangers: Seque
 def log_sample(sample: PaintedSample) -> None:
     """Log the defects of a sample that are not what was asked for."""
     for wanted, defect in zip(sample.job.defects, sample.defects, strict=True):
-        name, what = sample.job.name, f"{wanted.annotation.class_name} at {wanted.centre}"
+        name, what = sample.job.name, f"{wanted.annotation.class_name} at {wanted.center}"
         if not defect.accepted:
             score, attempts = defect.scores["score"], defect.attempt + 1
             told = f"fails min_score with {score:.2f} after {attempts} attempts and is left out"

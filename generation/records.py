@@ -144,7 +144,7 @@ def defect_entry(sample: PaintedSample, k: int, whose: str) -> dict[str, Any]:
         "class_name": wanted.annotation.class_name,
         "class_id": wanted.annotation.class_id,
         "line": wanted.annotation.line,
-        "centre": list(wanted.centre),
+        "centre": list(wanted.center),
         "window": list(defect.window),
         "scale": defect.scale,
         "status": "painted" if defect.accepted else "rejected",

@@ -12,10 +12,10 @@ SMOOTHING = 0.8  # px, of the difference before thresholding
 NOISE_FACTOR = 4.0  # the threshold in units of the difference's noise
 PEAK_SHARE = 0.3  # and at least this share of the strongest change
 EDGE_SHARE = 0.4  # of a component's upper quartile, below which a pixel belongs to its blurred edge
-CENTRAL = 0.2  # sigma of the Gaussian around the wanted centre, share of the window's side
+CENTRAL = 0.2  # sigma of the Gaussian around the wanted center, share of the window's side
 RELEVANT_SHARE = 0.3  # components with less of the largest one's central change are left out
 SPECK = 6  # px; smaller components are noise, as a single pixel is, smoothed
-FULL_CONTRAST = 16.0  # grey levels of change from which on a defect counts as fully visible
+FULL_CONTRAST = 16.0  # gray levels of change from which on a defect counts as fully visible
 Box = tuple[int, int, int, int]  # left, top, right, bottom in px, right and bottom exclusive
 Pair = tuple[np.ndarray, np.ndarray]  # before and after painting, (h, w, 3) uint8
 EIGHT = np.ones((3, 3), dtype=bool)
@@ -25,7 +25,7 @@ EIGHT = np.ones((3, 3), dtype=bool)
 class Region:
     """A painted defect in its window: `mask` (h, w) bool, `box` (left, top, right, bottom) in px of the window,
     right and bottom exclusive, None when nothing was painted, and `contrast`, the mean change in the mask in
-    grey levels."""
+    gray levels."""
 
     mask: np.ndarray
     box: Box | None
@@ -88,18 +88,18 @@ def painted_region(
     before: np.ndarray,
     after: np.ndarray,
     attention: np.ndarray | None = None,
-    centre: tuple[float, float] | None = None,
+    center: tuple[float, float] | None = None,
 ) -> Region:
-    """The painted defect in a window, `before` and `after` (h, w, 3) uint8; `centre` (x, y) in px of the window is
+    """The painted defect in a window, `before` and `after` (h, w, 3) uint8; `center` (x, y) in px of the window is
     where it was wanted (None: in the middle).
 
     `attention` in [0, 1], the sampler's accumulated defect mask of the window at any resolution, leaves out
     what the sampler counted as background (below 0.01). Changes count from the larger of a multiple of the
     noise (median absolute deviation over the window) and a share of the strongest one. Each connected component
     is then trimmed to a share of its own usual change, as the border of a softly edged shape has about half of
-    its inside's; those with a relevant share of the change around the wanted centre are kept: a prior that
+    its inside's; those with a relevant share of the change around the wanted center are kept: a prior that
     draws the surroundings a little brighter has not painted a defect there. So a second piece of a defect far from
-    the centre is left out as well.
+    the center is left out as well.
     """
     difference = after.astype(np.float32) - before
     # Smoothed with its sign, in which noise cancels; (h, w)
@@ -112,21 +112,21 @@ def painted_region(
         rows, columns = (np.arange(n) * m // n for n, m in zip(smooth.shape, seen.shape, strict=True))
         smooth = np.where(seen[np.ix_(rows, columns)], smooth, 0.0)
     threshold = max(middle + NOISE_FACTOR * noise, PEAK_SHARE * float(smooth.max()), 1.0)
-    mask = _relevant(_trimmed(smooth > threshold, smooth), smooth * _central(smooth.shape, centre))
+    mask = _relevant(_trimmed(smooth > threshold, smooth), smooth * _central(smooth.shape, center))
     return Region(mask, box_of(mask), float(np.abs(difference[mask]).mean()) if mask.any() else 0.0)
 
 
 def _trimmed(mask: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """The components of `mask` without what has less than a share of the component's usual `weight`."""
-    labelled, count = ndimage.label(mask, structure=EIGHT)
-    usual = [0.0, *(float(np.percentile(weight[labelled == k], 75)) for k in range(1, count + 1))]
-    return mask & (weight > EDGE_SHARE * np.array(usual)[labelled])
+    labeled, count = ndimage.label(mask, structure=EIGHT)
+    usual = [0.0, *(float(np.percentile(weight[labeled == k], 75)) for k in range(1, count + 1))]
+    return mask & (weight > EDGE_SHARE * np.array(usual)[labeled])
 
 
-def _central(shape: tuple[int, int], centre: tuple[float, float] | None) -> np.ndarray:
-    """A Gaussian around the centre (x, y), (h, w) in (0, 1]."""
+def _central(shape: tuple[int, int], center: tuple[float, float] | None) -> np.ndarray:
+    """A Gaussian around the center (x, y), (h, w) in (0, 1]."""
     height, width = shape
-    x, y = centre or (width / 2, height / 2)
+    x, y = center or (width / 2, height / 2)
     columns, rows = np.arange(width) + 0.5 - x, np.arange(height)[:, None] + 0.5 - y
     return np.exp(-0.5 * (columns**2 + rows**2) / (CENTRAL * height) ** 2)
 
@@ -144,13 +144,13 @@ def agreement(before: np.ndarray, after: np.ndarray, prior: np.ndarray) -> float
 def _relevant(mask: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """The components (8-connected) of `mask` that are no specks and hold a relevant share of the largest one's
     `weight`."""
-    labelled, count = ndimage.label(mask, structure=EIGHT)
+    labeled, count = ndimage.label(mask, structure=EIGHT)
     if count == 0:
         return mask
-    sums = ndimage.sum_labels(weight, labelled, np.arange(1, count + 1))
-    sizes = np.bincount(labelled.ravel(), minlength=count + 1)[1:]
+    sums = ndimage.sum_labels(weight, labeled, np.arange(1, count + 1))
+    sizes = np.bincount(labeled.ravel(), minlength=count + 1)[1:]
     kept = np.flatnonzero((sums >= RELEVANT_SHARE * sums.max()) & (sizes >= SPECK)) + 1
-    return np.isin(labelled, kept)
+    return np.isin(labeled, kept)
 
 
 def box_of(mask: np.ndarray) -> Box | None:
@@ -166,16 +166,16 @@ def score_window(
     model: Pair,
     prior: np.ndarray,
     attention: np.ndarray | None,
-    centre: tuple[float, float],
+    center: tuple[float, float],
     outside: float,
 ) -> tuple[Region, dict[str, float]]:
     """What was painted in a window, and the scores of the manifest.
 
     `native` and `model` are the window before and after painting, in px of the image and of the model; `prior`
-    (h, w, 3) uint8 is the prior's own result, `attention` (h, w) in [0, 1], `centre` (x, y), in native px of the
+    (h, w, 3) uint8 is the prior's own result, `attention` (h, w) in [0, 1], `center` (x, y), in native px of the
     window, where the defect was wanted, and `outside` the change off the windows.
     """
-    region = painted_region(*native, attention, centre)
+    region = painted_region(*native, attention, center)
     agrees = agreement(*model, prior)
     scores = {
         "score": agrees * min(region.contrast / FULL_CONTRAST, 1.0),
@@ -188,7 +188,7 @@ def score_window(
 
 
 def outside_change(before: np.ndarray, after: np.ndarray, context: Context, crop_size: int) -> float:
-    """Mean absolute change off the windows in grey levels: what the contextual model did to the rest."""
+    """Mean absolute change off the windows in gray levels: what the contextual model did to the rest."""
     off = np.ones(before.shape[:2], dtype=bool)
     for x, y in context.windows:
         off[y : y + crop_size, x : x + crop_size] = False

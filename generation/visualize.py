@@ -23,10 +23,10 @@ from utils.images import to_uint8
 CELL, GAP, LABEL, TITLE, BAR = 192, 8, 116, 52, 46
 DPI = 100
 ROWS = 12  # steps shown in a figure at most
-LINE = (255, 40, 200)  # a colour no board has
+LINE = (255, 40, 200)  # a color no board has
 LINE_WIDTH = 2
 CONTOUR = 0.5  # the attention's value along the contour
-COLOURS = colormaps["inferno"]
+COLORS = colormaps["inferno"]
 
 CLEAN = "Clean image\nand window"
 WINDOWS = ("Contextual model (CSM)\nwindow", "Defect prior (DPM)\nwindow")
@@ -152,7 +152,7 @@ class AttentionRecorder:
         row.append(_fit(step.prior[window], self.cell))
         if self._masked():
             accumulated, instant = step.accumulated[window], step.instant[window]
-            row += [_fit(_coloured(mask), self.cell) for mask in (accumulated, instant)]
+            row += [_fit(_colored(mask), self.cell) for mask in (accumulated, instant)]
             row.append(_with_contour(row[1], accumulated))
         return [*row, step.full[image]]
 
@@ -175,7 +175,7 @@ def even_selection(count: int, at_most: int) -> list[int]:
 
 
 class _Page:
-    """Titles, row labels and the masks' colour bar, set by matplotlib; cells are pasted pixel by pixel."""
+    """Titles, row labels and the masks' color bar, set by matplotlib; cells are pasted pixel by pixel."""
 
     def __init__(self, cell: int, rows: int, masked: bool):
         self.cell = cell
@@ -194,7 +194,7 @@ class _Page:
             for top in self.tops
         ]
         if masked:
-            self._colour_bar(figure)
+            self._color_bar(figure)
         self.canvas.draw()
         self.blank = self.canvas.copy_from_bbox(figure.bbox)  # all but the labels, drawn once
 
@@ -202,12 +202,12 @@ class _Page:
         """Pixels from the upper left corner -> shares of the figure from the lower left one."""
         return x / self.width, 1 - y / self.height
 
-    def _colour_bar(self, figure: Figure) -> None:
+    def _color_bar(self, figure: Figure) -> None:
         """Under the columns of the accumulated and the instant mask."""
         left, bottom = self._point(self.lefts[3], self.height - BAR + 18)
         right, top = self._point(self.lefts[4] + self.cell, self.height - BAR + 4)
         axes = figure.add_axes((left, bottom, right - left, top - bottom))
-        scale = ScalarMappable(Normalize(0, 1), COLOURS)
+        scale = ScalarMappable(Normalize(0, 1), COLORS)
         bar = figure.colorbar(scale, cax=axes, orientation="horizontal", ticks=[0, 0.25, 0.5, 0.75, 1])
         bar.ax.tick_params(labelsize=10, pad=2, length=3)
 
@@ -234,7 +234,7 @@ def _placing(height: int, width: int, side: int) -> tuple[float, tuple[int, int]
 
 
 def _fit(picture: np.ndarray, side: int) -> np.ndarray:
-    """(H, W, 3) uint8 -> (side, side, 3): aspect ratio kept, centred on white, sharp pixels when enlarged."""
+    """(H, W, 3) uint8 -> (side, side, 3): aspect ratio kept, centered on white, sharp pixels when enlarged."""
     height, width = picture.shape[:2]
     scale, (left, top) = _placing(height, width, side)
     kernel = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BICUBIC
@@ -254,9 +254,9 @@ def _mask_uint8(mask: Tensor | None) -> np.ndarray | None:
     return None if mask is None else to_uint8(mask * 2 - 1)[..., 0]
 
 
-def _coloured(mask: np.ndarray) -> np.ndarray:
-    """(h, w) uint8 -> (h, w, 3) uint8 in the colours of the bar."""
-    return COLOURS(mask, bytes=True)[..., :3]
+def _colored(mask: np.ndarray) -> np.ndarray:
+    """(h, w) uint8 -> (h, w, 3) uint8 in the colors of the bar."""
+    return COLORS(mask, bytes=True)[..., :3]
 
 
 def _with_contour(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -19,14 +19,14 @@ from guided_diffusion.transfer import to_device, to_host
 BACKGROUND_BELOW = 0.01  # attention under this is background
 FIXED_THRESHOLD = 0.2  # component threshold when it is not adaptive, and the cap of the fallback
 ADAPTIVE_RANGE = (0.05, 0.8)  # limits of the adaptive component threshold
-EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
+EIGHT_NEIGHBORS = np.ones((3, 3), dtype=bool)
 
 
 @dataclass(frozen=True)
 class AttentionConfig:
     """Parameters of the attention, named as in the configuration, with the published defaults.
 
-    `radial_decay` and `center_region_ratio` are shares of the way from centre to corner, `blur_sigma` is
+    `radial_decay` and `center_region_ratio` are shares of the way from center to corner, `blur_sigma` is
     in pixels, `min_area_ratio` a share of the window's pixels. Raises ValueError for a value out of range.
     """
 
@@ -72,7 +72,7 @@ def begin_attention(
 ) -> Callable[[], torch.Tensor]:
     """`defect_attention` in two parts: all but the connected components, and a call that finishes it.
 
-    Components are labelled on the host. What a caller queues on a GPU between the two parts is computed meanwhile.
+    Components are labeled on the host. What a caller queues on a GPU between the two parts is computed meanwhile.
     """
     if pred.shape != clean.shape or pred.ndim != 4:
         raise ValueError(f"got {tuple(pred.shape)} and {tuple(clean.shape)}, expected one (N, C, h, w)")
@@ -99,7 +99,7 @@ def begin_attention(
 def accumulate(instant: torch.Tensor, previous: torch.Tensor | None, beta: float) -> torch.Tensor:
     """Blend (N, 1, h, w) attention with that of the steps before: beta * previous + (1 - beta) * instant.
 
-    The blend is min-max normalised per image; without a previous one the instant attention is returned.
+    The blend is min-max normalized per image; without a previous one the instant attention is returned.
     """
     if previous is None:
         return instant
@@ -130,7 +130,7 @@ def normalize_per_image(values: torch.Tensor) -> torch.Tensor:
 def _center_weight(
     height: int, width: int, center_weight: float, radial_decay: float, device: torch.device
 ) -> torch.Tensor:
-    """1 + center_weight * exp(-r^2 / (2 radial_decay^2)), r from 0 (centre) to 1 (corners): (h, w)."""
+    """1 + center_weight * exp(-r^2 / (2 radial_decay^2)), r from 0 (center) to 1 (corners): (h, w)."""
     y = torch.linspace(-1, 1, height)[:, None]
     x = torch.linspace(-1, 1, width)[None, :]
     radius = torch.sqrt(x**2 + y**2)
@@ -140,7 +140,7 @@ def _center_weight(
 
 @lru_cache(maxsize=16)
 def _gaussian_kernel(sigma: float, device: torch.device) -> torch.Tensor:
-    """Normalised 1-D Gaussian that reaches three sigma, at least three taps: (k,)."""
+    """Normalized 1-D Gaussian that reaches three sigma, at least three taps: (k,)."""
     radius = max(1, int(3 * sigma))
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
@@ -172,7 +172,7 @@ def _component_factor(images: np.ndarray, config: AttentionConfig) -> torch.Tens
 def _central_components(
     image: np.ndarray, gaussian: np.ndarray, center: np.ndarray, config: AttentionConfig
 ) -> np.ndarray:
-    """(h, w): 1 on the components that are large and touch the centre, else 0; if none does, the Gaussian."""
+    """(h, w): 1 on the components that are large and touch the center, else 0; if none does, the Gaussian."""
     threshold = FIXED_THRESHOLD
     if config.adaptive_threshold:
         threshold = min(
@@ -182,7 +182,7 @@ def _central_components(
     if not above.any():
         rank = max(int(0.95 * image.size) - 1, 0)
         above = image > min(float(np.partition(image, rank, axis=None)[rank]), FIXED_THRESHOLD)
-    labels, _ = ndimage.label(above, structure=EIGHT_NEIGHBOURS)
+    labels, _ = ndimage.label(above, structure=EIGHT_NEIGHBORS)
     areas = np.bincount(labels.ravel())
     kept = areas >= config.min_area_ratio * image.size
     kept &= np.bincount(labels[center], minlength=len(areas)) > 0
@@ -194,7 +194,7 @@ def _central_components(
 
 @lru_cache(maxsize=16)
 def _center_region(height: int, width: int, center_region_ratio: float) -> tuple[np.ndarray, np.ndarray]:
-    """A Gaussian around the centre, (h, w) float32, and where it exceeds one half, (h, w) bool; read-only."""
+    """A Gaussian around the center, (h, w) float32, and where it exceeds one half, (h, w) bool; read-only."""
     sigma = center_region_ratio * math.sqrt(2) / 2.5
     y = np.linspace(-1, 1, height)[:, None]
     x = np.linspace(-1, 1, width)[None, :]

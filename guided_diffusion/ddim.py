@@ -170,7 +170,7 @@ class Sampler:
         return Result(state.x, state.crop, noised, state.mask)
 
     def guided_step(self, state: State, t: int, target: Target, classes: Tensor, noise: Noise) -> StepRecord:
-        """Refine x and, with `lr_crop`, the crop at t, towards `target`, whose masks are computed here."""
+        """Refine x and, with `lr_crop`, the crop at t, toward `target`, whose masks are computed here."""
         networks = self.networks(t, classes, noise)
         images, descent = range(len(state.x)), self.descent(t, state.lr, state.reg)
         prior = networks.crop(state.crop, range(len(state.crop)))

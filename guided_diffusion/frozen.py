@@ -1,7 +1,7 @@
 """Operations of networks whose parameters are frozen: the same values and gradients, less kept in between.
 
 Sampling differentiates by the input alone. PyTorch keeps what the gradients of the parameters would need as well: the
-input of every convolution and of every activation. These operations keep the input of each normalisation, and
+input of every convolution and of every activation. These operations keep the input of each normalization, and
 recompute from it; at the published 256 px network that is 0.9 GB a forward instead of 2.5.
 """
 
@@ -50,7 +50,7 @@ def norm_silu(
 
 
 class _RecomputedNormSilu(torch.autograd.Function):
-    """Keeps x, and runs the normalisation again to differentiate it."""
+    """Keeps x, and runs the normalization again to differentiate it."""
 
     @staticmethod
     def forward(ctx, x: Tensor, norm: nn.GroupNorm, scale: Tensor | None, shift: Tensor | None) -> Tensor:
@@ -64,7 +64,7 @@ class _RecomputedNormSilu(torch.autograd.Function):
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             h = ctx.norm(x)
-        # The gradient of a normalisation does not look at its output, which may be overwritten
+        # The gradient of a normalization does not look at its output, which may be overwritten
         grad = torch.ops.aten.silu_backward(grad, _modulated(h.detach(), scale, shift))
         if scale is not None:
             grad = grad.mul_(1 + scale)
@@ -113,7 +113,7 @@ class _FrozenNormSilu(torch.autograd.Function):
 
 
 def _layout(x: Tensor) -> torch.memory_format:
-    """The memory format that the normalisation's kernel works in."""
+    """The memory format that the normalization's kernel works in."""
     channels_last = x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last)
     return torch.channels_last if channels_last else torch.contiguous_format
 

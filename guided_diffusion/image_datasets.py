@@ -18,7 +18,7 @@ Key = tuple[int, int]  # (index of an image, seed of its augmentation)
 class Augmentation:
     """What may change between two visits of an image; none of it changes a defect's class.
 
-    `jitter`: px by which a centred crop may be off centre. `color`: largest relative change of brightness and
+    `jitter`: px by which a centered crop may be off center. `color`: largest relative change of brightness and
     contrast, and of each channel's gain (half of it); 0 is off. `shrink`: crops of defect-free images cover up to
     so many times the side and are resampled to size, as painting does for long defects; 1 is off. `zoom`: windows
     around a box cover between zoom^-0.5 and zoom times their usual side; 1 is off.
@@ -33,14 +33,14 @@ class Augmentation:
 
 
 def augment(
-    image: np.ndarray, size: int, centred: bool, how: Augmentation, rng: np.random.Generator
+    image: np.ndarray, size: int, centered: bool, how: Augmentation, rng: np.random.Generator
 ) -> np.ndarray:
-    """Crop (H, W, 3) uint8 to (size, size, 3) float32 in [-1, 1], turned and coloured at random.
+    """Crop (H, W, 3) uint8 to (size, size, 3) float32 in [-1, 1], turned and colored at random.
 
-    `centred` crops around the middle (defect patches), otherwise anywhere (defect-free images).
+    `centered` crops around the middle (defect patches), otherwise anywhere (defect-free images).
     """
     limits = np.array(image.shape[:2]) - size  # largest top and left
-    if centred:
+    if centered:
         offset = limits // 2 + rng.integers(-how.jitter, how.jitter + 1, 2)
         top, left = np.clip(offset, 0, limits)
         crop = image[top : top + size, left : left + size]
@@ -97,8 +97,8 @@ class PatchDataset(Dataset):
     def __getitem__(self, key: Key) -> tuple[Tensor, int]:
         index, seed = key
         image = self.images[index] if self.read is None else self.read(self.images[index])
-        centred = self.labels is not None
-        values = augment(image, self.size, centred, self.how, np.random.default_rng(seed))
+        centered = self.labels is not None
+        values = augment(image, self.size, centered, self.how, np.random.default_rng(seed))
         return torch.from_numpy(values).permute(2, 0, 1), 0 if self.labels is None else self.labels[index]
 
 

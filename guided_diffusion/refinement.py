@@ -94,7 +94,7 @@ class Networks:
 
 @dataclass(frozen=True)
 class Descent:
-    """Gradient descent at one t: number of steps, rates, weight of the regulariser, line search or not."""
+    """Gradient descent at one t: number of steps, rates, weight of the regularizer, line search or not."""
 
     steps: int
     rate: float
@@ -105,7 +105,7 @@ class Descent:
 
 @dataclass(frozen=True)
 class Point:
-    """The state at one t, both models' estimates there, and the energy with regulariser. All detached.
+    """The state at one t, both models' estimates there, and the energy with regularizer. All detached.
 
     `step_scale`, at the end of a refinement: the factors on the images' rates after the line search.
     """
@@ -116,7 +116,7 @@ class Point:
     prior: Prediction
     value: Tensor  # (N,)
     grad: Tensor | None = None  # d value / d x
-    crop_grad: Tensor | None = None  # d value / d crop, None while the crop is not optimised
+    crop_grad: Tensor | None = None  # d value / d crop, None while the crop is not optimized
     step_scale: tuple[float, ...] = ()
 
 
@@ -139,7 +139,7 @@ def live_estimate(networks: Networks, x: Tensor, images: Sequence[int], graph: b
 
 @dataclass(frozen=True)
 class Objective:
-    """The regularised energy at one t. `origin` is the state at the step's beginning, where the regulariser is 0."""
+    """The regularized energy at one t. `origin` is the state at the step's beginning, where the regularizer is 0."""
 
     target: Target
     networks: Networks
@@ -149,7 +149,7 @@ class Objective:
 
     @property
     def moves_crop(self) -> bool:
-        """Whether the crop is optimised too."""
+        """Whether the crop is optimized too."""
         return self.descent.crop_rate != 0
 
     @property

@@ -36,7 +36,7 @@ class TimestepSampler(ABC):
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """What the sampler has learnt, as CPU tensors by name."""
+        """What the sampler has learned, as CPU tensors by name."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -101,7 +101,7 @@ class TrainLoop:
     surroundings of the boxes (surroundings.py).
 
     `time_sampler` draws t; `class_cond` says whether the network takes y. `rank`/`world_size` describe the
-    process group, if one is initialised; each rank gets its own share of every global batch.
+    process group, if one is initialized; each rank gets its own share of every global batch.
     """
 
     model: nn.Module

@@ -60,7 +60,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v)
 
 
-def zero_initialised(module: nn.Module) -> nn.Module:
+def zero_initialized(module: nn.Module) -> nn.Module:
     """Zero the parameters of `module`, so that a residual branch starts as the identity."""
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
@@ -124,7 +124,7 @@ class ResBlock(nn.Module):
             GroupNorm32(out_channels),
             nn.SiLU(),
             nn.Dropout(dropout),
-            zero_initialised(Conv2d(out_channels, out_channels, 3, padding=1)),
+            zero_initialized(Conv2d(out_channels, out_channels, 3, padding=1)),
         )
         self.skip_connection: nn.Module = nn.Identity()
         if out_channels != channels:
@@ -165,7 +165,7 @@ class AttentionBlock(nn.Module):
         self.use_checkpoint = use_checkpoint
         self.norm = GroupNorm32(channels)
         self.qkv = nn.Conv1d(channels, 3 * channels, 1)
-        self.proj_out = zero_initialised(nn.Conv1d(channels, channels, 1))
+        self.proj_out = zero_initialized(nn.Conv1d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.use_checkpoint and torch.is_grad_enabled():
@@ -263,7 +263,7 @@ class UNetModel(nn.Module):
         self.out = nn.Sequential(
             GroupNorm32(widths[0]),
             nn.SiLU(),
-            zero_initialised(Conv2d(widths[0], out_channels, 3, padding=1)),
+            zero_initialized(Conv2d(widths[0], out_channels, 3, padding=1)),
         )
 
     def _attention(self, channels: int, heads: int) -> AttentionBlock:
@@ -315,7 +315,7 @@ class UNetModel(nn.Module):
     def set_precision(self, dtype: torch.dtype) -> "UNetModel":
         """Run convolutions, linear layers and attention in `dtype` (float32, bfloat16 or float16).
 
-        Normalisation parameters and the embeddings stay float32, and so do the input and the output.
+        Normalization parameters and the embeddings stay float32, and so do the input and the output.
         Meant for frozen networks; training uses autocast over float32 weights instead. Returns self.
         """
         self.compute_dtype = dtype

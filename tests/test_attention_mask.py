@@ -58,7 +58,7 @@ def test_batch_equals_single_runs(golden, changes):
 
 
 def test_sigmoid_in_closed_form():
-    # Normalised differences 0, 0.5 and 1 at temperature 0.5: sigmoid(-1), sigmoid(0), sigmoid(1).
+    # Normalized differences 0, 0.5 and 1 at temperature 0.5: sigmoid(-1), sigmoid(0), sigmoid(1).
     attention = defect_attention(
         *difference_to_pair([[0.2, 0.4, 0.6]]), AttentionConfig(**{**vars(PLAIN), "temperature": 0.5})
     )
@@ -67,13 +67,13 @@ def test_sigmoid_in_closed_form():
 
 
 def test_center_weight_in_closed_form():
-    # No difference anywhere: sigmoid(-0.5/0.3), doubled at the centre; in a corner r = 1.
+    # No difference anywhere: sigmoid(-0.5/0.3), doubled at the center; in a corner r = 1.
     config = AttentionConfig(blur_sigma=0, connected_components=False)
     attention = defect_attention(*difference_to_pair(torch.zeros(9, 9)), config)[0, 0]
     base = 1 / (1 + math.exp(0.5 / 0.3))
     assert attention[4, 4].item() == pytest.approx(2 * base, rel=1e-6)
     assert attention[0, 0].item() == pytest.approx(base * (1 + math.exp(-1 / 0.045)), rel=1e-6)
-    # One pixel from the centre r = (1/4) / sqrt(2).
+    # One pixel from the center r = (1/4) / sqrt(2).
     assert attention[4, 5].item() == pytest.approx(base * (1 + math.exp(-(1 / 32) / 0.045)), rel=1e-6)
 
 
@@ -88,7 +88,7 @@ def test_blur_equals_an_independent_gaussian():
 
 
 def test_only_central_components_stay():
-    # A diagonal pair in the centre (8-connected), a block in a corner, and a background of 0.
+    # A diagonal pair in the center (8-connected), a block in a corner, and a background of 0.
     difference = torch.zeros(16, 16)
     difference[7, 7] = difference[8, 8] = 1
     difference[0:3, 0:3] = 1
@@ -122,7 +122,7 @@ def test_accumulation_in_closed_form():
     instant = torch.tensor([0.0, 0.5, 1.0]).view(1, 1, 1, 3)
     assert accumulate(instant, None, 0.9) is instant
     previous = torch.tensor([1.0, 0.0, 1.0]).view(1, 1, 1, 3)
-    # 0.75 previous + 0.25 instant = 0.75, 0.125, 1; normalised by (v - 0.125) / 0.875.
+    # 0.75 previous + 0.25 instant = 0.75, 0.125, 1; normalized by (v - 0.125) / 0.875.
     expected = torch.tensor([0.625 / 0.875, 0.0, 1.0]).view(1, 1, 1, 3)
     torch.testing.assert_close(accumulate(instant, previous, 0.75), expected, atol=1e-6, rtol=0)
 
@@ -132,11 +132,11 @@ def test_background_is_where_attention_is_below_a_hundredth():
     assert background_mask(attention).tolist() == [1, 1, 0, 0]
 
 
-def test_constant_image_normalises_to_zero():
+def test_constant_image_normalizes_to_zero():
     values = torch.stack([torch.full((1, 4, 4), 0.7), torch.linspace(2, 4, 16).view(1, 4, 4)])
-    normalised = normalize_per_image(values)
-    assert normalised[0].abs().max() == 0
-    assert normalised[1].min() == 0 and normalised[1].max() == pytest.approx(1)
+    normalized = normalize_per_image(values)
+    assert normalized[0].abs().max() == 0
+    assert normalized[1].min() == 0 and normalized[1].max() == pytest.approx(1)
 
 
 def test_beta_shrinks_with_t():

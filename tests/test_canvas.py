@@ -66,7 +66,7 @@ def test_a_canvas_shows_what_was_painted_on_it_and_leaves_the_rest():
     picture = noise(100, 120, 3)
     canvas, original = canvas_of(picture), picture.copy()
     first, second = Context(10, 20, 32, ((0, 0),), 1.0), Context(30, 30, 32, ((0, 0),), 1.0)
-    red, blue = (np.full((32, 32, 3), colour, np.uint8) for colour in ((200, 0, 0), (0, 0, 200)))
+    red, blue = (np.full((32, 32, 3), color, np.uint8) for color in ((200, 0, 0), (0, 0, 200)))
     canvas.put(first, red)
     assert np.array_equal(canvas.region(20, 20, 32)[:, :22], np.tile(red[:1, :1], (32, 22, 1)))
     assert np.array_equal(canvas.region(20, 20, 32)[:, 22:], picture[20:52, 42:52])

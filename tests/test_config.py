@@ -342,7 +342,7 @@ def test_network_keys_that_are_left_out_come_from_the_weights(tmp_path: Path):
     assert (cfg.crop.num_channels, cfg.crop.num_heads, cfg.crop.image_size) == (96, 1, 16)
 
 
-@pytest.mark.parametrize("metadata", [None, {"network": "of another programme"}, {"format": "pt"}])
+@pytest.mark.parametrize("metadata", [None, {"network": "of another program"}, {"format": "pt"}])
 def test_weights_that_say_nothing_leave_the_published_defaults(tmp_path: Path, metadata: dict | None):
     path = tmp_path / "full.safetensors"
     save_safetensors(path, {"a": torch.zeros(1)}, metadata)

@@ -46,7 +46,7 @@ def test_curves(tmp_path: Path, rows: int):
     draw_curves(log, tmp_path / "curves.png")
     pixels = np.asarray(Image.open(tmp_path / "curves.png").convert("RGB")).astype(int)
     height, width, _ = pixels.shape
-    first_line = pixels[..., 2] - pixels[..., 0] > 60  # matplotlib's first colour is blue
+    first_line = pixels[..., 2] - pixels[..., 0] > 60  # matplotlib's first color is blue
     for part in (np.s_[: height // 2], np.s_[height // 2 :]):
         for side in (np.s_[: width // 2], np.s_[width // 2 :]):
             assert first_line[part][:, side].any() == (rows > 0)
@@ -58,7 +58,7 @@ def test_curves(tmp_path: Path, rows: int):
 
 def test_a_falling_loss_is_no_news():
     assert loss_warning(trend(np.linspace(1, 0.5, 40))) is None
-    assert loss_warning(trend([1.0, 1.0, *[0.02] * 38])) is None  # level, but long since learnt
+    assert loss_warning(trend([1.0, 1.0, *[0.02] * 38])) is None  # level, but long since learned
 
 
 def test_a_level_loss_is_named():

@@ -27,7 +27,7 @@ def difference(got: torch.Tensor, expected: np.ndarray) -> float:
 
 
 def loss_of(step: StepRecord, target: Target) -> float:
-    """The energy without regulariser where a refinement ended."""
+    """The energy without regularizer where a refinement ended."""
     mask = step.accumulated
     if mask is not None:
         target = replace(target, defect=mask, background=background_mask(mask))

@@ -75,7 +75,7 @@ def test_window_stays_inside_the_picture(x, y, origin):
     assert window_origin(100, 120, x, y) == origin
 
 
-def test_cut_window_holds_the_centre_at_32():
+def test_cut_window_holds_the_center_at_32():
     picture = np.zeros((100, 120, 3), dtype=np.uint8)
     picture[60, 50] = 255
     window = cut_window(picture, 50, 60)
@@ -91,7 +91,7 @@ def test_picture_smaller_than_the_window_is_refused():
 # Patches
 
 
-def test_patches_are_complete_repeatable_and_labelled(drawn):
+def test_patches_are_complete_repeatable_and_labeled(drawn):
     patches, labels = drawn
     assert patches.shape == (16, PATCH, PATCH, 3) and patches.dtype == np.uint8
     assert np.bincount(labels).tolist() == [2] * len(CLASSES) + [4]
@@ -114,7 +114,7 @@ def test_blur_of_each_picture_has_its_own_sigma():
     blurred = _blur(batch, torch.tensor([0.0, 1.0]))
     assert torch.equal(blurred[0], batch[0])
     assert blurred[1].sum(dim=(1, 2)).tolist() == pytest.approx([1.0] * 3, abs=1e-6)
-    # A Gaussian of sigma 1: the neighbour has exp(-1/2) of the peak
+    # A Gaussian of sigma 1: the neighbor has exp(-1/2) of the peak
     assert (blurred[1, 0, 7, 8] / blurred[1, 0, 7, 7]).item() == pytest.approx(np.exp(-0.5), rel=1e-5)
 
 
@@ -284,7 +284,7 @@ def painted(tmp_path) -> tuple[list[Sample], dict[str, np.ndarray]]:
     return samples, {"board_1": find_clean(tmp_path / "clean", "board_1")}
 
 
-def test_judge_names_the_window_at_the_file_names_centre(painted):
+def test_judge_names_the_window_at_the_file_names_center(painted):
     samples, clean = painted
     assert len(samples) == 2
     right, wrong = judge(Brightest(), samples, clean)

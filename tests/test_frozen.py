@@ -58,7 +58,7 @@ def usual_norm_silu(norm: nn.GroupNorm, x: Tensor, scale: Tensor | None, shift: 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("modulated", [False, True])
-def test_a_frozen_normalisation_keeps_its_input_alone(layout, modulated):
+def test_a_frozen_normalization_keeps_its_input_alone(layout, modulated):
     norm = fill_weights(GroupNorm32(64), seed=1).requires_grad_(False)
     x = random(2, 64, 8, 8).to(memory_format=layout)
     scale, shift = random(2, 2, 64, 1, 1, seed=2) if modulated else (None, None)

@@ -125,7 +125,7 @@ def test_clipped_clean_image_of_predict_xstart_gives_its_noise():
 
 def test_ddim_sigma_in_closed_form():
     d = chain()
-    ddpm = math.sqrt(d.posterior_variance[20])  # eta = 1 and neighbours: the DDPM posterior
+    ddpm = math.sqrt(d.posterior_variance[20])  # eta = 1 and neighbors: the DDPM posterior
     assert d.ddim_sigma(20, 19, 1.0) == pytest.approx(ddpm, rel=1e-10)
     assert d.ddim_sigma(20, 19, 0.5) == pytest.approx(ddpm / 2, rel=1e-10)
     assert d.ddim_sigma(20, 19, 0.0) == 0
@@ -144,7 +144,7 @@ def test_ddim_step_in_closed_form():
 
 
 def test_ddpm_mean_is_the_posterior_mean():
-    # With eta = 1 between neighbours, DDIM's mean is the posterior's (Song 2021, section 4.1).
+    # With eta = 1 between neighbors, DDIM's mean is the posterior's (Song 2021, section 4.1).
     d, x0, eps, t = chain(), image(1), image(2), 20
     x = d.q_sample(x0, t, eps)
     sigma = d.ddim_sigma(t, t - 1, 1.0)

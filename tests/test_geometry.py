@@ -6,10 +6,10 @@ import pytest
 from generation.geometry import (
     Context,
     Geometry,
-    centred_corner,
+    centered_corner,
     native_window,
     overlap,
-    pixel_centre,
+    pixel_center,
     place,
     share_context,
 )
@@ -28,7 +28,7 @@ def at(cx: float, cy: float, **box: float) -> Annotation:
 
 
 @pytest.mark.parametrize(
-    "centre, corner",
+    "center, corner",
     [
         ((128, 128), (96, 96)),
         ((32, 31), (0, 0)),
@@ -38,30 +38,30 @@ def at(cx: float, cy: float, **box: float) -> Annotation:
         ((223, 100), (191, 68)),
     ],
 )
-def test_window_is_centred_and_clamped(centre: tuple[int, int], corner: tuple[int, int]):
-    assert centred_corner(*centre, 64, 256, 256) == corner
+def test_window_is_centered_and_clamped(center: tuple[int, int], corner: tuple[int, int]):
+    assert centered_corner(*center, 64, 256, 256) == corner
 
 
 def test_corner_of_an_oblong_picture_and_of_an_odd_window():
-    assert centred_corner(200, 90, 64, 300, 100) == (168, 36)
-    assert centred_corner(10, 10, 7, 40, 40) == (7, 7)  # 7..13: as many px left as right of 10
+    assert centered_corner(200, 90, 64, 300, 100) == (168, 36)
+    assert centered_corner(10, 10, 7, 40, 40) == (7, 7)  # 7..13: as many px left as right of 10
 
 
 @pytest.mark.parametrize(
-    "cx, cy, centre",
+    "cx, cy, center",
     [(0.5, 0.5, (50, 25)), (0.999, 0.01, (99, 0)), (1.0, 1.0, (99, 49)), (0.0, 0.139, (0, 6))],
 )
-def test_centre_is_rounded_down_and_stays_inside(cx: float, cy: float, centre: tuple[int, int]):
-    assert pixel_centre(at(cx, cy), (100, 50)) == centre
+def test_center_is_rounded_down_and_stays_inside(cx: float, cy: float, center: tuple[int, int]):
+    assert pixel_center(at(cx, cy), (100, 50)) == center
 
 
 def test_squashed_picture_is_one_context_whatever_its_size():
     context = place(at(0.25, 0.9), (1000, 37), SQUASH)
     assert (context.left, context.top, context.side, context.scale) == (None, None, None, 1.0)
-    assert context.windows == ((32, 192),)  # centre (64, 230), and 256 - 64
+    assert context.windows == ((32, 192),)  # center (64, 230), and 256 - 64
 
 
-# Contexts of native pictures: 64 px around the centre, a window of 32 in them
+# Contexts of native pictures: 64 px around the center, a window of 32 in them
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_squashed_picture_is_one_context_whatever_its_size():
         (1.0, 0.5, (136, 18), (32, 16)),
         (0.5, 0.0, (68, 0), (16, 0)),
         (0.5, 1.0, (68, 36), (16, 32)),
-        (0.12, 0.5, (0, 18), (8, 16)),  # centre x 24: the context is clamped, the window still centred
+        (0.12, 0.5, (0, 18), (8, 16)),  # center x 24: the context is clamped, the window still centered
     ],
 )
 def test_native_context_is_clamped_at_every_edge(
@@ -84,7 +84,7 @@ def test_native_context_is_clamped_at_every_edge(
 
 
 @pytest.mark.parametrize("scale, side", [(1.0, 64), (1.5, 96), (1.3, 83), (2.25, 144), (3.0, 192)])
-def test_window_covers_the_centre_at_any_scale(scale: float, side: int):
+def test_window_covers_the_center_at_any_scale(scale: float, side: int):
     for cx in (0.0, 0.11, 0.5, 0.83, 1.0):
         context = place(at(cx, 0.4), (210, 200), Geometry("native", scale, 64, 32))
         assert (context.side, context.scale) == (side, scale)
@@ -92,7 +92,7 @@ def test_window_covers_the_centre_at_any_scale(scale: float, side: int):
         assert all(0 <= corner <= 32 for corner in context.windows[0])
         x = min(int(cx * 210), 209)
         left = context.left + context.windows[0][0] * scale
-        assert left - 1 <= x <= left + 32 * scale  # the centre, in native px, is in the window
+        assert left - 1 <= x <= left + 32 * scale  # the center, in native px, is in the window
 
 
 def test_scale_is_found_from_the_box():
@@ -113,7 +113,7 @@ def test_context_larger_than_the_picture_is_refused():
 # Contexts for several windows
 
 
-def test_windows_that_fit_share_a_context_that_is_centred_on_them():
+def test_windows_that_fit_share_a_context_that_is_centered_on_them():
     context = share_context([(100, 100, 32), (120, 110, 32)], 1.0, (400, 300), NATIVE)
     assert context == Context(94, 89, 64, ((6, 11), (26, 21)), 1.0)
     assert share_context([(100, 100, 32), (133, 100, 32)], 1.0, (400, 300), NATIVE) is None  # 65 px wide

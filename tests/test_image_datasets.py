@@ -32,7 +32,7 @@ def first(steps: int, **options) -> list[list[tuple[int, int]]]:
 
 
 @pytest.mark.parametrize("height, width, place", [(96, 96, (16, 16)), (64, 70, (0, 3)), (67, 64, (1, 0))])
-def test_centred_crop_without_jitter_is_exactly_centred(height, width, place):
+def test_centered_crop_without_jitter_is_exactly_centered(height, width, place):
     for seed in range(3):
         values = augment(numbered(height, width), 64, True, STILL, np.random.default_rng(seed))
         assert values.shape == (64, 64, 3) and values.dtype == np.float32
@@ -92,14 +92,14 @@ def test_turns_and_mirrors_are_the_eight_of_a_square():
     assert seen == {np.ascontiguousarray(p).tobytes() for q in turned for p in (q, q[:, ::-1])}
 
 
-def test_range_with_and_without_colour():
+def test_range_with_and_without_color():
     extremes = np.zeros((8, 8, 3), np.uint8)
     extremes[:, 4:] = 255
     values = augment(extremes, 8, True, STILL, np.random.default_rng(0))
     assert set(np.unique(values)) == {-1.0, 1.0}
     how = Augmentation(flip=False, rotate90=False, jitter=0, color=0.4)
-    coloured = [augment(extremes, 8, True, how, np.random.default_rng(seed)) for seed in range(20)]
-    assert min(v.min() for v in coloured) == -1 and max(v.max() for v in coloured) == 1
+    colored = [augment(extremes, 8, True, how, np.random.default_rng(seed)) for seed in range(20)]
+    assert min(v.min() for v in colored) == -1 and max(v.max() for v in colored) == 1
     middle = np.full((8, 8, 3), 100, np.uint8)
     assert (
         len({augment(middle, 8, True, how, np.random.default_rng(seed)).tobytes() for seed in range(20)})

@@ -44,10 +44,10 @@ def test_jpeg_is_close(tmp_path: Path):
     assert np.abs(load_rgb(tmp_path / "a.jpg").astype(int) - flat).max() <= 3
 
 
-def test_grey_palette_and_alpha(tmp_path: Path):
-    grey = np.array([[0, 100], [200, 255]], np.uint8)
-    Image.fromarray(grey).save(tmp_path / "grey.png")
-    assert np.array_equal(load_rgb(tmp_path / "grey.png"), np.stack([grey] * 3, axis=2))
+def test_gray_palette_and_alpha(tmp_path: Path):
+    gray = np.array([[0, 100], [200, 255]], np.uint8)
+    Image.fromarray(gray).save(tmp_path / "gray.png")
+    assert np.array_equal(load_rgb(tmp_path / "gray.png"), np.stack([gray] * 3, axis=2))
 
     palette = Image.new("P", (2, 1))
     palette.putpalette([255, 0, 0, 0, 255, 0])

@@ -8,7 +8,7 @@ ENTRY = {"name": "a", "defects": [{"window": [10, 10, 20], "scale": 1.0}]}
 
 
 def ramp() -> np.ndarray:
-    """Two grey levels a px from left to right: (40, 60, 3) uint8."""
+    """Two gray levels a px from left to right: (40, 60, 3) uint8."""
     return np.repeat(np.tile(np.arange(60, dtype=np.uint8) * 2, (40, 1))[:, :, None], 3, axis=2)
 
 

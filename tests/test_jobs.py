@@ -49,7 +49,7 @@ def test_names_order_and_indices(tmp_path: Path):
     assert [job.name for job in jobs] == expected
     assert [job.index for job in jobs[4:]] == [0, 1] * 3 + [2, 3] * 3
     assert len({job.name for job in jobs}) == 16
-    assert jobs[4].defects[0].centre == (64, 128) and jobs[4].defects[0].annotation.w == 0.1
+    assert jobs[4].defects[0].center == (64, 128) and jobs[4].defects[0].annotation.w == 0.1
     assert jobs[0].image == tmp_path / "a.JPG"
 
 
@@ -67,7 +67,7 @@ def test_turned_photograph_is_measured_as_it_is_shown(tmp_path: Path):
     Image.fromarray(noise(100, 200, 3)).save(tmp_path / "t.jpg", exif=exif)
     (tmp_path / "t.txt").write_text("0 0.5 0.9")
     (job,) = plan_jobs(tmp_path, CLASSES, NATIVE, Wish())
-    assert job.defects[0].centre == (50, 180) and job.passes[0].context.top == 136
+    assert job.defects[0].center == (50, 180) and job.passes[0].context.top == 136
 
 
 def test_suffixes_in_any_case_hidden_files_and_odd_names(tmp_path: Path):
@@ -158,9 +158,9 @@ def test_pictures_whose_annotations_would_write_one_file_are_named(tmp_path: Pat
 # Several defects on one picture
 
 
-def together(folder: Path, centres: list[tuple[int, int]], whole: bool = False, **geometry: object) -> Job:
+def together(folder: Path, centers: list[tuple[int, int]], whole: bool = False, **geometry: object) -> Job:
     """The job of a picture of 400 x 300 px with defects at these px, all on one picture."""
-    lines = [f"{k % 2} {x / 400} {y / 300}" for k, (x, y) in enumerate(centres)]
+    lines = [f"{k % 2} {x / 400} {y / 300}" for k, (x, y) in enumerate(centers)]
     write(folder, "a.png", "\n".join(lines), size=(400, 300))
     wish = Wish(together=True, whole_contexts=whole)
     (job,) = plan_jobs(folder, CLASSES, Geometry(**{**vars(NATIVE), **geometry}), wish)
@@ -188,9 +188,9 @@ def test_overlapping_windows_are_painted_in_turn(tmp_path: Path):
 
 
 def test_whole_contexts_that_overlap_are_painted_in_turn(tmp_path: Path):
-    centres = [(100, 100), (160, 100), (300, 100)]  # windows apart, contexts 60 px apart and 64 wide
-    assert passes(together(tmp_path, centres)) == [[(0,), (1,), (2,)]]
-    assert passes(together(tmp_path, centres, whole=True)) == [[(0,), (2,)], [(1,)]]
+    centers = [(100, 100), (160, 100), (300, 100)]  # windows apart, contexts 60 px apart and 64 wide
+    assert passes(together(tmp_path, centers)) == [[(0,), (1,), (2,)]]
+    assert passes(together(tmp_path, centers, whole=True)) == [[(0,), (2,)], [(1,)]]
 
 
 def test_squashed_picture_is_one_pass_but_for_overlaps(tmp_path: Path):
@@ -207,11 +207,11 @@ def test_only_windows_of_one_scale_share_a_context(tmp_path: Path):
 
 def test_no_two_windows_of_a_turn_overlap_wherever_they_lie(tmp_path: Path):
     rng = np.random.default_rng(0)
-    centres = [
+    centers = [
         (int(x), int(y)) for x, y in zip(rng.integers(0, 400, 60), rng.integers(0, 300, 60), strict=True)
     ]
     for whole in (False, True):
-        job = together(tmp_path, centres, whole=whole)
+        job = together(tmp_path, centers, whole=whole)
         assert sorted(k for one in job.passes for k in one.defects) == list(range(60))
         for turn in job.turns:
             windows = [job.defects[k].window for one in turn for k in one.defects]

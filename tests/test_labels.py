@@ -13,7 +13,7 @@ from utils.labels import (
     format_annotation,
     load_class_names,
     match_class,
-    normalise_class_name,
+    normalize_class_name,
     read_annotations,
     read_annotations_and_problems,
     same_classes,
@@ -125,7 +125,7 @@ def test_the_bundled_class_file_has_the_published_names_and_fits_older_weights()
 
 
 def test_names_match_without_case_and_signs():
-    assert normalise_class_name("Missing_hole 2") == "missinghole2"
+    assert normalize_class_name("Missing_hole 2") == "missinghole2"
     assert match_class("Missing_hole", CLASSES) == 0
     assert match_class("OPEN-CIRCUIT", CLASSES) == 2
     with pytest.raises(UserError, match="class 'spur' is unknown; expected one of missinghole, mousebite"):

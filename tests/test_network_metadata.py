@@ -34,7 +34,7 @@ def test_differences_to_the_trained_network():
         "crop.attention_resolutions: got [16, 8] at image_size 128, but a was trained with [16, 8] at image_size 64",
     ]
     assert len(network_differences(metadata, now | {"attention_resolutions": ()}, "a")) == 1
-    assert network_differences({"network": "of another programme"}, now, "a") == []
+    assert network_differences({"network": "of another program"}, now, "a") == []
     # Written in another way, the same
     texts = {"network": {"image_size": "64", "attention_resolutions": "16,8", "channel_mult": "1, 2"}}
     assert network_differences(texts, now, "a") == []

@@ -21,7 +21,7 @@ from utils.labels import Annotation
 from utils.manifest import VERSION, mask_of, read_manifest
 from utils.schema.generation import GenerationConfig
 
-GREY = np.full((8, 8, 3), 90, np.uint8)
+GRAY = np.full((8, 8, 3), 90, np.uint8)
 WHITE = np.full((4, 4, 3), 255, np.uint8)
 REGION = Region(np.eye(4, dtype=bool), (0, 0, 4, 4), 10.0)
 SCORES = {"score": 0.51234, "area": 4, "contrast": 10.0, "outside": 0.0, "agreement": 0.9}
@@ -44,13 +44,13 @@ def painted(
     good: tuple[bool, ...] = (True,),
     strip: bool = False,
 ) -> PaintedSample:
-    """A grey sample with a diagonal stroke in each window."""
+    """A gray sample with a diagonal stroke in each window."""
     maps = np.zeros((4, 8), np.uint8) if strip else None
     defects = [
         PaintedDefect(window, 1.0, REGION, SCORES, accepted, 0, WHITE, maps)
         for window, accepted in zip(windows, good, strict=True)
     ]
-    return PaintedSample(wanted, GREY, tuple(defects))
+    return PaintedSample(wanted, GRAY, tuple(defects))
 
 
 def config(**values: object) -> GenerationConfig:
@@ -63,7 +63,7 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "sources"
     folder.mkdir()
     for stem in "ab":
-        Image.fromarray(GREY).save(folder / f"{stem}.png")
+        Image.fromarray(GRAY).save(folder / f"{stem}.png")
     monkeypatch.chdir(folder)
 
 
@@ -86,7 +86,7 @@ def refusal(outputs: Outputs, **values: object) -> str:
 
 def test_files_have_their_places(tmp_path: Path):
     outputs = filled(tmp_path / "new/folder")
-    outputs.save_grid(job(0), [[GREY, GREY, GREY]])
+    outputs.save_grid(job(0), [[GRAY, GRAY, GRAY]])
     found = (path for path in outputs.root.rglob("*") if path.is_file() and path.suffix != ".lock")
     assert sorted(str(path.relative_to(outputs.root)) for path in found) == [
         "config.yml",
@@ -100,7 +100,7 @@ def test_files_have_their_places(tmp_path: Path):
     ]
     stroke = np.zeros((8, 8))
     stroke[1:5, 2:6] = np.eye(4) * 255
-    assert np.array_equal(np.array(Image.open(outputs.paths.sample(job(0)))), GREY)
+    assert np.array_equal(np.array(Image.open(outputs.paths.sample(job(0)))), GRAY)
     assert np.array_equal(np.array(Image.open(outputs.paths.crop(job(0), 0))), WHITE)
     assert np.array_equal(np.array(Image.open(outputs.paths.mask(job(0)))), stroke)
     assert outputs.paths.label(job(0)).read_text() == "0 0.500000 0.375000 0.500000 0.500000\n"
@@ -165,8 +165,8 @@ def test_labels_may_hold_the_annotation_s_box(tmp_path: Path):
 def test_a_sample_that_is_there_stays(tmp_path: Path):
     outputs = filled(tmp_path / "out")
     other = painted(job(0))
-    outputs.save(PaintedSample(other.job, 255 - GREY, other.defects), PROVENANCE, 1)
-    assert np.array_equal(np.array(Image.open(outputs.paths.sample(job(0)))), GREY)
+    outputs.save(PaintedSample(other.job, 255 - GRAY, other.defects), PROVENANCE, 1)
+    assert np.array_equal(np.array(Image.open(outputs.paths.sample(job(0)))), GRAY)
     assert len(read_manifest(outputs.manifest_file)) == 1
 
 
@@ -177,7 +177,7 @@ def test_a_sample_without_its_line_is_made_again(tmp_path: Path):
     assert outputs.missing(job(0))
     outputs.paths.sample(job(0)).write_bytes(b"half")
     outputs.save(painted(job(0)), PROVENANCE, 1)
-    assert np.array_equal(np.array(Image.open(outputs.paths.sample(job(0)))), GREY)
+    assert np.array_equal(np.array(Image.open(outputs.paths.sample(job(0)))), GRAY)
     assert not outputs.missing(job(0))
     outputs.paths.sample(job(0)).unlink()
     assert outputs.missing(job(0))
@@ -186,7 +186,7 @@ def test_a_sample_without_its_line_is_made_again(tmp_path: Path):
 def test_replaced_jobs_are_missing_again(tmp_path: Path):
     outputs = filled(tmp_path / "out")
     outputs.save(painted(job(0, "b")), PROVENANCE, 1)
-    outputs.save_grid(job(0), [[GREY]])
+    outputs.save_grid(job(0), [[GRAY]])
     outputs.prepare(config(seed=1), replaced=[job(0), job(1)])
     left = sorted(path.name for path in outputs.root.rglob("*.png"))
     assert outputs.missing(job(0)) and left == ["b_spur_cx4_cy4_0.png"] * 3

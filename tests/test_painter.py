@@ -19,7 +19,7 @@ from utils.errors import UserError
 
 SIZE, CROP = 32, 16
 CLASSES = {"dark": 0, "bright": 1}
-GREY = 100
+GRAY = 100
 
 
 class Watcher:
@@ -39,7 +39,7 @@ class Watcher:
 
 
 class World:
-    """A contextual model that sees flat grey everywhere, and a prior that sees a square in the middle of its
+    """A contextual model that sees flat gray everywhere, and a prior that sees a square in the middle of its
     window: dark for class 0, bright for class 1."""
 
     def __init__(self, calls_limit: int | None = None, visible: bool = True):
@@ -49,7 +49,7 @@ class World:
         self.limit, self.visible = calls_limit, visible
 
     def clean(self, x: Tensor) -> Tensor:
-        return torch.full_like(x, GREY / 127.5 - 1)
+        return torch.full_like(x, GRAY / 127.5 - 1)
 
     def eps(self, x: Tensor, x0: Tensor, t: Tensor) -> Tensor:
         a = self.abar[int(t[0])]
@@ -76,7 +76,7 @@ class World:
 
 
 def board(folder: Path, lines: str, name: str = "a", size: tuple[int, int] = (120, 80)) -> None:
-    Image.fromarray(np.full((size[1], size[0], 3), GREY, np.uint8)).save(folder / f"{name}.png")
+    Image.fromarray(np.full((size[1], size[0], 3), GRAY, np.uint8)).save(folder / f"{name}.png")
     (folder / f"{name}.txt").write_text(lines)
 
 
@@ -100,7 +100,7 @@ def test_several_defects_on_one_picture_each_in_its_place_and_class(tmp_path: Pa
     sample = paint_one(World(), [job])
     assert sample.accepted and sample.picture.shape == (80, 120, 3)
     for defect, x, sign in zip(sample.defects, (30, 46, 96), (-1, 1, 1), strict=True):
-        inner = sample.picture[37:43, x - 3 : x + 3].astype(int) - GREY
+        inner = sample.picture[37:43, x - 3 : x + 3].astype(int) - GRAY
         assert 15 < sign * inner.mean() < 80
         left, top, right, bottom = defect.box
         assert abs(left - (x - 4)) <= 1 and abs(right - (x + 4)) <= 1
@@ -109,7 +109,7 @@ def test_several_defects_on_one_picture_each_in_its_place_and_class(tmp_path: Pa
     untouched = np.ones((80, 120), bool)
     for left, top, side in (d.window for d in job.defects):
         untouched[top : top + side, left : left + side] = False
-    assert (sample.picture[untouched] == GREY).all()
+    assert (sample.picture[untouched] == GRAY).all()
     mask = sample.mask
     assert not mask[untouched].any() and mask[40, [30, 46, 96]].all() and not mask[40, 70]
 
@@ -120,7 +120,7 @@ def test_overlapping_windows_both_end_up_on_the_picture(tmp_path: Path):
     assert len(job.turns) == 2
     sample = paint_one(World(), [job])
     dark, bright = sample.picture[38:42, 58:62].mean(), sample.picture[38:42, 67:71].mean()
-    assert dark < GREY - 15 and bright > GREY + 15
+    assert dark < GRAY - 15 and bright > GRAY + 15
 
 
 def test_larger_scales_paint_larger_defects(tmp_path: Path):
@@ -136,21 +136,21 @@ def test_nothing_outside_the_windows_changes_at_any_scale(tmp_path: Path, scale:
     board(tmp_path, "0 0.41 0.53", size=(131, 117))
     sample = paint_one(World(), plan(tmp_path, scale=scale), feather=0)
     left, top, side = sample.defects[0].window
-    changed = (sample.picture != GREY).any(axis=2)
+    changed = (sample.picture != GRAY).any(axis=2)
     assert changed[top : top + side, left : left + side].any()
     changed[top : top + side, left : left + side] = False
     assert not changed.any()
 
 
 def test_a_whole_context_is_replaced_with_the_generated_background(tmp_path: Path):
-    Image.fromarray(np.full((80, 120, 3), GREY + 20, np.uint8)).save(tmp_path / "a.png")
+    Image.fromarray(np.full((80, 120, 3), GRAY + 20, np.uint8)).save(tmp_path / "a.png")
     (tmp_path / "a.txt").write_text("0 0.5 0.5")
     sample = paint_one(World(), plan(tmp_path), generated=True)
     context = sample.picture[24:56, 44:76].astype(int)
-    assert GREY < context[:4].mean() < GREY + 15  # the contextual model draws darker boards
+    assert GRAY < context[:4].mean() < GRAY + 15  # the contextual model draws darker boards
     rest = np.ones((80, 120), bool)
     rest[24:56, 44:76] = False
-    assert (sample.picture[rest] == GREY + 20).all()
+    assert (sample.picture[rest] == GRAY + 20).all()
 
 
 # Batches
@@ -203,7 +203,7 @@ def test_what_cannot_be_seen_is_painted_again_and_then_left_out(tmp_path: Path):
     (sample,) = painter.paint(plan(tmp_path))
     assert painter.watcher.batches == [2, 2, 2]
     assert not sample.accepted and [d.attempt for d in sample.defects] == [2, 2]
-    assert (sample.picture == GREY).all() and not sample.mask.any()
+    assert (sample.picture == GRAY).all() and not sample.mask.any()
 
 
 def test_only_windows_that_fail_are_painted_again(tmp_path: Path):
@@ -219,7 +219,7 @@ def test_only_windows_that_fail_are_painted_again(tmp_path: Path):
     painter = world.painter(min_score=0.5, max_rerolls=1)
     (sample,) = painter.paint(plan(tmp_path))
     assert [(d.accepted, d.attempt) for d in sample.defects] == [(False, 1), (True, 0)]
-    assert (sample.picture[:, 20:38] == GREY).all() and sample.picture[38:42, 44:48].mean() > GREY + 15
+    assert (sample.picture[:, 20:38] == GRAY).all() and sample.picture[38:42, 44:48].mean() > GRAY + 15
 
 
 def test_without_min_score_everything_is_taken(tmp_path: Path):

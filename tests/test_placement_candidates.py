@@ -15,7 +15,7 @@ from generation.placement.candidates import (
     best,
     candidates,
     choose,
-    grid_centres,
+    grid_centers,
     window_of,
 )
 from utils.errors import UserError
@@ -30,17 +30,17 @@ def plan_of(**changes) -> PlanConfig:
 
 
 def test_grid_has_one_point_per_cell_of_the_allowed_region():
-    points = grid_centres((40, 24), 8, None, np.random.default_rng(0))
+    points = grid_centers((40, 24), 8, None, np.random.default_rng(0))
     assert sorted(map(tuple, (points // 8).tolist())) == list(itertools.product(range(5), range(3)))
     allowed = np.zeros((24, 40), dtype=bool)
     allowed[8:16, 16:32] = True
-    points = grid_centres((40, 24), 8, allowed, np.random.default_rng(0))
+    points = grid_centers((40, 24), 8, allowed, np.random.default_rng(0))
     assert sorted(map(tuple, (points // 8).tolist())) == [(2, 1), (3, 1)]
 
 
-def test_boxes_keep_the_margin_and_windows_lie_inside_and_are_centred():
+def test_boxes_keep_the_margin_and_windows_lie_inside_and_are_centered():
     picture = Picture(0, Path("x.png"), np.zeros((96, 128, 3), dtype=np.uint8), (128, 96))
-    points = grid_centres(picture.size, 1, None, np.random.default_rng(0))
+    points = grid_centers(picture.size, 1, None, np.random.default_rng(0))
     config = plan_of(size=[8, 40], edge_margin=6)
     found = candidates(
         picture, Wanted("short", 1, 1), points, config, GEOMETRY, 10**6, np.random.default_rng(1)
@@ -48,15 +48,15 @@ def test_boxes_keep_the_margin_and_windows_lie_inside_and_are_centred():
     assert len(found) > 1000
     assert {value for one in found for value in (one.w, one.h)} == set(range(8, 41))
     for one in found:
-        for centre, box, side in ((one.x, one.w, 128), (one.y, one.h, 96)):
-            assert centre + 0.5 - box / 2 >= 6 and centre + 0.5 + box / 2 <= side - 6
+        for center, box, side in ((one.x, one.w, 128), (one.y, one.h, 96)):
+            assert center + 0.5 - box / 2 >= 6 and center + 0.5 + box / 2 <= side - 6
         assert window_of(one, picture.size, GEOMETRY) == (one.x - 16, one.y - 16, 32)
     assert min(one.x for one in found) == 16 and max(one.y for one in found) == 79  # the window's limits
 
 
 def test_boxes_are_small_as_often_as_large():
     picture = Picture(0, Path("x.png"), np.zeros((400, 400, 3), dtype=np.uint8), (400, 400))
-    points = grid_centres(picture.size, 2, None, np.random.default_rng(0))
+    points = grid_centers(picture.size, 2, None, np.random.default_rng(0))
     config = plan_of(size=[16, 64], edge_margin=0)
     found = candidates(
         picture, Wanted("short", 1, 1), points, config, GEOMETRY, 4000, np.random.default_rng(1)

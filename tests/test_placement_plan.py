@@ -62,7 +62,7 @@ def plan(
     return json.loads((folder / "plan.json").read_text())
 
 
-def centres(found: dict, picture: str) -> list[tuple[int, int]]:
+def centers(found: dict, picture: str) -> list[tuple[int, int]]:
     return [tuple(one["centre"]) for one in found["places"] if one["picture"] == picture]
 
 
@@ -83,7 +83,7 @@ def test_ranked_places_lie_where_the_score_is_high(boards):
 
 def test_uniform_places_need_no_score_and_fall_anywhere(boards):
     found = plan(boards, plan_of(rank="uniform", counts={"open_circuit": 6, "short": 3}), no_score)
-    assert [len(centres(found, f"board_{n}.png")) for n in range(3)] == [3, 3, 3]
+    assert [len(centers(found, f"board_{n}.png")) for n in range(3)] == [3, 3, 3]
     assert len({tuple(one["centre"]) for one in found["places"]}) == 9
 
 
@@ -92,9 +92,9 @@ def test_label_files_say_what_the_plan_says(boards, tmp_path):
     seen = []
     for number in range(3):
         for one in read_annotations(tmp_path / "plan" / f"board_{number}.txt", CLASSES):
-            centre = [math.floor(one.cx * 160), math.floor(one.cy * 128)]
+            center = [math.floor(one.cx * 160), math.floor(one.cy * 128)]
             box = [round(one.w * 160), round(one.h * 128)]
-            seen.append((f"board_{number}.png", one.class_name, centre, box))
+            seen.append((f"board_{number}.png", one.class_name, center, box))
     said = [(one["picture"], one["class"], one["centre"], one["box"]) for one in found["places"]]
     assert seen == said and len(seen) == 6
 
@@ -106,7 +106,7 @@ def test_equal_seeds_give_equal_plans(boards, tmp_path):
     assert plan(boards, config, seed=1, out=tmp_path / "c")["places"] != first["places"]
 
 
-def test_regions_of_interest_hold_the_centres(boards, tmp_path):
+def test_regions_of_interest_hold_the_centers(boards, tmp_path):
     mask = np.zeros((128, 160), dtype=np.uint8)
     mask[40:80, 60:100] = 255
     save_png(tmp_path / "roi.png", mask)
@@ -129,9 +129,9 @@ def test_regions_of_their_own_for_each_picture(boards, tmp_path):
         mask[:, 40 * number : 40 * number + 60] = 255 if number else 0  # nothing on the first picture
         save_png(tmp_path / "roi" / f"board_{number}.png", mask)
     found = plan(boards, plan_of(roi=str(tmp_path / "roi"), rank="uniform"), no_score)
-    assert centres(found, "board_0.png") == [] and not (tmp_path / "plan" / "board_0.txt").exists()
-    assert all(40 <= x < 100 for x, _ in centres(found, "board_1.png"))
-    assert all(80 <= x < 140 for x, _ in centres(found, "board_2.png"))
+    assert centers(found, "board_0.png") == [] and not (tmp_path / "plan" / "board_0.txt").exists()
+    assert all(40 <= x < 100 for x, _ in centers(found, "board_1.png"))
+    assert all(80 <= x < 140 for x, _ in centers(found, "board_2.png"))
     assert len(found["places"]) == 4
 
 
@@ -176,7 +176,7 @@ def test_too_few_places_are_reported_with_numbers(boards, caplog):
 # Wishes
 
 
-def test_wishes_are_matched_by_normalised_names():
+def test_wishes_are_matched_by_normalized_names():
     wanted = wanted_counts({"SHORT": 2, "Open Circuit": 3}, CLASSES)
     assert wanted == [Wanted("open_circuit", 0, 3), Wanted("short", 1, 2)]
     assert wanted_counts({"short": 2, "open_circuit": 0}, CLASSES) == [Wanted("short", 1, 2)]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from generation.placement.score import centre_weight, class_appeal, ring
+from generation.placement.score import center_weight, class_appeal, ring
 from guided_diffusion.create import create_diffusion
 from guided_diffusion.ddim import Sampler, SamplerOptions
 
@@ -15,9 +15,9 @@ CLEAN = 0.25  # of all windows
 
 
 class World:
-    """Estimates of the clean picture, each a value in the centre and one in the surroundings.
+    """Estimates of the clean picture, each a value in the center and one in the surroundings.
 
-    `prior[class]` and `plain` are (centre, surroundings); what the networks see does not matter.
+    `prior[class]` and `plain` are (center, surroundings); what the networks see does not matter.
     """
 
     def __init__(self, prior: dict[int, tuple[float, float]], plain: tuple[float, float] = (CLEAN, CLEAN)):
@@ -27,7 +27,7 @@ class World:
         )
 
     def eps(self, x: Tensor, values: list[tuple[float, float]]) -> Tensor:
-        inside = (ring(SIDE, SIDE) == 0) & (centre_weight(SIDE, SIDE) > 1e-4)
+        inside = (ring(SIDE, SIDE) == 0) & (center_weight(SIDE, SIDE) > 1e-4)
         x0 = torch.stack([torch.where(inside, *map(torch.tensor, value)) for value in values])[:, None]
         abar = float(self.diffusion.abar[T])
         return ((x - abar**0.5 * x0) / (1 - abar) ** 0.5).expand_as(x)
@@ -49,13 +49,13 @@ class World:
 
 def test_a_prior_that_errs_less_in_the_surroundings_than_the_contextual_model():
     world = World({0: (CLEAN, CLEAN + 0.1)}, plain=(CLEAN, CLEAN + 0.2))
-    # errors 0.04 and 0.01; the change is 0 in the centre and 0.1 around
-    share = float(centre_weight(SIDE, SIDE)[ring(SIDE, SIDE) > 0].sum())
+    # errors 0.04 and 0.01; the change is 0 in the center and 0.1 around
+    share = float(center_weight(SIDE, SIDE)[ring(SIDE, SIDE) > 0].sum())
     expected = math.log(4) + math.log((0.1 * share + 1e-3) / (0.1 + 1e-3))
     assert world.appeal(0) == pytest.approx([expected], abs=1e-2)
 
 
-def test_a_change_in_the_centre_alone_appeals_and_one_all_over_does_not():
+def test_a_change_in_the_center_alone_appeals_and_one_all_over_does_not():
     central, everywhere = World({0: (0.75, CLEAN)}).appeal(0), World({0: (0.75, 0.75)}).appeal(0)
     assert central[0] > 5 > -5 > everywhere[0]
 
@@ -86,8 +86,8 @@ def test_appeal_of_a_window_does_not_depend_on_its_batch():
 
 
 def test_weights_are_symmetric_and_sum_to_one():
-    for weight in (centre_weight(8, 6), ring(32, 32), ring(16, 24)):
+    for weight in (center_weight(8, 6), ring(32, 32), ring(16, 24)):
         assert weight.sum() == pytest.approx(1) and torch.allclose(weight, weight.flip(0, 1))
     # the ring begins at 1.5 sigma, and beyond lies exp(-1.5^2 / 2) of a Gaussian in two dimensions
-    beyond = centre_weight(64, 64)[ring(64, 64) > 0].sum()
+    beyond = center_weight(64, 64)[ring(64, 64) > 0].sum()
     assert float(beyond) == pytest.approx(math.exp(-1.125), abs=0.01)

@@ -166,7 +166,7 @@ def test_the_networks_slope_is_in_the_gradient():
     assert torch.allclose(point.x, x - 1e-3 * 2 * gradient(2 * x, 2 * crop, target), atol=1e-6)
 
 
-def test_three_steps_in_closed_form_with_the_regulariser():
+def test_three_steps_in_closed_form_with_the_regularizer():
     x, crop, target = start()
     point = run(Toy(), x, crop, target, steps=3, coef_reg=2.0)
     expected = x

@@ -85,15 +85,15 @@ def test_zero_losses_leave_the_draw_uniform():
 
 
 def test_state_round_trip():
-    learnt, fresh = warmed_up([1.0, 4.0]), LossSecondMomentSampler(2)
-    fresh.load_state_dict(learnt.state_dict())
-    assert torch.equal(fresh.probabilities(), learnt.probabilities())
+    learned, fresh = warmed_up([1.0, 4.0]), LossSecondMomentSampler(2)
+    fresh.load_state_dict(learned.state_dict())
+    assert torch.equal(fresh.probabilities(), learned.probabilities())
     fresh.update(torch.tensor([0]), torch.tensor([100.0]))
-    assert not torch.equal(fresh.probabilities(), learnt.probabilities())  # a copy, not a view
+    assert not torch.equal(fresh.probabilities(), learned.probabilities())  # a copy, not a view
     with pytest.raises(ValueError, match="state of LossSecondMomentSampler: got"):
-        LossSecondMomentSampler(3).load_state_dict(learnt.state_dict())
+        LossSecondMomentSampler(3).load_state_dict(learned.state_dict())
     with pytest.raises(ValueError, match="state of UniformSampler"):
-        UniformSampler(2).load_state_dict(learnt.state_dict())
+        UniformSampler(2).load_state_dict(learned.state_dict())
 
 
 def test_create_sampler():

@@ -102,7 +102,7 @@ def pixels(width: int, height: int) -> np.ndarray:
 
 
 def save_weights(folder: Path) -> None:
-    """Random weights of the two networks; the zero-initialised layers are filled as well."""
+    """Random weights of the two networks; the zero-initialized layers are filled as well."""
     torch.manual_seed(0)
     for name, values in (("full", {"image_size": 32}), ("prior", {"image_size": 16, "class_cond": True})):
         model = create_unet(**NetworkConfig(**NETWORK, **values).plain(), num_classes=len(CLASSES))
@@ -372,12 +372,12 @@ def test_prior_without_classes(place: Place, tmp_path: Path):
 
 
 def test_inputs_of_many_kinds(place: Place):
-    colour = Image.fromarray(pixels(70, 66))
-    grey = np.asarray(colour.convert("L"))
+    color = Image.fromarray(pixels(70, 66))
+    gray = np.asarray(color.convert("L"))
     for name, picture in {
-        "a.jpg": colour, "b.JPEG": colour, "c.BMP": colour, "d.tiff": colour, "e.png": colour.convert("L"),
-        "f.png": colour.convert("RGBA"), "g.png": Image.fromarray(grey.astype(np.uint16) * 257),
-        "h.tif": Image.fromarray(grey.astype(np.uint16) * 257), "плата (1).png": colour,
+        "a.jpg": color, "b.JPEG": color, "c.BMP": color, "d.tiff": color, "e.png": color.convert("L"),
+        "f.png": color.convert("RGBA"), "g.png": Image.fromarray(gray.astype(np.uint16) * 257),
+        "h.tif": Image.fromarray(gray.astype(np.uint16) * 257), "плата (1).png": color,
     }.items():  # fmt: skip
         picture.save(place.root / "boards" / name)
         (place.root / "boards" / name).with_suffix(".txt").write_text("0 0.5 0.5")
@@ -386,7 +386,7 @@ def test_inputs_of_many_kinds(place: Place):
     assert place.samples() == [f"{stem}_spur_cx16_cy16_0" for stem in stems]
     grids = [np.array(Image.open(place.out / f"grid/{stem}_spur_cx16_cy16_grid.png")) for stem in stems]
     clean = [sheet[2:34, 2:34] for sheet in grids]
-    assert all(np.array_equal(tile, clean[2]) for tile in (clean[3], clean[5], clean[8]))  # lossless colour
+    assert all(np.array_equal(tile, clean[2]) for tile in (clean[3], clean[5], clean[8]))  # lossless color
     assert np.array_equal(clean[4], clean[6]) and np.array_equal(clean[6], clean[7])  # 8 and 16 bits
 
 
@@ -774,7 +774,7 @@ def test_samples_without_their_settings_are_not_taken_for_ours(
     assert "no config.yml" in refused(capsys, copy)
 
 
-def test_folders_may_be_spelt_in_several_ways(painted: Place):
+def test_folders_may_be_spelled_in_several_ways(painted: Place):
     assert painted.run(f"defect_free_dir={painted.root / 'boards'}/") == 0
 
 

@@ -65,7 +65,7 @@ def far(a: Tensor, b: Tensor) -> float:
     return (a - b).abs().max().item()
 
 
-@pytest.mark.parametrize("changes", [{}, {"lr_crop": True}], ids=["crop fixed", "crop optimised"])
+@pytest.mark.parametrize("changes", [{}, {"lr_crop": True}], ids=["crop fixed", "crop optimized"])
 def test_one_guided_step_of_a_batch_equals_the_single_ones(base, changes):
     run = variant(base, lr_xt=1e-4, **changes)
     clean = images(4)
@@ -99,7 +99,7 @@ def test_a_whole_loop_of_a_batch_equals_the_single_ones(base):
             assert far(getattr(whole, name)[i], getattr(single, name)[0]) < 1e-5, name
 
 
-def test_components_are_labelled_when_the_first_estimate_is_under_way(base, monkeypatch):
+def test_components_are_labeled_when_the_first_estimate_is_under_way(base, monkeypatch):
     order, label = [], attention_mask._central_components
 
     def model(name: str, network):
@@ -109,11 +109,11 @@ def test_components_are_labelled_when_the_first_estimate_is_under_way(base, monk
 
         return call
 
-    def labelled(*arguments):
+    def labeled(*arguments):
         order.append("label")
         return label(*arguments)
 
-    monkeypatch.setattr(attention_mask, "_central_components", labelled)
+    monkeypatch.setattr(attention_mask, "_central_components", labeled)
     options = variant(base, timesteps=[1, 0], start_index=2).options
     run = Sampler(model("image", base.contextual), model("crop", base.prior), base.diffusion, options)
     sample(run, [0])

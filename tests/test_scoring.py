@@ -6,12 +6,12 @@ import pytest
 from generation.scoring import agreement, box_of, painted_region
 
 
-def grey(size: int = 96) -> np.ndarray:
+def gray(size: int = 96) -> np.ndarray:
     return np.full((size, size, 3), 100, np.uint8)
 
 
 def test_a_drawn_rectangle_is_recovered():
-    before, after = grey(64), grey(64)
+    before, after = gray(64), gray(64)
     after[24:36, 14:34] += 80
     region = painted_region(before, after)
     assert region.box == (14, 24, 34, 36)
@@ -20,16 +20,16 @@ def test_a_drawn_rectangle_is_recovered():
 
 
 def test_nothing_painted_means_no_box():
-    region = painted_region(grey(), grey())
+    region = painted_region(gray(), gray())
     assert region.box is None and not region.mask.any() and region.contrast == 0
 
 
 def test_small_specks_do_not_count():
-    before, after = grey(), grey()
+    before, after = gray(), gray()
     after[40:60, 40:60] += 80
     after[70:72, 70:72] += 80  # 1 % of the change
     assert painted_region(before, after).box == (40, 40, 60, 60)
-    alone = grey()
+    alone = gray()
     alone[70, 70] += 80
     assert painted_region(before, alone).box is None
     alone[70, 70] = 103
@@ -37,7 +37,7 @@ def test_small_specks_do_not_count():
 
 
 def test_attention_leaves_out_the_background_at_any_resolution():
-    before, after = grey(64), grey(64)
+    before, after = gray(64), gray(64)
     after[4:24, 4:24] += 80
     after[34:54, 34:54] += 80
     attention = np.zeros((32, 32))
@@ -46,7 +46,7 @@ def test_attention_leaves_out_the_background_at_any_resolution():
 
 
 def test_weak_parts_count_and_the_blurred_edges_of_strong_ones_do_not():
-    before, after = grey(64), grey(64)
+    before, after = gray(64), gray(64)
     after[10:30, 10:30] += 40
     after[40:60, 10:50] += 90
     after[60:64, 10:50] += 30  # a third of the change beside it, as much as the whole of the other part
@@ -56,7 +56,7 @@ def test_weak_parts_count_and_the_blurred_edges_of_strong_ones_do_not():
 
 
 def test_noise_of_both_signs_hides_no_faint_change():
-    before = grey(64)
+    before = gray(64)
     noise = np.random.default_rng(0).normal(0, 6, before.shape)
     after = before + noise
     after[20:44, 16:48] += 12  # twice the noise's standard deviation
@@ -67,7 +67,7 @@ def test_noise_of_both_signs_hides_no_faint_change():
 
 
 def test_agreement_is_the_cosine_of_the_two_changes():
-    before, after, prior = grey(8), grey(8), grey(8)
+    before, after, prior = gray(8), gray(8), gray(8)
     assert agreement(before, before, before) == 0
     after[:4] += 30
     assert np.isclose(agreement(before, after, after), 1)
@@ -83,10 +83,10 @@ def test_box_of_is_tight():
     assert box_of(mask) == (3, 2, 10, 8)
 
 
-def test_a_change_beside_the_wanted_centre_is_no_defect():
+def test_a_change_beside_the_wanted_center_is_no_defect():
     before = np.full((64, 64, 3), 100, np.uint8)
     after = before.copy()
     after[28:36, 28:36] += 40  # the defect, in the middle
     after[24:40, 2:8] += 40  # surroundings drawn brighter, more of them
     assert painted_region(before, after).box == pytest.approx((28, 28, 36, 36), abs=1)
-    assert painted_region(before, after, centre=(5, 32)).box == pytest.approx((2, 24, 8, 40), abs=1)
+    assert painted_region(before, after, center=(5, 32)).box == pytest.approx((2, 24, 8, 40), abs=1)

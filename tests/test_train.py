@@ -455,12 +455,12 @@ def test_pictures_of_all_modes_are_read_alike(conf, tmp_path):
     data = tmp_path / "data"
     for path in data.iterdir():
         path.unlink()
-    grey, opaque = np.full((20, 20), 100, np.uint8), np.full((20, 20, 4), 100, np.uint8)
+    gray, opaque = np.full((20, 20), 100, np.uint8), np.full((20, 20, 4), 100, np.uint8)
     opaque[:10, :, 3] = 0  # alpha is dropped
     deep = Image.fromarray(np.full((20, 20), 100 * 257, np.uint16))
-    for n, picture in enumerate((Image.fromarray(grey), Image.fromarray(opaque), deep)):
+    for n, picture in enumerate((Image.fromarray(gray), Image.fromarray(opaque), deep)):
         picture.save(data / f"short_{n}.png")
-    Image.fromarray(grey).convert("RGB").convert("P").save(data / "short_3.png")
+    Image.fromarray(gray).convert("RGB").convert("P").save(data / "short_3.png")
     modes = [Image.open(path).mode for path in sorted(data.iterdir())]
     assert modes[:2] == ["L", "RGBA"] and modes[2].startswith("I") and modes[3] == "P"
     dataset = load_dataset(load_training_config(conf), dict.fromkeys(CLASSES, 0) | {"short": 2})

@@ -384,7 +384,7 @@ def test_a_time_limit_stops_and_saves(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_the_step_and_saves(tmp_path, number):
-    # The signal comes in the middle of step 1, between the network and the optimiser.
+    # The signal comes in the middle of step 1, between the network and the optimizer.
     run, whole = loop(tmp_path, total_steps=9), loop(tmp_path / "whole", total_steps=2)
     usual = signal.getsignal(number)
     calls = []

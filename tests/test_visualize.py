@@ -1,4 +1,4 @@
-"""What the recorder keeps, and which pixels arrive where: flat colours are counted on the finished sheets."""
+"""What the recorder keeps, and which pixels arrive where: flat colors are counted on the finished sheets."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from generation.visualize import (
     CELL,
-    COLOURS,
+    COLORS,
     LABEL,
     LINE,
     ROWS,
@@ -20,7 +20,7 @@ from generation.visualize import (
 
 SIZE, SIDE = 16, 48
 CORNERS, OWNER = [(0, 0), (30, 8), (4, 32)], [0, 0, 1]
-PRIOR = [(0, 0, 255), (0, 255, 0), (255, 255, 0)]  # the prior's colour in each window
+PRIOR = [(0, 0, 255), (0, 255, 0), (255, 255, 0)]  # the prior's color in each window
 CONTEXT = [(0, 128, 255), (200, 0, 100)]  # the contextual model's in each image
 LAST = (255, 0, 0)  # the prior's at the walk's last step
 
@@ -34,14 +34,14 @@ class Rec:
     accumulated: Tensor | None
 
 
-def flat(colours: list[tuple[int, int, int]], side: int) -> Tensor:
-    """(n, 3, side, side) in [-1, 1], each picture of one colour."""
-    values = torch.tensor(colours, dtype=torch.float32) / 127.5 - 1
+def flat(colors: list[tuple[int, int, int]], side: int) -> Tensor:
+    """(n, 3, side, side) in [-1, 1], each picture of one color."""
+    values = torch.tensor(colors, dtype=torch.float32) / 127.5 - 1
     return values[:, :, None, None].repeat(1, 1, side, side)
 
 
 def disc(radius: float) -> Tensor:
-    """(3, 1, SIZE, SIZE): 1 within `radius` px of the centre, else 0, for all three windows."""
+    """(3, 1, SIZE, SIZE): 1 within `radius` px of the center, else 0, for all three windows."""
     at = torch.arange(SIZE) - (SIZE - 1) / 2
     inside = at[:, None] ** 2 + at[None, :] ** 2 <= radius**2
     return inside.float()[None, None].repeat(3, 1, 1, 1)
@@ -57,9 +57,9 @@ def recorded(count: int, masks: bool = True) -> AttentionRecorder:
     return recorder
 
 
-def cells(sheet: np.ndarray, colour: tuple[int, int, int], cell: int = CELL) -> float:
-    """How many whole cells the pixels of exactly this colour would fill."""
-    return (sheet == np.array(colour, np.uint8)).all(axis=2).sum() / cell**2
+def cells(sheet: np.ndarray, color: tuple[int, int, int], cell: int = CELL) -> float:
+    """How many whole cells the pixels of exactly this color would fill."""
+    return (sheet == np.array(color, np.uint8)).all(axis=2).sum() / cell**2
 
 
 # Selection
@@ -138,10 +138,10 @@ def test_a_window_shows_its_own_image():
         assert 8.5 < cells(sheet, CONTEXT[image]) < 9 and cells(sheet, CONTEXT[1 - image]) == 0
 
 
-def test_the_masks_have_the_colours_of_the_scale():
+def test_the_masks_have_the_colors_of_the_scale():
     sheet = recorded(2).figure(0)
-    high, low = (tuple(int(v) for v in COLOURS(value, bytes=True)[:3]) for value in (255, 0))
-    # Each pixel of a mask fills (CELL / SIZE)^2 pixels of its cell; the colour bar adds a few
+    high, low = (tuple(int(v) for v in COLORS(value, bytes=True)[:3]) for value in (255, 0))
+    # Each pixel of a mask fills (CELL / SIZE)^2 pixels of its cell; the color bar adds a few
     areas = [float(disc(radius)[0].sum()) / SIZE**2 for radius in (3, 5)]
     assert cells(sheet, high) == pytest.approx(2 * sum(areas), abs=0.05)
     assert cells(sheet, low) == pytest.approx(2 * (2 - sum(areas)), abs=0.05)
@@ -151,7 +151,7 @@ def test_columns_with_masks_vanish_without_attention():
     with_masks, without = recorded(3).figure(0), recorded(3, masks=False).figure(0)
     gap = (with_masks.shape[1] - without.shape[1]) / 3 - CELL
     assert 0 <= gap < 20  # three columns less
-    assert without.shape[0] < with_masks.shape[0]  # no colour bar
+    assert without.shape[0] < with_masks.shape[0]  # no color bar
     assert cells(without, CONTEXT[0]) == 6  # two whole cells in each row: no column with a contour
     assert len(recorded(3, masks=False).frames(0)) == 3
 

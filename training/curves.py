@@ -21,7 +21,7 @@ PANELS = (
 FEWEST_ROWS = 20  # of the log, before its trend is judged
 FALLING = 0.98  # a loss above this share of the earlier one does not fall
 RISING = 1.1
-LEARNT = 0.5  # below this share of the first loss, a level stretch is what a trained network shows
+LEARNED = 0.5  # below this share of the first loss, a level stretch is what a trained network shows
 NOISY = 3.0  # times the grain of the training images
 LEAST_GRAIN = 1e-4  # mean square; about one step of 8 bits
 
@@ -88,18 +88,18 @@ def loss_warning(log: Mapping[str, np.ndarray], warmup_steps: int = 0) -> str | 
     numbers = f"{last:.4g} over the last tenth of the log, {before:.4g} before its middle"
     if before > 0 and last > RISING * before:
         return f"the loss is rising: {numbers}; a lower lr, or more warmup_steps, often helps"
-    if before > 0 and last > FALLING * before and last > LEARNT * first:
+    if before > 0 and last > FALLING * before and last > LEARNED * first:
         return f"the loss is not falling: {numbers}, {first:.4g} at the beginning; try another lr, or look at the data"
     return None
 
 
 def grain(x: Tensor) -> float:
-    """High-frequency energy of (N, C, H, W): mean square difference of a pixel from its four neighbours' mean.
+    """High-frequency energy of (N, C, H, W): mean square difference of a pixel from its four neighbors' mean.
 
     White noise of variance v has 1.25 v; a smooth picture next to nothing.
     """
-    neighbours = x[..., :-2, 1:-1] + x[..., 2:, 1:-1] + x[..., 1:-1, :-2] + x[..., 1:-1, 2:]
-    return float((x[..., 1:-1, 1:-1] - neighbours / 4).square().mean())
+    neighbors = x[..., :-2, 1:-1] + x[..., 2:, 1:-1] + x[..., 1:-1, :-2] + x[..., 1:-1, 2:]
+    return float((x[..., 1:-1, 1:-1] - neighbors / 4).square().mean())
 
 
 def preview_warning(samples: Tensor, training: Tensor) -> str | None:
@@ -109,6 +109,6 @@ def preview_warning(samples: Tensor, training: Tensor) -> str | None:
         return None
     return (
         f"the previews are still noise: their high-frequency energy (mean square difference from the four "
-        f"neighbouring pixels) is {ratio:.1f} times the training images'; expected below {NOISY:g} once the "
-        "network has learnt"
+        f"neighboring pixels) is {ratio:.1f} times the training images'; expected below {NOISY:g} once the "
+        "network has learned"
     )

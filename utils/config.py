@@ -52,7 +52,7 @@ IGNORED: dict[type[Section], tuple[str, ...]] = {
 }
 
 # Settings that do not change a picture (device and batch size move it by rounding at most)
-# Spelt in several ways, such as with a slash at the end
+# Spelled in several ways, such as with a slash at the end
 PATH_KEYS = ("model_path", "crop_model_path", "defect_free_dir", "crop_class_json_path")
 
 NOT_IN_THE_PICTURE = (

@@ -1,4 +1,4 @@
-"""The one exception that stands for a mistake of the user's, not of the programme's."""
+"""The one exception that stands for a mistake of the user's, not of the program's."""
 
 import os
 import sys

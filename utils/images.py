@@ -43,7 +43,7 @@ def picture_files(folder: Path) -> list[Path]:
 def load_rgb(path: str | Path) -> np.ndarray:
     """A picture file as (H, W, 3) uint8, turned as its EXIF orientation says.
 
-    Grey becomes three equal channels, palettes are looked up, alpha is dropped, 16 bits are scaled to 8
+    Gray becomes three equal channels, palettes are looked up, alpha is dropped, 16 bits are scaled to 8
     (65535 -> 255). Raises UserError when the file is missing or cannot be decoded.
     """
     path = Path(path)
@@ -82,7 +82,7 @@ def check_pixels(path: str | Path) -> str | None:
         with Image.open(path) as image:
             image.load()
             if image.mode.startswith(("I", "F")):
-                _deep_grey(image)
+                _deep_gray(image)
     except READ_ERRORS as error:
         return f"{path}: not a readable picture: {error}"
     return None
@@ -91,18 +91,18 @@ def check_pixels(path: str | Path) -> str | None:
 def _to_rgb(image: Image.Image) -> np.ndarray:
     if not image.mode.startswith(("I", "F")):
         return np.array(image if image.mode == "RGB" else image.convert("RGB"))
-    # Deep grey, which Pillow's own conversion would clip, not scale
-    grey = np.multiply(_deep_grey(image), 255 / 65535, dtype=np.float32)
-    np.rint(grey, out=grey)
-    return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)  # (H, W) -> (H, W, 3)
+    # Deep gray, which Pillow's own conversion would clip, not scale
+    gray = np.multiply(_deep_gray(image), 255 / 65535, dtype=np.float32)
+    np.rint(gray, out=gray)
+    return np.repeat(gray.astype(np.uint8)[:, :, None], 3, axis=2)  # (H, W) -> (H, W, 3)
 
 
-def _deep_grey(image: Image.Image) -> np.ndarray:
+def _deep_gray(image: Image.Image) -> np.ndarray:
     """The pixels of a picture of more than 8 bits, (H, W) in 0 to 65535; ValueError for other ranges."""
-    grey = np.asarray(image)
-    if image.mode == "F" or grey.min(initial=0) < 0 or grey.max(initial=0) > 65535:
+    gray = np.asarray(image)
+    if image.mode == "F" or gray.min(initial=0) < 0 or gray.max(initial=0) > 65535:
         raise ValueError(f"pixels of mode {image.mode}, expected 8 or 16 bits")
-    return grey
+    return gray
 
 
 def save_png(path: str | Path, array: np.ndarray) -> None:

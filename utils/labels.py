@@ -18,9 +18,9 @@ BOX_SHARE = 0.75  # the largest part of the window that the larger side of a def
 
 @dataclass(frozen=True)
 class Annotation:
-    """One wanted or painted defect: centre and size in [0, 1] of the picture's width and height.
+    """One wanted or painted defect: center and size in [0, 1] of the picture's width and height.
 
-    `w` and `h` are None when the line gives the centre alone; `line` is its number in the file, from 1.
+    `w` and `h` are None when the line gives the center alone; `line` is its number in the file, from 1.
     """
 
     class_id: int
@@ -35,21 +35,21 @@ class Annotation:
 # Class names
 
 
-def normalise_class_name(name: str) -> str:
+def normalize_class_name(name: str) -> str:
     """Lower case, letters and digits alone: 'Missing_hole' -> 'missinghole'."""
     return "".join(character for character in name.lower() if character.isalnum())
 
 
 def same_classes(one: Mapping[str, int], other: Mapping[str, int]) -> bool:
     """Whether two mappings of class names to ids differ at most in the names' spelling."""
-    first, second = ({normalise_class_name(name): i for name, i in ids.items()} for ids in (one, other))
+    first, second = ({normalize_class_name(name): i for name, i in ids.items()} for ids in (one, other))
     return first == second
 
 
 def load_class_names(path: str | Path) -> dict[str, int]:
     """Read the JSON file {class name: id}; ids are whole numbers >= 0, each given once.
 
-    Raises UserError when the file is missing, is not such a mapping, or two names are equal once normalised.
+    Raises UserError when the file is missing, is not such a mapping, or two names are equal once normalized.
     """
     path = Path(path)
     if not path.is_file():
@@ -68,7 +68,7 @@ def load_class_names(path: str | Path) -> dict[str, int]:
             problems.append(f"{path}: class {name!r}: got id {class_id!r}, expected a whole number >= 0")
         elif (other := seen_ids.setdefault(class_id, name)) != name:
             problems.append(f"{path}: classes {other!r} and {name!r} have the same id {class_id}")
-        plain = normalise_class_name(name)
+        plain = normalize_class_name(name)
         if not plain or (other := seen_names.setdefault(plain, name)) != name:
             problems.append(f"{path}: class {name!r}: expected a name with letters or digits of its own")
     if problems:
@@ -77,10 +77,10 @@ def load_class_names(path: str | Path) -> dict[str, int]:
 
 
 def match_class(name: str, classes: Mapping[str, int]) -> int:
-    """The id of the class whose normalised name equals `name`'s; UserError lists the classes if none does."""
-    wanted = normalise_class_name(name)
+    """The id of the class whose normalized name equals `name`'s; UserError lists the classes if none does."""
+    wanted = normalize_class_name(name)
     for candidate, class_id in classes.items():
-        if normalise_class_name(candidate) == wanted:
+        if normalize_class_name(candidate) == wanted:
             return class_id
     raise UserError(f"class {name!r} is unknown; expected one of {', '.join(classes)}")
 

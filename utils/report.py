@@ -27,7 +27,7 @@ THUMBNAIL = 192  # px at most
 MARGIN = 0.25  # of the window's side that is shown around it
 QUALITY = 80  # of JPEG
 BINS = 20  # of the histogram of scores, over 0 to 1
-TINT = (255, 40, 200)  # of masks; a colour no board has
+TINT = (255, 40, 200)  # of masks; a color no board has
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ BATCH = 64  # windows scored together
 
 @dataclass(frozen=True)
 class Candidate:
-    """A possible place: the picture's number, the class, centre and box in px of the output picture."""
+    """A possible place: the picture's number, the class, center and box in px of the output picture."""
 
     picture: int
     class_name: str
@@ -40,7 +40,7 @@ class Candidate:
     score: float = 0.0
 
     def annotation(self, size: Size) -> labels.Annotation:
-        """The place as an annotation of a picture of `size`; the centre is the middle of pixel (x, y)."""
+        """The place as an annotation of a picture of `size`; the center is the middle of pixel (x, y)."""
         x, y = self.x + 0.5, self.y + 0.5
         box = (x - self.w / 2, y - self.h / 2, x + self.w / 2, y + self.h / 2)
         return labels.Annotation(self.class_id, self.class_name, *labels.relative_box(box, *size))
@@ -104,7 +104,7 @@ def survey(
         picture = load_picture(number, path, geometry)
         for one in wanted:
             stream = random_stream(seed, path.name, one.class_name)
-            grid = grid_centres(picture.size, plan.stride, allowed(one.class_id, picture), stream)
+            grid = grid_centers(picture.size, plan.stride, allowed(one.class_id, picture), stream)
             enough = math.ceil(SPARE * one.count / (share * len(pictures))) if ranked else MAX_CANDIDATES
             limit = min(enough, MAX_CANDIDATES)
             found = candidates(picture, one, grid, plan, geometry, limit, stream)
@@ -126,7 +126,7 @@ def load_picture(number: int, path: Path, geometry: Geometry) -> Picture:
     return Picture(number, path, pixels, native)
 
 
-def grid_centres(
+def grid_centers(
     size: Size, stride: int, allowed: np.ndarray | None, stream: np.random.Generator
 ) -> np.ndarray:
     """A random point (x, y) of every cell of `stride` px, in random order: (N, 2) int.
@@ -152,7 +152,7 @@ def candidates(
 ) -> list[Candidate]:
     """The first `limit` of the points (N, 2), each with a box, that lie well inside the picture.
 
-    The box keeps `plan.edge_margin` from the edge. The window lies inside as a whole: the networks centre it on
+    The box keeps `plan.edge_margin` from the edge. The window lies inside as a whole: the networks center it on
     the defect. Raises UserError where the context around a box is larger than the picture.
     """
     low, high = plan.size

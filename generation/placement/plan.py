@@ -147,7 +147,7 @@ def _read_plan(out: Path, fingerprint: Mapping[str, Any], overwrite: bool) -> di
         stems, before, now = list(found["labels"]), found["fingerprint"], json.loads(json.dumps(fingerprint))
         changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path}: not a plan of this programme ({error}); remove its folder {out}") from error
+        raise UserError(f"{path}: not a plan of this program ({error}); remove its folder {out}") from error
     if not changed:
         return found
     if not overwrite:

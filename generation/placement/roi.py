@@ -11,7 +11,7 @@ from utils.errors import UserError
 
 
 class Regions:
-    """Where centres may lie: pictures, white = allowed, for all classes or for some; without one, everywhere.
+    """Where centers may lie: pictures, white = allowed, for all classes or for some; without one, everywhere.
 
     `roi` is null, a file for every picture, a folder with a file of each picture's name, or class -> either.
     Raises UserError for a path that is not there, a picture without its mask and an unknown class.

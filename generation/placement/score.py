@@ -8,8 +8,8 @@ from torch import Tensor
 from guided_diffusion.ddim import Sampler
 
 NOISE_SEED = 0  # all windows get one noise, so that their differences are not the noise's
-CENTRE = 0.125  # sigma of the Gaussian around the centre, share of a window's side
-SURROUNDINGS = 0.1875, 0.5  # from which to which distance of the centre they reach, shares of a window's side
+CENTER = 0.125  # sigma of the Gaussian around the center, share of a window's side
+SURROUNDINGS = 0.1875, 0.5  # from which to which distance of the center they reach, shares of a window's side
 MOST_OTHERS = 7
 CHANGE_FLOOR, ERROR_FLOOR = 1e-3, 1e-6  # so that logarithms of nothing stay finite
 
@@ -23,7 +23,7 @@ def class_appeal(sampler: Sampler, clean: Tensor, class_id: int, others: Sequenc
 
     - contextual model's error in the surroundings / the prior's: does this class occur in such surroundings at all?
     - the prior's error there for the `others` (their geometric mean) / for this class: or rather other classes?
-    - change in the centre / in the surroundings, |x0_prior - x0_contextual|, against the same of the `others`:
+    - change in the center / in the surroundings, |x0_prior - x0_contextual|, against the same of the `others`:
       does the prior want a defect in the middle, and nothing else?
 
     Errors of a conditional denoiser as a measure of likelihood: Li et al. 2023, "Your Diffusion Model is Secretly a
@@ -36,8 +36,8 @@ def class_appeal(sampler: Sampler, clean: Tensor, class_id: int, others: Sequenc
     noise = torch.randn(clean.shape[1:], generator=generator).to(clean.device).expand_as(clean)
     noised = diffusion.q_sample(clean, t, noise)
     priors, plain = sampler.estimates(noised, t, [class_id, *some_of(others)])
-    centre, around = (
-        weight.to(clean) for weight in (centre_weight(*clean.shape[-2:]), ring(*clean.shape[-2:]))
+    center, around = (
+        weight.to(clean) for weight in (center_weight(*clean.shape[-2:]), ring(*clean.shape[-2:]))
     )
 
     def error(x0: Tensor) -> Tensor:
@@ -46,9 +46,9 @@ def class_appeal(sampler: Sampler, clean: Tensor, class_id: int, others: Sequenc
         return ((square * around).sum(dim=(1, 2)) + ERROR_FLOOR).log()
 
     def centrality(x0: Tensor) -> Tensor:
-        """Logarithm of the change in the centre over that in the surroundings, (B,)."""
+        """Logarithm of the change in the center over that in the surroundings, (B,)."""
         change = (x0 - plain.x0).abs().mean(dim=1)
-        inner, outer = ((change * weight).sum(dim=(1, 2)) + CHANGE_FLOOR for weight in (centre, around))
+        inner, outer = ((change * weight).sum(dim=(1, 2)) + CHANGE_FLOOR for weight in (center, around))
         return (inner / outer).log()
 
     (own_error, own_centrality), *rest = ((error(prior.x0), centrality(prior.x0)) for prior in priors)
@@ -68,19 +68,19 @@ def some_of(others: Sequence[int]) -> list[int]:
 
 
 def radius(height: int, width: int) -> Tensor:
-    """Distance of each pixel from the centre in shares of the window's sides: (height, width)."""
+    """Distance of each pixel from the center in shares of the window's sides: (height, width)."""
     y, x = ((torch.arange(side) + 0.5) / side - 0.5 for side in (height, width))
     return torch.hypot(y[:, None], x[None])
 
 
-def centre_weight(height: int, width: int) -> Tensor:
-    """(height, width) weights that sum to 1: a Gaussian around the centre."""
-    weight = torch.exp(-0.5 * (radius(height, width) / CENTRE) ** 2)
+def center_weight(height: int, width: int) -> Tensor:
+    """(height, width) weights that sum to 1: a Gaussian around the center."""
+    weight = torch.exp(-0.5 * (radius(height, width) / CENTER) ** 2)
     return weight / weight.sum()
 
 
 def ring(height: int, width: int) -> Tensor:
-    """(height, width) weights that sum to 1: equal in the surroundings, 0 in the centre and in the corners."""
+    """(height, width) weights that sum to 1: equal in the surroundings, 0 in the center and in the corners."""
     inner, outer = SURROUNDINGS
     distance = radius(height, width)
     weight = ((distance > inner) & (distance < outer)).float()

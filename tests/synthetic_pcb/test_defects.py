@@ -61,7 +61,7 @@ def test_mask_is_tight_in_its_box_and_covers_the_rendered_change(class_name):
     assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == defect.box
     difference = np.abs(render(edited).astype(int) - render(board).astype(int)).max(axis=2)
     beyond = ~ndimage.binary_dilation(defect.mask, np.ones((3, 3)), iterations=8)
-    # Beyond the shadow of the edit only the 8x8 JPEG blocks may differ, by quantisation alone.
+    # Beyond the shadow of the edit only the 8x8 JPEG blocks may differ, by quantization alone.
     assert difference[beyond].max() <= 12
     assert difference[~ndimage.binary_dilation(defect.mask, np.ones((3, 3)), iterations=24)].max() == 0
     assert difference[defect.mask].mean() > 15

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from utils.errors import UserError
 from utils.images import list_images
-from utils.labels import normalise_class_name
+from utils.labels import normalize_class_name
 from utils.prepare_data.checks import inspect
 from utils.prepare_data.formats.recognition import FORMATS, recognize
 from utils.prepare_data.grouping import (
@@ -91,14 +91,14 @@ def _unify_classes(found: ReadResult, classes: Mapping[str, int] | None) -> dict
     """
     names: dict[str, str] = {}
     for name in classes or found.classes:
-        names.setdefault(normalise_class_name(name), name)
+        names.setdefault(normalize_class_name(name), name)
     unknown: Counter[str] = Counter()
     for image in found.images:
         for box in image.boxes:
-            if not normalise_class_name(box.class_name) or normalise_class_name(box.class_name) not in names:
+            if not normalize_class_name(box.class_name) or normalize_class_name(box.class_name) not in names:
                 unknown[box.class_name] += 1
         image.boxes = [
-            replace(box, class_name=names.get(normalise_class_name(box.class_name), box.class_name))
+            replace(box, class_name=names.get(normalize_class_name(box.class_name), box.class_name))
             for box in image.boxes
         ]
     for name, count in sorted(unknown.items()):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from utils.errors import UserError
 from utils.images import READ_ERRORS, SUFFIXES, image_size
-from utils.labels import normalise_class_name
+from utils.labels import normalize_class_name
 
 # Names of folders, normalized as class names are
 CLEAN_FOLDERS = {
@@ -92,7 +92,7 @@ class FileTree:
     def has_folder(self, path: Path, names: Collection[str]) -> bool:
         """Whether a folder between the root and a file has one of these (normalized) names."""
         folders = Path(self.relative(path)).parent.parts
-        return any(normalise_class_name(folder) in names for folder in folders)
+        return any(normalize_class_name(folder) in names for folder in folders)
 
     def in_clean_folder(self, path: Path) -> bool:
         """Whether one of the folders between the root and the image is named as one of defect-free images."""

@@ -26,14 +26,14 @@ class AttentionConfig(Section):
     enabled: bool = Field(True, description="use the attention mask; false: the whole window counts alike")
     temperature: Float = Field(0.3, gt=0, description="softness of the sigmoid over the difference")
     blur_sigma: Float = Field(1.0, ge=0, description="Gaussian blur of the mask, px; 0 = none")
-    center_weight: Float = Field(1.0, ge=0, description="extra weight of the window's centre; 0 = none")
-    radial_decay: Float = Field(0.15, gt=0, description="width of that centre weight")
-    connected_components: bool = Field(True, description="keep only components that touch the centre")
+    center_weight: Float = Field(1.0, ge=0, description="extra weight of the window's center; 0 = none")
+    radial_decay: Float = Field(0.15, gt=0, description="width of that center weight")
+    connected_components: bool = Field(True, description="keep only components that touch the center")
     min_area_ratio: Float = Field(
         0.01, ge=0, le=1, description="smallest component, as a share of the window"
     )
-    center_region_ratio: Float = Field(0.2, gt=0, le=1, description="size of the centre, share of the window")
-    adaptive_threshold: bool = Field(True, description="threshold from the mean over the centre, else 0.2")
+    center_region_ratio: Float = Field(0.2, gt=0, le=1, description="size of the center, share of the window")
+    adaptive_threshold: bool = Field(True, description="threshold from the mean over the center, else 0.2")
     threshold_factor: Float = Field(0.6, ge=0, description="threshold in units of that mean")
     accumulation_enabled: bool = Field(True, description="blend the mask with those of earlier steps")
     accumulation_beta: Float = Field(0.9, ge=0, le=1, description="weight of the earlier masks")
@@ -93,9 +93,7 @@ class OptimizeConfig(Section):
     carry_lr_xt: bool = Field(
         False, description="begin with the step that the line search ended with at the last t: fewer trials"
     )
-    coef_xt_reg: Float = Field(
-        0.0001, ge=0, description="pull towards the state at the beginning of the step"
-    )
+    coef_xt_reg: Float = Field(0.0001, ge=0, description="pull toward the state at the beginning of the step")
     coef_xt_reg_decay: Float = Field(
         1.01, gt=0, description="factor on coef_xt_reg after every denoising step"
     )
@@ -155,7 +153,7 @@ class PlanConfig(Section):
     """Defects asked for by numbers instead of by annotation files; px are those of the output pictures."""
 
     counts: Counts = Field(default_factory=dict, description="defects wanted of each class; none = no plan")
-    spacing: Int = Field(96, ge=0, description="least distance between two centres on a picture, px")
+    spacing: Int = Field(96, ge=0, description="least distance between two centers on a picture, px")
     size: BoxSides = Field(
         (24, 48), description="sides of a defect's box, px; drawn between them, small and large alike often"
     )
@@ -163,7 +161,7 @@ class PlanConfig(Section):
     per_image: Int | None = Field(None, ge=1, description="most defects on one picture; null = no limit")
     roi: Roi = Field(
         None,
-        description="where centres may lie: a picture, white = allowed, or a folder with one of each picture's "
+        description="where centers may lie: a picture, white = allowed, or a folder with one of each picture's "
         "name; one for all classes or one per class",
     )
     rank: Literal["appeal", "uniform"] = Field(

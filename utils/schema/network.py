@@ -43,7 +43,7 @@ class NetworkConfig(Section):
     num_head_channels: Int = Field(32, ge=-1, description="channels of one head; -1 = use num_heads")
     num_heads_upsample: Int = Field(-1, ge=-1, description="heads in the decoder; -1 = as num_heads")
     resblock_updown: bool = Field(True, description="resample inside residual blocks, not by convolutions")
-    use_scale_shift_norm: bool = Field(True, description="the embedding scales and shifts the normalised map")
+    use_scale_shift_norm: bool = Field(True, description="the embedding scales and shifts the normalized map")
     use_new_attention_order: bool = Field(False, description="order of the qkv channels: q, k, v first")
     dropout: Float = Field(0.0, ge=0, lt=1, description="dropout inside residual blocks")
     class_cond: bool = Field(False, description="the network is told the defect class")

@@ -48,7 +48,7 @@ class TrainingConfig(Section):
     checkpoint_dir: FilePath = Field("./runs/train/", description="where checkpoints, logs and previews go")
     resume_checkpoint: OptionalPath = Field("", description="training state to go on from")
     init_from: OptionalPath = Field(
-        "", description="weights to start from, with fresh optimiser and averages"
+        "", description="weights to start from, with fresh optimizer and averages"
     )
 
     lr: Float = Field(1e-4, gt=0, description="learning rate (AdamW)")

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from utils.errors import UserError
 from utils.images import READ_ERRORS
-from utils.labels import normalise_class_name
+from utils.labels import normalize_class_name
 from utils.prepare_data.sources import Classes, DefectBox, ReadResult, SourceImage
 from utils.prepare_data.tree import CLASS_MASK_FOLDERS, IMAGE_FOLDERS, MASK_FOLDERS, FileTree, size_of_image
 
@@ -77,15 +77,15 @@ def _image_of(tree: FileTree, mask: Path, classes: Classes) -> tuple[Path, str]:
 def _place(tree: FileTree, path: Path) -> tuple[str, ...]:
     """The folders from the root to a file, without those called images or masks."""
     folders = Path(tree.relative(path)).parent.parts
-    return tuple(name for name in folders if normalise_class_name(name) not in IMAGE_FOLDERS | MASK_FOLDERS)
+    return tuple(name for name in folders if normalize_class_name(name) not in IMAGE_FOLDERS | MASK_FOLDERS)
 
 
 def _class_of_folders(folders: tuple[str, ...], classes: Classes) -> str:
     """The class for masks without a class folder of their own."""
-    known = {normalise_class_name(name): name for name in classes or ()}
+    known = {normalize_class_name(name): name for name in classes or ()}
     for folder in reversed(folders):
-        if normalise_class_name(folder) in known:
-            return known[normalise_class_name(folder)]
+        if normalize_class_name(folder) in known:
+            return known[normalize_class_name(folder)]
     return next(iter(known.values())) if len(known) == 1 else ONLY_CLASS
 
 
