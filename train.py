@@ -9,6 +9,7 @@ import sys
 
 import torch.distributed as dist
 
+from training.initial import start_from
 from training.loop import make_hooks, make_loop, run_to_the_end
 from training.resume import resume
 from training.setup import (
@@ -16,7 +17,6 @@ from training.setup import (
     join_processes,
     make_model,
     setup_run,
-    start_from,
 )
 from utils.config import load_training_config
 from utils.errors import Stopped, run_main

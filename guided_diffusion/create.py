@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion, beta_schedule
 from guided_diffusion.respace import kept_timesteps
+from guided_diffusion.surroundings import CHANNELS
 from guided_diffusion.unet import UNetModel
 
 
@@ -25,13 +26,20 @@ def create_unet(
     dropout: float,
     use_checkpoint: bool,
     num_classes: int | None = None,
+    condition: str = "none",
 ) -> UNetModel:
     """The U-Net of a configuration; `attention_resolutions` are feature-map sizes at `image_size`.
+
+    With `condition` "surroundings" it takes the channels of surroundings.py and knows one class more, the last:
+    "clean".
 
     Raises ValueError when `class_cond` comes without a number of classes.
     """
     if class_cond and not num_classes:
         raise ValueError(f"a class-conditional network needs num_classes, got {num_classes}")
+    sees_surroundings = condition == "surroundings"
+    if class_cond and sees_surroundings:
+        num_classes += 1
     return UNetModel(
         num_channels,
         num_res_blocks,
@@ -47,6 +55,7 @@ def create_unet(
         resblock_updown=resblock_updown,
         use_new_attention_order=use_new_attention_order,
         use_checkpoint=use_checkpoint,
+        in_channels=3 + (CHANNELS if sees_surroundings else 0),
     )
 
 

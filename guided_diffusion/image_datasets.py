@@ -160,8 +160,9 @@ def _ignore_interrupts(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def batches(dataset: PatchDataset, sampler: StepSampler, num_workers: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless batches x (N, 3, S, S) in [-1, 1] and y (N,) int64, one per training step."""
+def batches(dataset: Dataset, sampler: StepSampler, num_workers: int) -> Iterator[list[Tensor]]:
+    """Endless batches of what `dataset` holds, one per training step: x (N, 3, S, S) in [-1, 1], y (N,) int64, and
+    what else belongs to an example."""
     loader = DataLoader(
         dataset,
         batch_sampler=sampler,

@@ -26,12 +26,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import train
 from guided_diffusion.create import create_unet
+from training.data import load_dataset
+from training.initial import adapted_head, start_from
 from training.loop import is_write_error_in, make_hooks, make_loop, run_to_the_end
 from training.preview import header
-from training.setup import ProcessInfo, TrainingRun, load_dataset, make_diffusion, start_from
+from training.setup import ProcessInfo, TrainingRun, make_diffusion
 from utils.checkpoint import load_state_dict, save_atomic, save_safetensors
 from utils.config import load_training_config
 from utils.errors import UserError, run_main
+from utils.images import save_png
 from utils.schema.training import TrainingConfig
 from utils.synthetic_pcb.board import defect_center
 from utils.synthetic_pcb.defects import add_defects
@@ -328,15 +331,15 @@ def test_starting_from_a_network_with_other_classes(conf, caplog):
     torch.manual_seed(3)
     plain = config.network.plain()
     other, model = (create_unet(**plain, num_classes=n) for n in (5, 3))
-    drawn = model.label_emb.weight.detach().clone()
+    mean = other.label_emb.weight.detach().mean(dim=0).expand(3, -1)
     path = conf.parent / "other.pt"
     save_atomic(path, other.state_dict())
     training = make_run(config)
     with caplog.at_level(logging.INFO, "crg"):
         start_from(model, path, training)
-    assert "knows 5 classes, this run has 3: the class head (label_emb.weight) starts anew" in caplog.text
+    assert f"does not know the classes {', '.join(CLASSES)}: they start as the mean" in caplog.text
     for name, value in model.state_dict().items():
-        assert torch.equal(value, drawn if name == "label_emb.weight" else other.state_dict()[name]), name
+        assert torch.equal(value, mean if name == "label_emb.weight" else other.state_dict()[name]), name
     narrow = create_unet(**plain | {"channel_mult": (2,)}, num_classes=3)
     with pytest.raises(UserError, match="other.pt does not fit init_from: .* weights differ"):
         start_from(narrow, path, training)
@@ -373,11 +376,11 @@ def test_a_resumed_run_does_not_start_from_other_weights(conf, capsys):
     keys = (f"init_from={path}", "sample_num=0")
     assert run(conf, *keys) == 0
     said = capsys.readouterr().err
-    assert f"starting from the weights of {path}" in said and "the class head" in said
+    assert f"starting from the weights of {path}" in said and "does not know the classes" in said
     path.unlink()  # nobody reads it any more
     assert run(conf, *keys, "total_steps=5") == 0
     said = capsys.readouterr().err
-    assert "resuming from" in said and "starting from" not in said and "the class head" not in said
+    assert "resuming from" in said and "starting from" not in said and "does not know" not in said
 
 
 # What is said, where, and the exit code
@@ -527,3 +530,69 @@ def test_two_processes_train_as_one_with_twice_the_batch(conf, tmp_path, compile
     assert done.stderr.count("12 images") == 1 and done.stderr.count("finished at step 4") == 1
     weights = [load_state_dict(tmp_path / n / "ema_0.9999_0000004.safetensors")[0] for n in ("one", "two")]
     assert all(torch.allclose(weights[0][k], weights[1][k], atol=1e-5) for k in weights[0])
+
+
+# A defect prior that sees its surroundings
+
+
+def boxed_data(folder: Path) -> None:
+    """Gray images with a white defect, the YOLO box of each beside it, and clean images."""
+    for kind, value in (("defect", 255), ("clean", 128)):
+        (folder / kind).mkdir(parents=True)
+        for n in range(4):
+            image = np.full((40, 40, 3), 128, np.uint8)
+            image[10:18, 12:22] = value
+            name = f"{CLASSES[n % 2]}_{n}" if kind == "defect" else f"board_{n}"
+            save_png(folder / kind / f"{name}.png", image)
+            if kind == "defect":
+                (folder / kind / f"{name}.txt").write_text(f"{n % 2} 0.425 0.35 0.25 0.2\n")
+
+
+def test_a_prior_that_sees_its_surroundings_trains_from_one_that_does_not(conf, tmp_path, capsys):
+    boxed_data(tmp_path / "boxed")
+    assert run(conf, "total_steps=1") == 0
+    blind = next((tmp_path / "run").glob("ema_*.safetensors"))
+    keys = [
+        "condition=surroundings", f"data_dir={tmp_path}/boxed/defect", f"clean_dir={tmp_path}/boxed/clean",
+        f"checkpoint_dir={tmp_path}/seeing", f"init_from={blind}", "total_steps=2", "outside_weight=0.3",
+        "min_snr_gamma=5", "augment.zoom=1.2",
+    ]  # fmt: skip
+    capsys.readouterr()
+    assert run(conf, *keys) == 0
+    told = capsys.readouterr()
+    assert "channels of the surroundings are new" in told.out + told.err
+    assert "does not know the classes clean" in told.out + told.err
+    weights, metadata = load_state_dict(tmp_path / "seeing" / "last.safetensors")
+    before, _ = load_state_dict(blind)
+    assert metadata["network"]["condition"] == "surroundings"
+    assert weights["input_blocks.0.0.weight"].shape[1] == before["input_blocks.0.0.weight"].shape[1] + 4
+    assert len(weights["label_emb.weight"]) == len(before["label_emb.weight"]) + 1
+    assert list((tmp_path / "seeing/previews").glob("*.png"))
+
+
+@pytest.mark.parametrize(
+    "spoil, told",
+    [
+        (lambda folder: (folder / "defect" / f"{CLASSES[0]}_0.txt").unlink(), "no such annotation file"),
+        (lambda folder: (folder / "defect" / f"{CLASSES[0]}_0.txt").write_text("0 0.5 0.5\n"), "got no box"),
+        (lambda folder: [p.unlink() for p in (folder / "clean").iterdir()], "clean_dir"),
+    ],
+)
+def test_boxes_and_clean_images_that_are_missing_are_named(conf, tmp_path, capsys, spoil, told):
+    boxed_data(tmp_path / "boxed")
+    spoil(tmp_path / "boxed")
+    keys = [
+        "condition=surroundings",
+        f"data_dir={tmp_path}/boxed/defect",
+        f"clean_dir={tmp_path}/boxed/clean",
+    ]
+    assert run(conf, *keys) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_rows_of_a_class_embedding_go_by_name():
+    head, own = torch.arange(6.0).reshape(3, 2), torch.zeros(4, 2)
+    adapted, new = adapted_head(head, {"a": 0, "b": 1, "c": 2}, own, {"c": 0, "x": 1, "a": 2, "clean": 3})
+    assert torch.equal(adapted, torch.tensor([[4.0, 5], [2, 3], [0, 1], [2, 3]])) and new == ["x", "clean"]
+    same, new = adapted_head(head, {}, torch.zeros(3, 2), {"p": 0, "q": 1, "r": 2})
+    assert torch.equal(same, head) and not new

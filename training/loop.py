@@ -100,7 +100,7 @@ def make_loop(run: TrainingRun, model: nn.Module, hooks: Hooks) -> TrainLoop:
     values = {k: v for k, v in config.model_dump().items() if k in own}
     balanced = run.dataset.labels if config.class_balanced else None
 
-    def data(first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def data(first_step: int) -> Iterator[list[Tensor]]:
         sampler = StepSampler(
             len(run.dataset), config.batch_size, config.seed, first_step, balanced,
             process.rank, process.world_size, config.shuffle,

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+from guided_diffusion.surroundings import Surroundings
 from training.curves import preview_warning
 from training.setup import TrainingRun
 from utils import images
@@ -65,10 +66,16 @@ class Preview:
         self.folder = Path(config.checkpoint_dir) / "previews"
         self.quiet_until = (config.total_steps or config.lr_anneal_steps) / QUIET
         items = [dataset[i, 0] for i in self._choose(len(dataset), dataset.labels, config.sample_num)]
-        self.clean = torch.stack([x for x, _ in items]) if items else None
-        self.labels = torch.tensor([y for _, y in items], device=self.device) if dataset.labels else None
+        self.clean = torch.stack([item[0] for item in items]) if items else None
+        self.labels = (
+            torch.tensor([item[1] for item in items], device=self.device) if dataset.labels else None
+        )
+        self.known: Surroundings | None = None
+        if items and config.network.condition == "surroundings":
+            boxes = torch.stack([box for _, _, box in items])
+            self.known = Surroundings(self.clean.to(self.device), boxes.to(self.device))
         names = {class_id: name for name, class_id in run.names.items()}
-        self.titles = [names[y] for _, y in items] if dataset.labels else []
+        self.titles = [names.get(item[1], "clean") for item in items] if dataset.labels else []
 
     @staticmethod
     def _choose(count: int, classes: list[int] | None, number: int) -> list[int]:
@@ -84,14 +91,7 @@ class Preview:
             return
         noise = torch.randn(self.clean.shape, generator=torch.Generator().manual_seed(0))
         noised = self.diffusion.q_sample(self.clean, self.start, noise)
-        x = noised.to(self.device)
-        count = min(self.STEPS, self.start + 1)
-        timesteps = torch.linspace(self.start, 0, count).round().long().tolist()
-        for t, s in zip(timesteps, [*timesteps[1:], 0], strict=True):
-            times = self.diffusion.network_times(t, self.device).expand(len(x))
-            prediction = self.diffusion.predict(model(x, times, self.labels), x, t, clip=True)
-            x = self.diffusion.ddim_step(prediction, s)
-        denoised = prediction.x0.cpu()
+        denoised = self._denoised(model, noised.to(self.device)).cpu()
         self.folder.mkdir(parents=True, exist_ok=True)
         rows = torch.cat([self.clean, noised, denoised])
         sheet = images.grid(list(images.to_uint8(rows)), columns=len(self.clean), pad=PAD)
@@ -102,3 +102,17 @@ class Preview:
             self.board.add_image("previews", sheet, step, dataformats="HWC")
         if step > self.quiet_until and (problem := preview_warning(denoised, self.clean)):
             self.log.warning("step %d: %s", step, problem)
+
+    def _denoised(self, model: nn.Module, x: Tensor) -> Tensor:
+        """Images (N, 3, S, S), noised to the first step, denoised by DDIM; with their surroundings where the prior sees
+        them."""
+        network = model if self.known is None else self.known.seen_by(model)
+        count = min(self.STEPS, self.start + 1)
+        timesteps = torch.linspace(self.start, 0, count).round().long().tolist()
+        for t, s in zip(timesteps, [*timesteps[1:], 0], strict=True):
+            times = self.diffusion.network_times(t, self.device).expand(len(x))
+            prediction = self.diffusion.predict(network(x, times, self.labels), x, t, clip=True)
+            if self.known is not None:
+                prediction = self.known.restore(prediction, x, t, self.diffusion)
+            x = self.diffusion.ddim_step(prediction, s)
+        return prediction.x0

@@ -4,21 +4,21 @@ import logging
 import os
 import shutil
 from bisect import bisect_left
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from guided_diffusion.boxed_patches import BoxedPatchDataset
 from guided_diffusion.create import create_diffusion, create_unet
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion
-from guided_diffusion.image_datasets import Augmentation, PatchDataset
+from guided_diffusion.image_datasets import PatchDataset
 from guided_diffusion.respace import kept_timesteps
-from utils import images, labels, logger
-from utils.checkpoint import load_state_dict, load_strict
+from training.data import load_dataset
+from utils import labels, logger
 from utils.device import prefers_channels_last, resolve_device, resolve_precision, start_process_group
 from utils.errors import UserError
-from utils.network_metadata import SHAPE_KEYS, described, network_differences
 from utils.schema.training import TrainingConfig
 
 
@@ -43,7 +43,7 @@ class TrainingRun:
     process: ProcessInfo
     log: logging.Logger
     names: dict[str, int]
-    dataset: PatchDataset
+    dataset: PatchDataset | BoxedPatchDataset
     diffusion: GaussianDiffusion
     span: tuple[int, int]
 
@@ -154,68 +154,3 @@ def count_classes(config: TrainingConfig, names: dict[str, int]) -> int:
             "number the classes from 0, or set num_classes"
         )
     return count
-
-
-def start_from(model: nn.Module, path: str, run: TrainingRun) -> None:
-    """Load the weights at `path` (`init_from`); a class head of another size keeps its initial values.
-
-    Raises UserError for any other weight that differs in name or shape, and for weights that say that they
-    were trained with another network.
-    """
-    head = "label_emb.weight"
-    weights, metadata = load_state_dict(path)
-    own, other = model.state_dict().get(head), weights.get(head)
-    fresh = model.label_emb if own is not None and other is not None and len(own) != len(other) else None
-    if fresh is not None:
-        model.label_emb = nn.Embedding(len(other), own.shape[1])  # takes the file's head, then goes
-    if differences := network_differences(metadata, run.config.network.plain(), path):
-        raise UserError.from_problems("init_from does not fit the configuration", differences)
-    load_strict(model, path, SHAPE_KEYS, "init_from")
-    run.log.info("starting from the weights of %s", path)
-    if fresh is not None:
-        model.label_emb = fresh
-        run.log.warning(
-            "%s knows %d classes, this run has %d: the class head (%s) starts anew",
-            path,
-            len(other),
-            len(own),
-            head,
-        )
-    elif run.names and not labels.same_classes(described(metadata, "classes") or run.names, run.names):
-        run.log.warning("%s was trained on other classes (%s)", path, ", ".join(metadata["classes"]))
-
-
-def load_dataset(config: TrainingConfig, names: dict[str, int]) -> PatchDataset:
-    """The training images and, with class_cond, their class ids; every problem of the folder in one error.
-
-    The images stay in memory with `cache`, otherwise they are read at every visit. All are decoded here
-    in either case: a file cut short must not end a run of hours.
-    """
-    paths = images.list_images(Path(config.data_dir))
-    if not paths:
-        raise UserError(
-            f"data_dir {config.data_dir}: no images in it; expected files {', '.join(images.SUFFIXES)}"
-        )
-    size, pictures, classes, problems = config.network.image_size, [], [], []
-    for path in paths:
-        try:
-            picture = images.load_rgb(path)
-            if min(picture.shape[:2]) < size:
-                height, width = picture.shape[:2]
-                problems.append(f"{path}: got {width}x{height} px, expected at least {size}x{size}")
-            pictures.append(picture if config.cache else path)
-        except UserError as error:
-            problems.append(str(error))
-        if config.network.class_cond:
-            try:
-                classes.append(labels.match_class(labels.class_from_filename(path.name), names))
-            except UserError as error:
-                problems.append(
-                    f"{path.parent}/{error}" if str(error).startswith(path.name) else f"{path}: {error}"
-                )
-    if problems:
-        raise UserError.from_problems(f"data_dir {config.data_dir}", problems)
-    own = {f.name for f in fields(Augmentation)}
-    how = Augmentation(**{k: v for k, v in config.augment.model_dump().items() if k in own})
-    ids = classes if config.network.class_cond else None
-    return PatchDataset(pictures, ids, size, how, read=None if config.cache else images.load_rgb)

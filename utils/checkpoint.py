@@ -102,8 +102,16 @@ def load_strict(model: nn.Module, path: str | Path, conf_keys: Sequence[str], wh
     "the defect prior"; `conf_keys` are the settings to compare when it does not fit. Raises UserError.
     """
     weights, metadata = load_state_dict(path)
-    expected = model.state_dict()
-    lines = _mismatches(expected, weights)
+    check_fit(model, weights, path, conf_keys, what)
+    model.load_state_dict(weights, strict=True)
+    return metadata
+
+
+def check_fit(
+    model: nn.Module, weights: Mapping[str, Tensor], path: str | Path, conf_keys: Sequence[str], what: str
+) -> None:
+    """Raises UserError unless `weights`, read from `path`, have the names and shapes of `model` (see `load_strict`)."""
+    lines = _mismatches(model.state_dict(), weights)
     if lines:
         shown = "\n".join(f"  - {line}" for line in lines[:SHOWN])
         more = f"\n  and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
@@ -113,8 +121,6 @@ def load_strict(model: nn.Module, path: str | Path, conf_keys: Sequence[str], wh
             f"{', '.join(conf_keys)}\n"
             f"{shown}{more}"
         )
-    model.load_state_dict(weights, strict=True)
-    return metadata
 
 
 def _mismatches(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> list[str]:

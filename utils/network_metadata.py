@@ -25,6 +25,7 @@ SHAPE_KEYS = (
     "use_scale_shift_norm",
     "class_cond",
     "learn_sigma",
+    "condition",
 )
 
 # Those that a network may change after its training

@@ -48,6 +48,11 @@ class NetworkConfig(Section):
     dropout: Float = Field(0.0, ge=0, lt=1, description="dropout inside residual blocks")
     class_cond: bool = Field(False, description="the network is told the defect class")
     learn_sigma: bool = Field(True, description="the network also predicts the variance (6 output channels)")
+    condition: Literal["none", "surroundings"] = Field(
+        "none",
+        description="what a defect prior sees beside the noisy window: nothing as published, or the clean "
+        "surroundings of the defect's box and the box (prepare_data writes what training needs for it)",
+    )
     use_fp16: bool = Field(False, description="older spelling of `precision: fp16`")
     use_checkpoint: bool = Field(
         False, description="recompute activations in the backward pass to save memory"
@@ -83,6 +88,8 @@ class NetworkConfig(Section):
         problems = [*self._size_problems(len(multipliers)), *self._head_problems(multipliers)]
         widths = [self.num_channels * multiplier for multiplier in multipliers]
         odd = [f"{width:g}" for width in widths if width % GROUPS]
+        if self.condition == "surroundings" and not self.class_cond:
+            problems.append("condition: got surroundings, which needs class_cond: true")
         if odd:
             problems.append(
                 f"num_channels: got {self.num_channels}, which with channel_mult gives levels of "

@@ -30,6 +30,12 @@ class AugmentConfig(Section):
         le=8,
         description="defect-free crops cover up to so many times the side, shrunk to size, as `scale` does",
     )
+    zoom: Float = Field(
+        1.0,
+        ge=1,
+        le=4,
+        description="windows around a box (condition: surroundings) cover from zoom^-0.5 to zoom times their side",
+    )
 
 
 class TrainingConfig(Section):
@@ -78,6 +84,18 @@ class TrainingConfig(Section):
     )
     shuffle: bool = Field(True, description="draw the pictures in random order")
     class_balanced: bool = Field(True, description="draw every class equally often (class_cond)")
+    clean_dir: OptionalPath = Field(
+        "", description="defect-free images (condition: surroundings): what the class `clean` is learned from"
+    )
+    clean_ratio: Float = Field(
+        0.3, ge=0, lt=1, description="fraction of the examples that are clean (with clean_dir)"
+    )
+    outside_weight: Float = Field(
+        1.0, ge=0, le=1, description="weight of the loss outside the defect's box (condition: surroundings)"
+    )
+    min_snr_gamma: Float = Field(
+        0.0, ge=0, description="min-SNR weighting of the loss (Hang et al. 2023); 5 is usual, 0 = none"
+    )
     cache: bool = Field(True, description="keep decoded pictures in memory")
     num_workers: Int = Field(2, ge=0, description="processes that load pictures")
     augment: AugmentConfig = Field(default_factory=AugmentConfig)
@@ -126,6 +144,8 @@ class TrainingConfig(Section):
             problems.append(f"min_t: got {self.min_t}, expected less than max_t ({highest})")
         if self.network.class_cond and not self.class_json_path:
             problems.append("class_json_path: got null, expected a class file (class_cond is true)")
+        if self.clean_dir and self.network.condition == "none":
+            problems.append("clean_dir: got a folder, expected none (condition is none)")
         if self.microbatch == 0:
             problems.append("microbatch: got 0, expected -1 or a positive number")
         if problems:
