@@ -71,7 +71,7 @@ def machine(device: torch.device) -> str:
 
 @dataclass
 class Calls:
-    """Of one network: pictures forward and back, the seconds of both, and each call's (side, pictures, graph)."""
+    """Of one network: images forward and back, the seconds of both, and each call's (side, images, graph)."""
 
     forward: int = 0
     backward: int = 0

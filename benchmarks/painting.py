@@ -1,4 +1,4 @@
-"""Whole pictures with trained weights: seconds, rejected trials, time outside the networks, and what precision does.
+"""Whole images with trained weights: seconds, rejected trials, time outside the networks, and what precision does.
 
     python -m benchmarks.painting --conf_path confs/demo.yml [--batches 1 6] [--precisions fp32 bf16] [key=value ...]
 
@@ -32,7 +32,7 @@ from utils.images import save_png
 
 @dataclass(frozen=True)
 class Painted:
-    """A run: seconds in all and in the networks, pictures through the contextual model forward and back, trials."""
+    """A run: seconds in all and in the networks, images through the contextual model forward and back, trials."""
 
     pictures: list[np.ndarray]
     windows: list[tuple[int, int, int]]
@@ -69,7 +69,7 @@ def main(argv: list[str]) -> None:
         raise UserError("--batches: expected 1 or more")
     print(f"{machine(device)}; {' '.join([args.conf_path, *args.overrides])}")
     print(
-        f"{'arith.':<8}{'batch':>5}{'pictures':>9}{'s/picture':>11}{'forward+back':>14}{'rejected':>10}"
+        f"{'arith.':<8}{'batch':>5}{'images':>9}{'s/image':>11}{'forward+back':>14}{'rejected':>10}"
         f"{'outside networks':>18}{'PSNR':>10}{'other decisions':>17}"
     )
     exact = None
@@ -91,7 +91,7 @@ def main(argv: list[str]) -> None:
 
 
 def paint(conf: str, overrides: list[str]) -> Painted:
-    """Paint all annotations as sample_generation.py would, pictures compressed and written; loading not timed."""
+    """Paint all annotations as sample_generation.py would, images compressed and written; loading not timed."""
     config = load_generation_config(conf, overrides)
     classes = labels.load_class_names(config.crop_class_json_path)
     diffusion, options = make_schedule(config)

@@ -1,6 +1,6 @@
 """What planning and resuming many jobs cost: `python -m benchmarks.planning [--jobs 10000]`
 
-Draws small pictures with five annotations each, plans four samples of every annotation, writes a manifest in which
+Draws small images with five annotations each, plans four samples of every annotation, writes a manifest in which
 all but ten are done, and plans again as a resumed run does. Prints seconds and the memory beyond imports.
 """
 
@@ -61,7 +61,7 @@ def show(name: str, config: GenerationConfig, before: float) -> list[Job]:
 
 
 def draw(folder: Path, count: int) -> None:
-    """Pictures of noise with annotations."""
+    """Images of noise with annotations."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     for number in range(count):

@@ -2,10 +2,10 @@
 
     python -m benchmarks.run [--confs confs/demo.yml confs/pcb_gen.yml] [--device cpu] [--batches 1 2]
 
-Times one guided step with random weights and every line-search trial accepted; a picture's seconds are the steps of
+Times one guided step with random weights and every line-search trial accepted; an image's seconds are the steps of
 its walk. The published wiring is composed of its timed parts: trainable parameters, contiguous tensors, one forward
 with graph, then for each gradient step a backward, a forward without and one with graph, of the contextual model
-and of the prior alike. benchmarks.painting measures whole pictures with trained weights, rejected trials included.
+and of the prior alike. benchmarks.painting measures whole images with trained weights, rejected trials included.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from utils.seeding import SampleNoise
 
 @dataclass(frozen=True)
 class Plan:
-    """What a picture of a configuration costs: the sampler's options, and operations of one forward each."""
+    """What an image of a configuration costs: the sampler's options, and operations of one forward each."""
 
     options: SamplerOptions
     cost: StepCost
@@ -59,12 +59,12 @@ class Plan:
 
     @property
     def ours(self) -> float:
-        """Operations per picture."""
+        """Operations per image."""
         return self.cost.sequence(self.options, self.windows)
 
     @property
     def published(self) -> float:
-        """Operations per picture: 2n + 1 forwards and n backwards, with the weights' gradients twice a forward's."""
+        """Operations per image: 2n + 1 forwards and n backwards, with the weights' gradients twice a forward's."""
         return sum(map(self.published_step, self.gradient_steps))
 
     def our_step(self) -> float:
@@ -117,7 +117,7 @@ def main(argv: list[str]) -> None:
         plan = plan_of(config)
         n = gradient_count(plan.options, timed_step(plan.options))
         print(
-            f"\n{conf}: {len(plan.gradient_steps)} guided steps a picture; contextual model "
+            f"\n{conf}: {len(plan.gradient_steps)} guided steps an image; contextual model "
             f"{config.network.image_size} px, {plan.cost.contextual / 1e9:.1f} GFLOP a forward, prior "
             f"{config.crop.image_size} px, {plan.cost.prior / 1e9:.1f} GFLOP"
         )
@@ -142,7 +142,7 @@ def plan_of(config: GenerationConfig) -> Plan:
 
 
 def show(row: Row, plan: Plan, n: int, baseline: Row | None) -> None:
-    """Print a row; a picture's seconds are those of the step in proportion to the operations."""
+    """Print a row; an image's seconds are those of the step in proportion to the operations."""
     if row.wiring != "published":
         step = plan.our_step()
         total, calls = plan.ours, f"{plan.forwards}+{plan.backwards}"
@@ -223,7 +223,7 @@ def published_row(conf: str, n: int, repeats: int, device_name: str, tf32: bool)
 
 
 def inputs(config: GenerationConfig, batch: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Random pictures and crops at the networks' sizes, and classes."""
+    """Random images and crops at the networks' sizes, and classes."""
     generator = torch.Generator().manual_seed(1)
     sides = config.network.image_size, config.crop.image_size
     x, crop = (torch.randn(batch, 3, side, side, generator=generator).to(device) for side in sides)

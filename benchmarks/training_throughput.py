@@ -2,7 +2,7 @@
 
     python -m benchmarks.training_throughput [--confs confs/demo-train-64.yml ...] [--device cpu]
 
-Random pictures and weights, the conf's losses, the batch of `--batches`; the optimizer's step is left out. Each row
+Random images and weights, the conf's losses, the batch of `--batches`; the optimizer's step is left out. Each row
 runs in a process of its own. Operations are three times a forward's: the gradients of inputs and weights cost as much
 each.
 """
@@ -28,7 +28,7 @@ from utils.config import load_training_config
 from utils.device import DTYPES, has_fast_bf16, prefers_channels_last, resolve_device
 from utils.errors import UserError, run_main
 
-# Pictures at once where a CPU is to be kept busy but not waited for
+# Images at once where a CPU is to be kept busy but not waited for
 CONFS = {
     "confs/demo-train-64.yml": 32,
     "confs/demo-train-128.yml": 6,
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
     )
     parser.add_argument("--confs", nargs="+", default=list(CONFS))
     parser.add_argument("--device", default=None, help="cpu, cuda or cuda:N")
-    parser.add_argument("--batch", type=int, help="pictures at once; default: 1 to 32, by the network's size")
+    parser.add_argument("--batch", type=int, help="images at once; default: 1 to 32, by the network's size")
     parser.add_argument("--repeats", type=int, default=3, help="of each measurement, whose median counts")
     args = parser.parse_args(argv)
     device = resolve_device(args.device)
@@ -86,7 +86,7 @@ def measure(
 def step(
     conf: str, precision: str, channels_last: bool, batch: int, device: torch.device
 ) -> Callable[[], None]:
-    """Forward and backward of the conf's training loss on random pictures."""
+    """Forward and backward of the conf's training loss on random images."""
     config = load_training_config(conf, [])
     diffusion, (first, end) = make_diffusion(config)
     model = random_network(config.network).to(device).train()

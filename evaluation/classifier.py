@@ -1,6 +1,6 @@
 """A small network that names the defect in the middle of a 64 px window, or says that there is none.
 
-It judges painted pictures: a painted defect counts when the network, which has seen drawn boards alone, gives
+It judges painted images: a painted defect counts when the network, which has seen drawn boards alone, gives
 it the class that was asked for. The class "clean" is learned at the very places where defects are made (the
 same pads, traces, gaps and bare laminate before the edit), so that the surroundings cannot give the answer.
 The defect has to be where it was asked for: training shifts it by up to 4 px, and from 6 px on hits get lost.
@@ -100,18 +100,18 @@ def _clean_places(
 
 
 def window_origin(height: int, width: int, x: int, y: int, side: int = WINDOW) -> tuple[int, int]:
-    """(left, top) of the window of `side` px centered at (x, y), moved inside the picture where it leaves it.
+    """(left, top) of the window of `side` px centered at (x, y), moved inside the image where it leaves it.
 
-    left is x - side // 2, clamped to 0..width - side, and top alike. Raises ValueError for a picture smaller
+    left is x - side // 2, clamped to 0..width - side, and top alike. Raises ValueError for an image smaller
     than the window.
     """
     if min(height, width) < side:
-        raise ValueError(f"a window of {side} px needs a picture as large, got {width}x{height}")
+        raise ValueError(f"a window of {side} px needs an image as large, got {width}x{height}")
     return min(max(x - side // 2, 0), width - side), min(max(y - side // 2, 0), height - side)
 
 
 def cut_window(picture: np.ndarray, x: int, y: int, side: int = WINDOW) -> np.ndarray:
-    """The (side, side, 3) window of an (H, W, 3) picture at `window_origin`, as a copy."""
+    """The (side, side, 3) window of an (H, W, 3) image at `window_origin`, as a copy."""
     left, top = window_origin(*picture.shape[:2], x, y, side)
     return picture[top : top + side, left : left + side].copy()
 
@@ -140,7 +140,7 @@ def _augment(patches: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def _blur(batch: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
-    """Gaussian blur of an (N, 3, H, W) batch, each picture with its own sigma in pixels (0: untouched)."""
+    """Gaussian blur of an (N, 3, H, W) batch, each image with its own sigma in pixels (0: untouched)."""
     taps = torch.arange(-3, 4, dtype=torch.float32)
     kernel = torch.exp(-0.5 * (taps / sigmas.clamp(min=1e-2)[:, None]) ** 2)
     kernel = (kernel / kernel.sum(dim=1, keepdim=True))[:, None, None]  # (N, 1, 1, 7)

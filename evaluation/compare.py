@@ -3,7 +3,7 @@
     python -m evaluation.compare --conf_path confs/demo.yml --seeds 0-9 --out runs/compare \\
         --variant "no jumps: ddim.schedule_params.jump_n_sample=1" --variant "one step: g_scha.start=1 g_scha.end=1"
 
-Prints a line for the conf itself and for each variant: operations per picture, share of samples whose class the
+Prints a line for the conf itself and for each variant: operations per image, share of samples whose class the
 classifier names (see evaluation.hits; drawn boards alone) with its standard error, and from the manifest the
 distance of the painted box's center from the annotation's, mask area, contrast, agreement with the prior, and
 change outside the window.
@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         "--variant", action="append", default=[], help="'name: key=value ...'; may be given often"
     )
     parser.add_argument("--seeds", default="0-9", help="e.g. 0-9 or 0,3,5-7")
-    parser.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder for pictures")
+    parser.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder for images")
     parser.add_argument("--classifier", type=Path, default=DEFAULT_PATH, help="trained here if it is missing")
     return parser
 

@@ -2,10 +2,10 @@
 
     python -m evaluation.hits --conf_path confs/demo.yml --seeds 0-19 --out runs/hits [key=value ...]
 
-Writes one folder of pictures per seed, `hits.csv` (a line per sample) and `sheet.png`: a row for each
+Writes one folder of images per seed, `hits.csv` (a line per sample) and `sheet.png`: a row for each
 annotation, first its clean place, then the painted ones, framed green where the classifier (see
 evaluation.classifier) names the wanted class and red where it does not. It has seen drawn boards alone, so
-its verdicts hold for pictures like the bundled samples.
+its verdicts hold for images like the bundled samples.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from utils.labels import load_class_names, normalize_class_name
 from utils.synthetic_pcb.board import CLASSES
 
 SAMPLE_NAME = re.compile(r"(?P<head>.+)_cx(?P<x>\d+)_cy(?P<y>\d+)(?:-(?P<copy>\d+))?_(?P<index>\d+)")
-CELL_SIDE = 96  # px of the picture shown in a cell of the contact sheet
+CELL_SIDE = 96  # px of the image shown in a cell of the contact sheet
 ZOOM = 2
 GREEN, RED = (0, 170, 60), (215, 30, 30)
 
@@ -48,7 +48,7 @@ GREEN, RED = (0, 170, 60), (215, 30, 30)
 
 @dataclass(frozen=True)
 class Sample:
-    """One painted picture: where it lies, from which seed, and what its name says.
+    """One painted image: where it lies, from which seed, and what its name says.
 
     class_name is one of CLASSES; x, y: the defect's center in px; copy: 1, or 2, 3, ... for further equal
     annotations; index: the sample's number within its run.
@@ -74,7 +74,7 @@ class Hit:
     """The verdict on one sample.
 
     predicted: name out of LABELS; probability: the wanted class's; inside, outside: mean absolute change
-    against the clean picture in and out of the window, in gray levels of 0..255, None without that picture.
+    against the clean image in and out of the window, in gray levels of 0..255, None without that image.
     """
 
     sample: Sample
@@ -155,14 +155,12 @@ def collect(folder: Path, seed: int, names: Mapping[str, str]) -> list[Sample]:
     found = [parse_sample_name(path, seed, names) for path in list_images(folder / "sample")]
     samples = [sample for sample in found if sample is not None]
     if not samples:
-        raise UserError(
-            f"{folder / 'sample'}: no painted picture; expected <image>_<class>_cx.._cy.._<n>.png"
-        )
+        raise UserError(f"{folder / 'sample'}: no painted image; expected <image>_<class>_cx.._cy.._<n>.png")
     return samples
 
 
 def find_clean(folder: Path, stem: str) -> np.ndarray | None:
-    """The clean picture of that stem in `folder`, (H, W, 3) uint8, or None."""
+    """The clean image of that stem in `folder`, (H, W, 3) uint8, or None."""
     for path in list_images(folder):
         if path.stem == stem:
             return load_rgb(path)
@@ -173,9 +171,9 @@ def find_clean(folder: Path, stem: str) -> np.ndarray | None:
 
 
 def mean_change(painted: np.ndarray, clean: np.ndarray, x: int, y: int) -> tuple[float, float]:
-    """Mean absolute difference of two (H, W, 3) uint8 pictures inside and outside the window, in 0..255.
+    """Mean absolute difference of two (H, W, 3) uint8 images inside and outside the window, in 0..255.
 
-    The window is the 64 px one at (x, y); outside is 0 when it covers the whole picture.
+    The window is the 64 px one at (x, y); outside is 0 when it covers the whole image.
     """
     difference = np.abs(painted.astype(np.int16) - clean.astype(np.int16)).mean(axis=2)
     left, top = window_origin(*difference.shape, x, y)
@@ -186,14 +184,14 @@ def mean_change(painted: np.ndarray, clean: np.ndarray, x: int, y: int) -> tuple
 
 
 def judge(
-    model: DefectClassifier, samples: Sequence[Sample], clean_pictures: Mapping[str, np.ndarray | None]
+    model: DefectClassifier, samples: Sequence[Sample], clean_images: Mapping[str, np.ndarray | None]
 ) -> list[Hit]:
-    """Name the defect of every sample. clean_pictures: stem -> clean picture, of any size."""
+    """Name the defect of every sample. clean_images: stem -> clean image, of any size."""
     windows, changes = [], []
     for sample in samples:
         painted = load_rgb(sample.path)
         windows.append(cut_window(painted, sample.x, sample.y))
-        clean = clean_pictures.get(sample.stem)
+        clean = clean_images.get(sample.stem)
         if clean is None:
             changes.append((None, None))
         else:
@@ -207,12 +205,12 @@ def judge(
 
 
 def clean_windows_named_clean(
-    model: DefectClassifier, samples: Sequence[Sample], clean_pictures: Mapping[str, np.ndarray | None]
+    model: DefectClassifier, samples: Sequence[Sample], clean_images: Mapping[str, np.ndarray | None]
 ) -> tuple[int, int]:
     """(named "clean", windows): the annotations' places before painting. The control of the experiment."""
     places = {}
     for sample in samples:
-        clean = clean_pictures.get(sample.stem)
+        clean = clean_images.get(sample.stem)
         if clean is not None and sample.annotation not in places:
             clean = resize_squash(clean, load_rgb(sample.path).shape[:2])
             places[sample.annotation] = cut_window(clean, sample.x, sample.y)
@@ -227,7 +225,7 @@ def clean_windows_named_clean(
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a class, or all of them. Means are over its samples; None: no clean picture."""
+    """One line of the table: a class, or all of them. Means are over its samples; None: no clean image."""
 
     name: str
     samples: int
@@ -301,7 +299,7 @@ def write_csv(path: Path, hits: Sequence[Hit]) -> None:
 # The contact sheet
 
 
-def contact_sheet(hits: Sequence[Hit], clean_pictures: Mapping[str, np.ndarray | None]) -> np.ndarray:
+def contact_sheet(hits: Sequence[Hit], clean_images: Mapping[str, np.ndarray | None]) -> np.ndarray:
     """(H, W, 3) uint8: a row per annotation, the clean place first, then its samples by seed and index.
 
     Cells show up to 96 px around the center, twice enlarged, framed green (right) or red (wrong).
@@ -320,7 +318,7 @@ def contact_sheet(hits: Sequence[Hit], clean_pictures: Mapping[str, np.ndarray |
         painted = load_rgb(sample.path)
         _paste_cell(sheet, painted, sample, (column, row), GREEN if hit.right else RED)
         draw.text((4, row + step // 2 - 14), f"{sample.class_name}\n{sample.stem}", fill="black")
-        clean = clean_pictures.get(sample.stem)
+        clean = clean_images.get(sample.stem)
         if clean is not None:
             _paste_cell(sheet, resize_squash(clean, painted.shape[:2]), sample, (left, row), None)
     return np.array(sheet)
@@ -351,7 +349,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--conf_path", required=True, help="generation settings, as for sample_generation.py")
     parser.add_argument("--seeds", default="0-4", help="such as 0-19 or 0,3,5-7")
-    parser.add_argument("--out", type=Path, default=Path("runs/hits"), help="folder for pictures and results")
+    parser.add_argument("--out", type=Path, default=Path("runs/hits"), help="folder for images and results")
     parser.add_argument("--classifier", type=Path, default=DEFAULT_PATH, help="trained here if it is missing")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace the file's")
     return parser
@@ -378,14 +376,14 @@ def main(argv: list[str]) -> None:
         folder = args.out / f"seed_{seed}"
         paint(args.conf_path, seed, folder, args.overrides)
         samples += collect(folder, seed, names)
-    clean_pictures = {
+    clean_images = {
         stem: find_clean(Path(cfg.defect_free_dir), stem) for stem in {sample.stem for sample in samples}
     }
-    hits = judge(model, samples, clean_pictures)
+    hits = judge(model, samples, clean_images)
     write_csv(args.out / "hits.csv", hits)
-    save_png(args.out / "sheet.png", contact_sheet(hits, clean_pictures))
+    save_png(args.out / "sheet.png", contact_sheet(hits, clean_images))
     print(format_table(table_rows(hits)))
-    named, places = clean_windows_named_clean(model, samples, clean_pictures)
+    named, places = clean_windows_named_clean(model, samples, clean_images)
     print(f'control: {named} of {places} clean windows named "clean"')
     print(f"written: {args.out / 'hits.csv'}, {args.out / 'sheet.png'}")
 

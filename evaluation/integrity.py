@@ -1,8 +1,8 @@
-"""Is the rest of the picture untouched, and can the seam be seen? `python -m evaluation.integrity RUN`
+"""Is the rest of the image untouched, and can the seam be seen? `python -m evaluation.integrity RUN`
 
 Reads the manifest of a run painted with `resize: native` and `background: original`, and prints a line a sample:
 pixels that differ outside the windows (0 is the promise), and the gradient's magnitude along the feathered edge
-of the windows against that of the clean picture there.
+of the windows against that of the clean image there.
 """
 
 import argparse

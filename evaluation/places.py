@@ -41,7 +41,7 @@ BOARD_SEED = 970_000  # of the first board; other seeds than those of the traini
 
 
 def draw_boards(folder: Path, count: int) -> dict[str, np.ndarray]:
-    """Write `count` clean boards as `board_<n>.png`; those that are there stay. Returns stem -> picture."""
+    """Write `count` clean boards as `board_<n>.png`; those that are there stay. Returns stem -> image."""
     folder.mkdir(parents=True, exist_ok=True)
     pictures = {}
     for number in range(count):
@@ -87,9 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--per-class", type=int, default=20, help="places of each class")
     parser.add_argument("--boards", type=int, default=40, help="boards to place them on")
     parser.add_argument("--seed", type=int, default=0, help="of the places and of the painting")
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/places"), help="folder for pictures and results"
-    )
+    parser.add_argument("--out", type=Path, default=Path("runs/places"), help="folder for images and results")
     parser.add_argument("--classifier", type=Path, default=DEFAULT_PATH, help="trained here if it is missing")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace the file's")
     return parser

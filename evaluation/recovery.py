@@ -1,7 +1,7 @@
 """How true are masks and boxes? Exact defects in place of painted ones: `python -m evaluation.recovery RUN`
 
 Takes from a run the residual noise of its painted windows, what changed outside the painted regions. Draws boards
-with defects whose masks are known, puts that noise around them, and recovers masks and boxes from the pictures
+with defects whose masks are known, puts that noise around them, and recovers masks and boxes from the images
 as for painted defects, with one step's attention at the published settings. Prints the mean overlap (intersection over
 union) with the exact masks and boxes, per class, at several strengths of the change and scales.
 """
@@ -19,7 +19,7 @@ from generation.scoring import Box, box_of, painted_region
 from guided_diffusion.attention_mask import AttentionConfig, defect_attention
 from utils.config import load_generation_config
 from utils.errors import UserError, run_main
-from utils.images import PictureCache, resize_float, to_tensor
+from utils.images import ImageCache, resize_float, to_tensor
 from utils.manifest import read_manifest
 from utils.synthetic_pcb.board import CLASSES, defect_center
 from utils.synthetic_pcb.defects import add_defects
@@ -35,7 +35,7 @@ MOST_PAINTED = 0.6  # share of a window; with more, too little noise is left
 
 @dataclass(frozen=True)
 class Case:
-    """An exact defect in its window: clean and edited picture (h, w, 3) uint8, mask (h, w) bool."""
+    """An exact defect in its window: clean and edited image (h, w, 3) uint8, mask (h, w) bool."""
 
     class_name: str
     clean: np.ndarray
@@ -62,11 +62,11 @@ def residuals(run: Path) -> np.ndarray:
     values drawn from the rest. Raises UserError when there is no such window.
     """
     config = load_generation_config(run / "config.yml")
-    load, found = PictureCache(config.network.image_size if config.resize == "squash" else None), []
+    load, found = ImageCache(config.network.image_size if config.resize == "squash" else None), []
     for entry in read_manifest(run / "manifest.jsonl"):
         if entry["status"] != "painted":
             continue
-        clean, sample = load(Path(entry["source"])), PictureCache()(run / entry["files"]["sample"])
+        clean, sample = load(Path(entry["source"])), ImageCache()(run / entry["files"]["sample"])
         for left, top, side in (d["window"] for d in entry["defects"] if d["scale"] == 1):
             part = np.s_[top : top + side, left : left + side]
             if side == SIDE and (noise := residual(clean[part], sample[part])) is not None:
@@ -117,7 +117,7 @@ def recover(case: Case, noise: np.ndarray, strength: float = 1.0, scale: int = 1
     painted = np.clip(np.rint(case.clean + change + noise * outside[..., None]), 0, 255).astype(np.uint8)
     attention = defect_attention(to_tensor(case.clean), to_tensor(painted), AttentionConfig())[0, 0].numpy()
     before, mask = case.clean, case.mask
-    if scale > 1:  # as pictures are painted: the change is resampled and added
+    if scale > 1:  # as images are painted: the change is resampled and added
         before, mask = (a.repeat(scale, axis=0).repeat(scale, axis=1) for a in (before, mask))
         grown = resize_float(painted.astype(np.float32) - case.clean, mask.shape)
         painted = np.clip(np.rint(before + grown), 0, 255).astype(np.uint8)

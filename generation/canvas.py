@@ -1,4 +1,4 @@
-"""A picture while it is painted: the clean one from its file, and the contexts painted into it so far."""
+"""An image while it is painted: the clean one from its file, and the contexts painted into it so far."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,9 +11,9 @@ from utils.images import Loader
 
 
 class Canvas:
-    """One picture with what was painted on it, kept as patches, so that many large ones may be open at once.
+    """One image with what was painted on it, kept as patches, so that many large ones may be open at once.
 
-    Squares that were looked at are kept as well: a large picture need not be decoded again for them.
+    Squares that were looked at are kept as well: a large image need not be decoded again for them.
     """
 
     def __init__(self, path: Path, load: Loader):
@@ -22,7 +22,7 @@ class Canvas:
         self.clean: dict[Window, np.ndarray] = {}
 
     def keep(self, contexts: Iterable[Context]) -> None:
-        """Cut out the squares of all contexts while the picture is at hand."""
+        """Cut out the squares of all contexts while the image is at hand."""
         for context in contexts:
             self._clean(*self.square(context))
 
@@ -40,7 +40,7 @@ class Canvas:
         return square
 
     def square(self, context: Context) -> Window:
-        """The context's place in px of the picture: left, top, side."""
+        """The context's place in px of the image: left, top, side."""
         if context.side is None:
             return 0, 0, len(self.load(self.path))
         return context.left, context.top, context.side
@@ -61,7 +61,7 @@ class Canvas:
         self.patches.append((left, top, square))
 
     def picture(self) -> np.ndarray:
-        """The whole picture as it is now: (H, W, 3) uint8."""
+        """The whole image as it is now: (H, W, 3) uint8."""
         whole = self.load(self.path).copy()
         for left, top, patch in self.patches:
             _overlay(whole, patch, left, top)
@@ -81,7 +81,7 @@ def paste_context(native: np.ndarray, before: np.ndarray, after: np.ndarray, alp
     """A native context (side, side, 3) uint8 with its painting put in.
 
     `before` and `after` (S, S, 3) uint8 are the context as the model got it and as it was painted. At scale 1
-    the painted pixels replace the picture's, at larger scales the change is resampled and added. `alpha`
+    the painted pixels replace the image's, at larger scales the change is resampled and added. `alpha`
     (side, side) in [0, 1] says how much of it is taken; where it is 0, pixels stay byte for byte.
     """
     change, side = after.astype(np.float32) - before, len(native)

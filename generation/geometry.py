@@ -9,14 +9,14 @@ from utils.errors import UserError
 
 Size = tuple[int, int]  # width, height in px
 Corner = tuple[int, int]  # left, top in model px
-Window = tuple[int, int, int]  # left, top, side in px of the output picture
+Window = tuple[int, int, int]  # left, top, side in px of the output image
 
 
 @dataclass(frozen=True)
 class Context:
-    """The square of a picture that the contextual model sees, and the defect windows in it.
+    """The square of an image that the contextual model sees, and the defect windows in it.
 
-    `left`, `top`, `side` are native px of the picture (None: the whole picture, squashed); `windows` are the
+    `left`, `top`, `side` are native px of the image (None: the whole image, squashed); `windows` are the
     corners (left, top) of the defect windows in model px; `scale` is native px per model px.
     """
 
@@ -29,7 +29,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Geometry:
-    """How pictures become model inputs: `resize` squash or native, `scale` a number or 'auto', sizes in px."""
+    """How images become model inputs: `resize` squash or native, `scale` a number or 'auto', sizes in px."""
 
     resize: str
     scale: float | str
@@ -38,22 +38,22 @@ class Geometry:
 
 
 def centered_corner(x: int, y: int, size: int, width: int, height: int) -> tuple[int, int]:
-    """Corner of the window of `size` px centered at (x, y), clamped to a picture of width x height."""
+    """Corner of the window of `size` px centered at (x, y), clamped to an image of width x height."""
     half = size // 2
     return min(max(x - half, 0), width - size), min(max(y - half, 0), height - size)
 
 
 def pixel_center(annotation: labels.Annotation, size: Size) -> tuple[int, int]:
-    """(floor(cx W), floor(cy H)), kept inside the picture."""
+    """(floor(cx W), floor(cy H)), kept inside the image."""
     width, height = size
     x, y = math.floor(annotation.cx * width), math.floor(annotation.cy * height)
     return min(x, width - 1), min(y, height - 1)
 
 
 def place(annotation: labels.Annotation, size: Size, geometry: Geometry) -> Context:
-    """The context and the window of an annotation on a picture of `size` (width, height).
+    """The context and the window of an annotation on an image of `size` (width, height).
 
-    Raises UserError when the context does not fit into the picture.
+    Raises UserError when the context does not fit into the image.
     """
     big, small = geometry.image_size, geometry.crop_size
     if geometry.resize == "squash":
@@ -63,8 +63,8 @@ def place(annotation: labels.Annotation, size: Size, geometry: Geometry) -> Cont
     side = round(big * scale)
     if side > min(size):
         raise UserError(
-            f"the picture is {size[0]}x{size[1]} px, but the context of annotation {annotation.line} needs "
-            f"{side}x{side} px (image_size {big} at scale {scale:g}); use larger pictures, a smaller scale or "
+            f"the image is {size[0]}x{size[1]} px, but the context of annotation {annotation.line} needs "
+            f"{side}x{side} px (image_size {big} at scale {scale:g}); use larger images, a smaller scale or "
             "resize: squash"
         )
     x, y = pixel_center(annotation, size)
@@ -83,7 +83,7 @@ def annotation_scale(annotation: labels.Annotation, size: Size, geometry: Geomet
 
 
 def share_context(windows: Sequence[Window], scale: float, size: Size, geometry: Geometry) -> Context | None:
-    """One context around several windows of one scale on a picture of `size`; None when they lie too far apart."""
+    """One context around several windows of one scale on an image of `size`; None when they lie too far apart."""
     big, small = geometry.image_size, geometry.crop_size
     if geometry.resize == "squash":
         return Context(None, None, None, tuple((left, top) for left, top, _ in windows), 1.0)
@@ -106,7 +106,7 @@ def overlap(a: Window, b: Window) -> bool:
 
 
 def native_window(context: Context, corner: Corner, crop_size: int) -> Window:
-    """The defect window at `corner` of a context in px of the output picture: left, top and side."""
+    """The defect window at `corner` of a context in px of the output image: left, top and side."""
     left, top = corner
     if context.side is None:
         return left, top, crop_size

@@ -1,4 +1,4 @@
-"""What is to be painted, planned before anything is loaded: one job per output picture."""
+"""What is to be painted, planned before anything is loaded: one job per output image."""
 
 import os
 from collections import Counter
@@ -20,22 +20,22 @@ from generation.passes import Pass, joint_turns
 from utils import images, labels
 from utils.errors import UserError
 
-READERS = 4  # threads that look whether pictures can be decoded
+READERS = 4  # threads that look whether images can be decoded
 LONGEST = 200  # bytes of a sample's base name; file systems take 255, and endings are added
 
 
 @dataclass(frozen=True)
 class Defect:
-    """One wanted defect of a picture, and the part of it that may change."""
+    """One wanted defect of an image, and the part of it that may change."""
 
     annotation: labels.Annotation
-    center: tuple[int, int]  # px of the output picture
+    center: tuple[int, int]  # px of the output image
     window: Window
 
 
 @dataclass(frozen=True)
 class Job:
-    """One sample: a picture with one or several defects, painted with its own noise.
+    """One sample: an image with one or several defects, painted with its own noise.
 
     The passes of a turn do not disturb each other; those of the next turn see what the turn before painted.
     """
@@ -59,7 +59,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Wish:
-    """How many samples of what: `together` puts all defects of a picture on one sample, else each has its own.
+    """How many samples of what: `together` puts all defects of an image on one sample, else each has its own.
 
     `whole_contexts`: painting replaces a context as a whole, so contexts that overlap are painted in turn.
     `boxes`: every annotation must come with a width and a height.
@@ -89,13 +89,13 @@ def plan_jobs(
 ) -> list[Job]:
     """All jobs, in the order images, rounds, annotations, samples.
 
-    Reads a folder of pictures with same-named YOLO .txt files, there or in `label_folder` (suffixes in any
-    case; hidden files are left alone). Pictures with annotations are decoded whole, so that a file cut short
-    is found now and not hours later. Every problem is collected into one UserError: unreadable pictures, bad
-    lines, no annotations at all, annotations without a picture, two pictures with one stem, names too long.
+    Reads a folder of images with same-named YOLO .txt files, there or in `label_folder` (suffixes in any
+    case; hidden files are left alone). Images with annotations are decoded whole, so that a file cut short
+    is found now and not hours later. Every problem is collected into one UserError: unreadable images, bad
+    lines, no annotations at all, annotations without an image, two images with one stem, names too long.
     """
     folder = Path(folder)
-    paths = images.picture_files(folder)
+    paths = images.image_files(folder)
     texts = _label_files(folder if label_folder is None else Path(label_folder))
     with ThreadPoolExecutor(READERS) as pool:
         unreadable = pool.map(lambda path: _unreadable(path, whole=path.stem in texts), paths)
@@ -113,7 +113,7 @@ def plan_jobs(
     problems += _colliding_names(jobs) + _long_names(jobs)
     if not problems and not jobs:
         problems.append(
-            f"defect_free_dir {folder}: no annotations; expected, beside a picture, a .txt file of the same "
+            f"defect_free_dir {folder}: no annotations; expected, beside an image, a .txt file of the same "
             "name with lines `class cx cy` (0 to 1)"
         )
     if problems:
@@ -128,7 +128,7 @@ def _label_files(folder: Path) -> dict[str, Path]:
 
 
 def _unreadable(path: Path, whole: bool) -> str | None:
-    """What is wrong with a picture file, from its header or, with `whole`, from decoding it."""
+    """What is wrong with an image file, from its header or, with `whole`, from decoding it."""
     problem = images.verify_image(path)
     return images.check_pixels(path) if whole and not problem else problem
 
@@ -145,7 +145,7 @@ def _same_stems(paths: Sequence[Path]) -> list[str]:
 
 
 def _colliding_names(jobs: Sequence[Job]) -> list[str]:
-    """Pictures of different stems whose annotations would write the same files, be it on a disk that ignores
+    """Images of different stems whose annotations would write the same files, be it on a disk that ignores
     case."""
     owners: dict[str, Path] = {}
     clashes = {
@@ -157,27 +157,27 @@ def _colliding_names(jobs: Sequence[Job]) -> list[str]:
 
 
 def _long_names(jobs: Sequence[Job]) -> list[str]:
-    """Pictures and classes whose names together are too long for the file system."""
+    """Images and classes whose names together are too long for the file system."""
     found = {(job.image.name, job.base): len(os.fsencode(job.base)) for job in jobs}
     return [
         f"{picture}: its samples would be named {base[:40]}..., {length} bytes; expected at most {LONGEST}: shorten "
-        "the picture's or the class's name"
+        "the image's or the class's name"
         for (picture, base), length in found.items()
         if length > LONGEST
     ]
 
 
 def _lonely_labels(texts: Mapping[str, Path], paths: Sequence[Path]) -> list[str]:
-    """Annotation files without a picture; classes.txt, which labeling tools write, is none."""
+    """Annotation files without an image; classes.txt, which labeling tools write, is none."""
     stems = {path.stem for path in paths} | {"classes"}
     return [
-        f"{text}: annotations without a picture of the same name"
+        f"{text}: annotations without an image of the same name"
         for stem, text in texts.items()
         if stem not in stems
     ]
 
 
-# One picture
+# One image
 
 
 def _jobs_of(
@@ -188,8 +188,8 @@ def _jobs_of(
     wish: Wish,
     problems: list[str],
 ) -> list[Job]:
-    """The jobs of one picture; annotations that cannot be painted are added to `problems`."""
-    size = picture_size(path, geometry)
+    """The jobs of one image; annotations that cannot be painted are added to `problems`."""
+    size = output_size(path, geometry)
     placed: list[tuple[labels.Annotation, Context]] = []
     for annotation in annotations:
         try:
@@ -244,8 +244,8 @@ def _windows(turns: Sequence[Sequence[Pass]], geometry: Geometry) -> list[Window
     return [found[number] for number in sorted(found)]
 
 
-def picture_size(path: Path, geometry: Geometry) -> Size:
-    """Width and height of the output picture: the model's size when squashed, else the file's."""
+def output_size(path: Path, geometry: Geometry) -> Size:
+    """Width and height of the output image: the model's size when squashed, else the file's."""
     if geometry.resize == "squash":
         return geometry.image_size, geometry.image_size
     return images.image_size(path)

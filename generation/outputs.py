@@ -217,7 +217,7 @@ class Outputs:
         self.reread()
 
     def shipped(self, job: Job) -> bool:
-        """Whether a finished job left a picture: not when all its defects were rejected."""
+        """Whether a finished job left an image: not when all its defects were rejected."""
         entry = self.entries.get(job.name)
         return entry is not None and entry["status"] == "painted"
 

@@ -1,4 +1,4 @@
-"""From jobs to painted pictures: contexts in batches through the sampler, and back into their pictures.
+"""From jobs to painted images: contexts in batches through the sampler, and back into their images.
 
 A group of jobs is painted together, turn by turn. Windows whose result is not good enough are painted again
 with other noise, before the next turn sees them.
@@ -27,7 +27,7 @@ from guided_diffusion.refinement import NonFiniteEnergy
 from guided_diffusion.windows import Windows
 from utils import images
 from utils.errors import UserError
-from utils.images import PictureCache
+from utils.images import ImageCache
 from utils.seeding import SampleNoise, sample_seed
 
 log = logging.getLogger(__name__)
@@ -93,19 +93,19 @@ class Watcher(Protocol):
 
 @dataclass
 class Painter:
-    """The sampler, and what it needs to know about pictures; `paint` works group by group."""
+    """The sampler, and what it needs to know about images; `paint` works group by group."""
 
     sampler: Sampler
     options: PaintOptions
     device: torch.device
     watcher: Watcher
-    load: PictureCache = field(init=False)
+    load: ImageCache = field(init=False)
 
     def __post_init__(self):
-        self.load = PictureCache(self.options.image_size if self.options.squash else None)
+        self.load = ImageCache(self.options.image_size if self.options.squash else None)
 
     def paint(self, group: Sequence[Job]) -> Iterator[PaintedSample]:
-        """Paint the jobs of a group together; samples come in the order of jobs, each picture put together
+        """Paint the jobs of a group together; samples come in the order of jobs, each image put together
         only when it is asked for. Raises UserError when the numbers or the memory give out."""
         canvases = [Canvas(job.image, self.load) for job in group]
         for job, canvas in zip(group, canvases, strict=True):
@@ -290,7 +290,7 @@ def retry(entry: Entry, windows: Sequence[int]) -> Entry:
 
 
 def entry_seed(seed: int, job: Job, entry: Entry) -> int:
-    """Noise depends on the run's seed, picture, annotation and sample index, and on pass and attempt beyond the
+    """Noise depends on the run's seed, image, annotation and sample index, and on pass and attempt beyond the
     first, not on company."""
     identity = [job.image.name, job.base, job.index]
     if entry.number or entry.attempt:

@@ -18,7 +18,7 @@ class Pass:
 def joint_turns(
     contexts: Sequence[Context], size: Size, geometry: Geometry, whole_contexts: bool
 ) -> tuple[tuple[Pass, ...], ...]:
-    """Share contexts among defects that have one each, on a picture of `size`.
+    """Share contexts among defects that have one each, on an image of `size`.
 
     Defects whose windows fit into one context at one scale are painted in one pass. A window that overlaps an
     earlier one comes in a later turn; with `whole_contexts` so does a context that overlaps one of its turn.

@@ -14,7 +14,7 @@ from generation.scoring import PaintedSample
 from generation.visualize import AttentionRecorder
 from guided_diffusion.ddim import StepRecord
 from guided_diffusion.windows import Windows
-from utils.images import picture_files
+from utils.images import image_files
 from utils.schema.generation import GenerationConfig
 
 log = logging.getLogger(__name__)
@@ -65,8 +65,8 @@ def log_settings(config: GenerationConfig, jobs: Sequence[Job], strangers: Seque
     if config.generate_gif and not config.visualize:
         log.warning("generate_gif: true does nothing without visualize: true")
     used = {job.image for job in jobs}
-    if idle := [path.name for path in picture_files(Path(config.defect_free_dir)) if path not in used]:
-        log.info("%d pictures have no annotations and are left alone: %s", len(idle), some_of(idle))
+    if idle := [path.name for path in image_files(Path(config.defect_free_dir)) if path not in used]:
+        log.info("%d images have no annotations and are left alone: %s", len(idle), some_of(idle))
     if strangers:
         where = f"{len(strangers)} samples in {config.outdir}"
         told = "are not of this run and stay, whatever settings they were made with"

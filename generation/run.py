@@ -19,7 +19,7 @@ from generation.setup import Run, paint_options
 from guided_diffusion.ddim import guided_steps
 from utils import images
 from utils.export_dataset import ExportOptions, export_dataset
-from utils.images import Loader, PictureCache
+from utils.images import ImageCache, Loader
 from utils.report import write_report
 from utils.seeding import SampleNoise
 
@@ -71,7 +71,7 @@ def finish(run: Run, jobs: Sequence[Job]) -> None:
     config, outputs = run.config, run.outputs
     with outputs.locked("finish"):
         outputs.reread()
-        clean = PictureCache(config.network.image_size if config.resize == "squash" else None)
+        clean = ImageCache(config.network.image_size if config.resize == "squash" else None)
         for family in families(jobs).values():
             if not outputs.paths.grid(family[0]).exists():
                 save_grid(run, family, clean)
@@ -107,7 +107,7 @@ def save_grid(run: Run, family: Sequence[Job], load: Loader) -> None:
 
 def painted_canvas(outputs: Outputs, job: Job) -> Canvas | None:
     """A finished sample to cut contexts from; None where all its defects were rejected."""
-    return Canvas(outputs.paths.sample(job), PictureCache()) if outputs.shipped(job) else None
+    return Canvas(outputs.paths.sample(job), ImageCache()) if outputs.shipped(job) else None
 
 
 def noised(run: Run, job: Job, number: int, one: Pass, clean: np.ndarray) -> np.ndarray:

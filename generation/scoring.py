@@ -1,4 +1,4 @@
-"""Where a defect really was painted: mask and box from the picture itself, not from what was asked for."""
+"""Where a defect really was painted: mask and box from the image itself, not from what was asked for."""
 
 from dataclasses import dataclass
 
@@ -36,9 +36,9 @@ class Region:
 class PaintedDefect:
     """One window after painting.
 
-    `window` (left, top, side) in px of the output picture; `region` in px of the window; `crop` (h, w, 3) uint8,
+    `window` (left, top, side) in px of the output image; `region` in px of the window; `crop` (h, w, 3) uint8,
     the prior's own result; `strip` (h, n * w) uint8, its attention at n steps, or None; `attempt` counts rerolls.
-    Without `accepted` the picture does not hold it.
+    Without `accepted` the image does not hold it.
     """
 
     window: Window
@@ -52,7 +52,7 @@ class PaintedDefect:
 
     @property
     def box(self) -> Box | None:
-        """The region's box in px of the picture."""
+        """The region's box in px of the image."""
         if self.region.box is None:
             return None
         left, top, _ = self.window
@@ -70,7 +70,7 @@ class PaintedSample:
 
     @property
     def accepted(self) -> bool:
-        """Whether the picture holds any of its defects."""
+        """Whether the image holds any of its defects."""
         return any(defect.accepted for defect in self.defects)
 
     @property

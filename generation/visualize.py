@@ -1,4 +1,4 @@
-"""Pictures of how the attention (Luo et al. 2025) evolves while a defect is painted, fed by a callback.
+"""Images of how the attention (Luo et al. 2025) evolves while a defect is painted, fed by a callback.
 
 `AttentionRecorder` is called with a record of every refinement and draws one sheet or an animation from them.
 """
@@ -127,7 +127,7 @@ class AttentionRecorder:
         return page.render([self._label(step) for step in steps], [self._row(step, window) for step in steps])
 
     def frames(self, window: int) -> list[np.ndarray]:
-        """Every kept step as a picture of its own, (H, W, 3) uint8 of one size: a `figure` with one row.
+        """Every kept step as an image of its own, (H, W, 3) uint8 of one size: a `figure` with one row.
 
         Raises ValueError before the first record.
         """
@@ -212,7 +212,7 @@ class _Page:
         bar.ax.tick_params(labelsize=10, pad=2, length=3)
 
     def render(self, labels: Sequence[str], cells: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
-        """(H, W, 3) uint8 with a label for each row and a (cell, cell, 3) uint8 picture for each place."""
+        """(H, W, 3) uint8 with a label for each row and a (cell, cell, 3) uint8 image for each place."""
         self.canvas.restore_region(self.blank)
         for text, label in zip(self.labels, labels, strict=True):
             text.set_text(label)
@@ -228,7 +228,7 @@ class _Page:
 
 
 def _placing(height: int, width: int, side: int) -> tuple[float, tuple[int, int]]:
-    """Scale, and (left, top) in px, of a picture that fills a square of `side` px with its longer side."""
+    """Scale, and (left, top) in px, of an image that fills a square of `side` px with its longer side."""
     scale = side / max(height, width)
     return scale, ((side - round(width * scale)) // 2, (side - round(height * scale)) // 2)
 

@@ -52,7 +52,7 @@ class TrainOptions:
 
 @dataclass
 class Hooks:
-    """What the script plugs in: writing files, showing pictures, plain messages."""
+    """What the script plugs in: writing files, showing images, plain messages."""
 
     save: Callable[[Path, dict], None]  # one training state, whole or not at all
     load: Callable[[Path], dict]  # raises OSError, ValueError or RuntimeError on a file that cannot be read

@@ -1,4 +1,4 @@
-"""A canvas shows what was painted on it, and painted contexts get back into their picture."""
+"""A canvas shows what was painted on it, and painted contexts get back into their image."""
 
 from pathlib import Path
 

@@ -16,7 +16,7 @@ CASE = load_json("loops.json")["default_small_lr"]
 
 
 def guided_step(device: str):
-    """One guided step of the golden networks on two pictures; everything that may be set up before, is."""
+    """One guided step of the golden networks on two images; everything that may be set up before, is."""
     base = sampler(CASE)
     base.contextual.to(device), base.prior.to(device)
     base.options = sampler_options(CASE["config"], timesteps=[1, 0], start_index=2, lr_xt=1e-6)

@@ -1,4 +1,4 @@
-"""Logs with known flaws, trends with known answers, and the grain of known pictures."""
+"""Logs with known flaws, trends with known answers, and the grain of known images."""
 
 from pathlib import Path
 
@@ -98,4 +98,4 @@ def test_noise_is_told_from_pictures():
     assert preview_warning(waves, waves) is None and preview_warning(0.5 * waves, waves) is None
     said = preview_warning((waves + noise).clamp(-1, 1), waves)
     assert "still noise" in said and "high-frequency energy" in said
-    assert preview_warning(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)) is None  # flat pictures
+    assert preview_warning(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)) is None  # flat images

@@ -316,5 +316,5 @@ def test_csv_and_contact_sheet(painted, tmp_path):
 
 def test_empty_folder_is_said(tmp_path):
     (tmp_path / "sample").mkdir()
-    with pytest.raises(UserError, match="no painted picture"):
+    with pytest.raises(UserError, match="no painted image"):
         collect(tmp_path, 0, NAMES)

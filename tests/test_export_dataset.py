@@ -47,7 +47,7 @@ def defect(class_id: int, box: list[int] | None, status: str = "painted", score:
 
 
 def add(run: Path, stem: str, index: int, defects: list[dict]) -> None:
-    """A sample of a source in a run's folder: a noisy picture with bright boxes."""
+    """A sample of a source in a run's folder: a noisy image with bright boxes."""
     name, source = f"{stem}_all_{index}", run.parent / "boards" / f"{stem}.png"
     clean = np.array(Image.open(source))
     boxes = [d["box"] for d in defects if d["box"] and d["status"] == "painted"]
@@ -123,7 +123,7 @@ def test_all_samples_of_a_source_are_in_one_part_and_backgrounds_stay_in_it(run:
         parts = names(run / "dataset")
         sources = {part: {name.removeprefix("clean_")[:2] for name in found} for part, found in parts.items()}
         assert not sources["train"] & sources["val"] and len(sources["val"]) == 2
-        assert sum(len(found) for found in parts.values()) == 13  # 8 samples and 5 of 5 clean pictures
+        assert sum(len(found) for found in parts.values()) == 13  # 8 samples and 5 of 5 clean images
 
 
 def entry_of(source: str, *classes: int) -> dict:

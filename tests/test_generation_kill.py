@@ -34,7 +34,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def prepared(root: Path, weights: Path, boards: Path) -> Place:
-    """Boards with three defects each, two of them overlapping, all on one picture; rerolls are likely."""
+    """Boards with three defects each, two of them overlapping, all on one image; rerolls are likely."""
     place = build(root, weights)
     place.configure(
         **{"defect_free_dir": str(boards), "outdir": str(place.out), "paint": "all", "resize": "native"},
@@ -68,7 +68,7 @@ def start(place: Place) -> BaseProcess:
 
 
 def contents(place: Place) -> dict[str, str]:
-    """What a run leaves: pictures and labels by their hashes, and the manifest without its times."""
+    """What a run leaves: images and labels by their hashes, and the manifest without its times."""
     files = (place.out / name for name in place.files() if name.split("/")[0] != "log")
     found = {path.relative_to(place.out).as_posix(): path.read_bytes() for path in files}
     found.pop("config.yml")  # names the outdir

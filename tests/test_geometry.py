@@ -61,7 +61,7 @@ def test_squashed_picture_is_one_context_whatever_its_size():
     assert context.windows == ((32, 192),)  # center (64, 230), and 256 - 64
 
 
-# Contexts of native pictures: 64 px around the center, a window of 32 in them
+# Contexts of native images: 64 px around the center, a window of 32 in them
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ STILL = Augmentation(flip=False, rotate90=False, jitter=0)
 
 
 def numbered(height: int, width: int) -> np.ndarray:
-    """A picture whose red channel says the row and whose green one says the column."""
+    """An image whose red channel says the row and whose green one says the column."""
     rows, columns = np.mgrid[:height, :width]
     return np.stack([rows, columns, np.zeros_like(rows)], axis=2).astype(np.uint8)
 

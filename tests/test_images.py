@@ -1,4 +1,4 @@
-"""Pictures of every kind arrive as the same uint8 values, and [-1, 1] goes there and back."""
+"""Images of every kind arrive as the same uint8 values, and [-1, 1] goes there and back."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from PIL import Image
 
 from utils.errors import UserError
 from utils.images import (
-    PictureCache,
+    ImageCache,
     check_pixels,
     grid,
     list_images,
@@ -85,7 +85,7 @@ def test_exif_orientation(tmp_path: Path):
 
 def test_unreadable_files(tmp_path: Path):
     bad = tmp_path / "bad.png"
-    bad.write_bytes(b"no picture")
+    bad.write_bytes(b"no image")
     cut = tmp_path / "cut.png"
     Image.fromarray(np.random.RandomState(0).randint(0, 256, (64, 64, 3)).astype(np.uint8)).save(cut)
     cut.write_bytes(cut.read_bytes()[:1000])
@@ -188,7 +188,7 @@ def test_grid():
 def test_the_cache_keeps_the_latest_pictures_up_to_its_limit(tmp_path: Path):
     for name in "abc":
         Image.fromarray(np.zeros((10, 10, 3), np.uint8)).save(tmp_path / f"{name}.png")
-    cache = PictureCache(limit=600)  # two pictures of 300 bytes
+    cache = ImageCache(limit=600)  # two images of 300 bytes
     a, b, c = (tmp_path / f"{name}.png" for name in "abc")
     first = cache(a)
     cache(b)

@@ -1,4 +1,4 @@
-"""Pixels that differ outside windows, and gradients in the feather, on pictures made by hand."""
+"""Pixels that differ outside windows, and gradients in the feather, on images made by hand."""
 
 import numpy as np
 

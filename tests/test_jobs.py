@@ -21,7 +21,7 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def write(folder: Path, name: str, text: str | None = "0 0.5 0.5", size: tuple[int, int] = (40, 30)) -> Path:
-    """A picture of `size` (width, height), with annotations unless `text` is None."""
+    """An image of `size` (width, height), with annotations unless `text` is None."""
     Image.fromarray(noise(size[1], size[0], 3)).save(folder / name)
     if text is not None:
         (folder / name).with_suffix(".txt").write_text(text)
@@ -96,7 +96,7 @@ def test_class_names_become_parts_of_file_names(name: str, safe: str):
 def test_every_problem_of_a_folder_is_listed(tmp_path: Path):
     write(tmp_path, "good.png")
     write(tmp_path, "bad.png", "0 0.5 half\n7 0.5 0.5\n0 1.5 0.5\n0 0.5")
-    (tmp_path / "broken.png").write_bytes(b"not a picture")
+    (tmp_path / "broken.png").write_bytes(b"not an image")
     (tmp_path / "broken.txt").write_text("9 0.5 0.5")
     (tmp_path / "lonely.txt").write_text("0 0.5 0.5")
     write(tmp_path, "twin.png")
@@ -106,13 +106,13 @@ def test_every_problem_of_a_folder_is_listed(tmp_path: Path):
     text = "\n".join(line.removeprefix("  - ").replace(f"{tmp_path}/", "") for line in lines[1:])
     for expected in (
         "twin.jpg and twin.png: the same name",
-        "broken.png: not a readable picture",
+        "broken.png: not a readable image",
         "broken.txt:1: got class 9, expected one of 0 (spur), 1 (mouse bite)",
         "bad.txt:1: got '0 0.5 half', expected numbers",
         "bad.txt:2: got class 7",
         "bad.txt:3: got 1.5, expected coordinates in [0, 1]",
         "bad.txt:4: got 2 columns",
-        "lonely.txt: annotations without a picture",
+        "lonely.txt: annotations without an image",
     ):
         assert expected in text
     assert "good" not in text and len(lines) == 9
@@ -122,13 +122,13 @@ def test_every_problem_of_a_folder_is_listed(tmp_path: Path):
 def test_picture_cut_short_is_found_before_anything_is_painted(tmp_path: Path, suffix: str):
     path = write(tmp_path, f"cut{suffix}", size=(80, 80))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    assert f"cut{suffix}: not a readable picture" in problems(tmp_path)
+    assert f"cut{suffix}: not a readable image" in problems(tmp_path)
 
 
 def test_contexts_that_do_not_fit_are_among_the_problems(tmp_path: Path):
     write(tmp_path, "small.png", "0 0.5 0.5\n1 0.1 0.1", size=(63, 200))
     text = problems(tmp_path, NATIVE)
-    assert "(2 problems)" in text and "small.txt:1: the picture is 63x200 px" in text
+    assert "(2 problems)" in text and "small.txt:1: the image is 63x200 px" in text
     assert "annotation 1 needs" in text and "annotation 2 needs" in text
 
 
@@ -140,7 +140,7 @@ def test_folder_without_annotations(tmp_path: Path):
 
 def test_folder_without_pictures_and_no_folder(tmp_path: Path):
     (tmp_path / "a.txt").write_text("0 0.5 0.5")
-    assert f"{tmp_path}: no pictures in it" in problems(tmp_path)
+    assert f"{tmp_path}: no images in it" in problems(tmp_path)
     assert "nowhere: no such folder" in problems(tmp_path / "nowhere")
     assert "a.txt: no such folder" in problems(tmp_path / "a.txt")
 
@@ -155,11 +155,11 @@ def test_pictures_whose_annotations_would_write_one_file_are_named(tmp_path: Pat
         plan_jobs(tmp_path, classes, SQUASH, Wish())
 
 
-# Several defects on one picture
+# Several defects on one image
 
 
 def together(folder: Path, centers: list[tuple[int, int]], whole: bool = False, **geometry: object) -> Job:
-    """The job of a picture of 400 x 300 px with defects at these px, all on one picture."""
+    """The job of an image of 400 x 300 px with defects at these px, all on one image."""
     lines = [f"{k % 2} {x / 400} {y / 300}" for k, (x, y) in enumerate(centers)]
     write(folder, "a.png", "\n".join(lines), size=(400, 300))
     wish = Wish(together=True, whole_contexts=whole)
@@ -239,7 +239,7 @@ def test_annotations_in_a_folder_of_their_own(tmp_path: Path):
 def test_names_that_no_file_can_have_are_found_before_painting(tmp_path: Path, name: str):
     write(tmp_path, "a.png", "0 0.5 0.5\n1 0.5 0.5")
     with pytest.raises(
-        UserError, match=r"a\.png: its samples would be named a_.*shorten the picture's or"
+        UserError, match=r"a\.png: its samples would be named a_.*shorten the image's or"
     ) as caught:
         plan_jobs(tmp_path, {name: 0, "spur": 1}, SQUASH, Wish())
     assert "spur" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""From jobs to painted pictures, with networks that are simple functions."""
+"""From jobs to painted images, with networks that are simple functions."""
 
 from pathlib import Path
 

@@ -90,7 +90,7 @@ def test_best_keeps_the_highest_scores():
 
 
 def row(class_name: str, picture: int, count: int) -> list[Candidate]:
-    """Candidates 10 px apart on a line of a picture."""
+    """Candidates 10 px apart on a line of an image."""
     return [Candidate(picture, class_name, CLASSES[class_name], 10 * k, 0, 8, 8) for k in range(count)]
 
 

@@ -41,7 +41,7 @@ def no_score(windows: np.ndarray, class_id: int) -> np.ndarray:
 
 @pytest.fixture
 def boards(tmp_path) -> list[Path]:
-    """Three black pictures of 160x128 px; the second has a white square at x 100..123, y 40..63."""
+    """Three black images of 160x128 px; the second has a white square at x 100..123, y 40..63."""
     (tmp_path / "clean").mkdir()
     paths = []
     for number in range(3):
@@ -75,7 +75,7 @@ def test_ranked_places_lie_where_the_score_is_high(boards):
     assert place["picture"] == "board_1.png" and place["score"] > 100
     x, y = place["centre"]
     assert 96 <= x <= 128 and 36 <= y <= 68
-    # SPARE / 0.01 candidates for the wanted place, shared by 3 pictures: 167 of each
+    # SPARE / 0.01 candidates for the wanted place, shared by 3 images: 167 of each
     assert found["classes"]["open_circuit"] == {
         "asked": 1, "found": 1, "possible": 3 * 40 * 32, "looked_at": 3 * 167, "kept": 6,
     }  # fmt: skip
@@ -126,7 +126,7 @@ def test_regions_of_their_own_for_each_picture(boards, tmp_path):
     (tmp_path / "roi").mkdir()
     for number in range(3):
         mask = np.zeros((128, 160, 3), dtype=np.uint8)
-        mask[:, 40 * number : 40 * number + 60] = 255 if number else 0  # nothing on the first picture
+        mask[:, 40 * number : 40 * number + 60] = 255 if number else 0  # nothing on the first image
         save_png(tmp_path / "roi" / f"board_{number}.png", mask)
     found = plan(boards, plan_of(roi=str(tmp_path / "roi"), rank="uniform"), no_score)
     assert centers(found, "board_0.png") == [] and not (tmp_path / "plan" / "board_0.txt").exists()
@@ -156,7 +156,7 @@ def test_masks_that_do_not_fit_are_the_users_to_mend(boards, tmp_path):
         plan(boards, plan_of(roi="nowhere.png"))
     with pytest.raises(UserError, match="class 'scratch' is unknown"):
         plan(boards, plan_of(roi={"scratch": str(tmp_path / "roi.png")}))
-    with pytest.raises(UserError, match="no mask for 3 of 3 pictures"):
+    with pytest.raises(UserError, match="no mask for 3 of 3 images"):
         plan(boards, plan_of(roi=str(tmp_path)))
     save_png(tmp_path / "roi.png", np.zeros((128, 160), dtype=np.uint8))
     with pytest.raises(UserError, match="no place found"):
@@ -169,7 +169,7 @@ def test_too_few_places_are_reported_with_numbers(boards, caplog):
     (record,) = caplog.records
     count = len([one for one in found["places"] if one["class"] == "open_circuit"])
     assert 3 <= count < 50
-    assert f"open_circuit: {count} of 50 places found on 3 pictures" in record.getMessage()
+    assert f"open_circuit: {count} of 50 places found on 3 images" in record.getMessage()
     assert "short" not in record.getMessage().split("; for more")[0]
 
 
@@ -270,7 +270,7 @@ def test_label_files_of_others_are_left_alone(boards, tmp_path):
 def test_pictures_of_one_name_are_refused(boards, tmp_path):
     (tmp_path / "more").mkdir()
     save_png(tmp_path / "more" / "board_0.png", np.zeros((128, 160, 3), dtype=np.uint8))
-    with pytest.raises(UserError, match="board_0: several clean pictures"):
+    with pytest.raises(UserError, match="board_0: several clean images"):
         plan([*boards, tmp_path / "more" / "board_0.png"], plan_of())
 
 

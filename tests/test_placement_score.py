@@ -15,7 +15,7 @@ CLEAN = 0.25  # of all windows
 
 
 class World:
-    """Estimates of the clean picture, each a value in the center and one in the surroundings.
+    """Estimates of the clean image, each a value in the center and one in the surroundings.
 
     `prior[class]` and `plain` are (center, surroundings); what the networks see does not matter.
     """

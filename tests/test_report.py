@@ -18,7 +18,7 @@ EVIL = '</script><script>alert("x")</script>'
 
 
 def picture(seed: int) -> np.ndarray:
-    """A smooth picture, 100 x 80 px, that JPEG keeps well."""
+    """A smooth image, 100 x 80 px, that JPEG keeps well."""
     y, x = np.mgrid[:80, :100]
     return np.stack([x * 2, y * 3, np.full_like(x, 40 * seed)], axis=2).astype(np.uint8)
 
@@ -82,7 +82,7 @@ def decoded(uri: str) -> np.ndarray:
 
 def test_crops_show_the_window_with_its_margin():
     assert View.around([30, 20, 32], [100, 80]) == View(22, 12, 48)
-    assert View.around([0, 48, 32], [100, 80]) == View(0, 32, 48)  # moved to lie on the picture
+    assert View.around([0, 48, 32], [100, 80]) == View(0, 32, 48)  # moved to lie on the image
     assert View.around([0, 0, 60], [100, 80]) == View(0, 0, 80)  # shrunk to its smaller side
     assert View(22, 12, 48).share([22, 36, 46, 60]) == [0, 0.5, 0.5, 1]
 
@@ -108,7 +108,7 @@ def test_cards_hold_clean_and_painted_crops_mask_and_facts(run: Path):
 
 def test_what_is_missing_leaves_a_note(run: Path):
     cards = content(write_report(run, overwrite=True))["cards"]
-    assert cards[2]["after"] is None and cards[2]["note"] == "picture missing" and cards[2]["before"]
+    assert cards[2]["after"] is None and cards[2]["note"] == "image missing" and cards[2]["before"]
     assert cards[3]["after"] is None and cards[3]["note"] == "not shipped"
     (run.parent / "board.png").unlink()
     assert content(write_report(run, overwrite=True))["cards"][0]["before"] is None
@@ -119,7 +119,7 @@ def test_counts_and_histogram(run: Path):
     assert found["classes"] == [[EVIL, 1, 0], ["open", 2, 1]]
     assert found["bins"] == [2, *[0] * 18, 2] and sum(found["bins"]) == 4
     assert histogram([0.05, 0.0999, 1.0, 0.0]) == [1, 2, *[0] * 17, 1]
-    assert found["summary"].startswith("2 pictures from 1 clean ones, 3 defects, 1 rejected, seed 5")
+    assert found["summary"].startswith("2 images from 1 clean ones, 3 defects, 1 rejected, seed 5")
     assert found["settings"] == "seed: 5\n"
 
 

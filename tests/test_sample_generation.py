@@ -45,7 +45,7 @@ Paint = Callable[..., int]
 
 @dataclass(frozen=True)
 class Place:
-    """A folder with pictures, classes and a configuration; weights lie elsewhere."""
+    """A folder with images, classes and a configuration; weights lie elsewhere."""
 
     root: Path
 
@@ -62,7 +62,7 @@ class Place:
         return run_main(main, ["--conf_path", str(self.conf), *overrides])
 
     def board(self, name: str, text: str = "0 0.5 0.5", size: tuple[int, int] = (64, 64)) -> Path:
-        """A picture of `size` (width, height) and its annotations."""
+        """An image of `size` (width, height) and its annotations."""
         path = self.root / "boards" / name
         Image.fromarray(pixels(*size)).save(path)
         path.with_suffix(".txt").write_text(text, encoding="utf-8")
@@ -83,7 +83,7 @@ class Place:
         return np.array(Image.open(self.out / "sample" / f"{stem}.png"))
 
     def digests(self) -> dict[str, str]:
-        """Of every picture in the output folder."""
+        """Of every image in the output folder."""
         return {path: hashlib.sha256((self.out / path).read_bytes()).hexdigest() for path in self.pictures()}
 
     def pictures(self) -> list[str]:
@@ -425,7 +425,7 @@ def test_checkpoint_in_torch_s_format_with_prefixes(painted: Place, place: Place
     assert place.digests() == painted.digests()
 
 
-# Several defects on one picture, and what is good enough
+# Several defects on one image, and what is good enough
 
 
 def test_all_defects_of_a_file_on_one_picture(place: Place):
@@ -475,7 +475,7 @@ def test_a_data_set_at_the_end_of_a_run(place: Place):
     assert place.run(*overrides) == 0
     data = yaml.safe_load((place.out / "dataset/data.yaml").read_text())
     assert data["names"] == {0: "spur", 1: "mouse bite", 2: "a/b:c"}
-    assert "1 pictures have no annotations and are left alone: clean.png" in place.log()
+    assert "1 images have no annotations and are left alone: clean.png" in place.log()
 
 
 PLAN = (
@@ -532,7 +532,7 @@ def test_batch_size_that_fits_is_kept_by_a_resumed_run(place: Place):
     assert place.run() == 0 and place.digests() == first
 
 
-# Pictures of the attention, plans, settings
+# Images of the attention, plans, settings
 
 
 def test_attention_files(place: Place):
@@ -630,7 +630,7 @@ def refused(capsys: pytest.CaptureFixture, place: Place, *overrides: str) -> str
         (["num_classes=2"], ["num_classes: got 2", "class 2 (a/b:c)", "at least 3"]),
         (["crop_class_json_path=nowhere.json"], ["nowhere.json: no such class file"]),
         (["defect_free_dir=nowhere"], ["defect_free_dir nowhere: no such folder"]),
-        (["resize=native", "image_size=128"], ["128x128 px", "the picture is 64x64 px"]),
+        (["resize=native", "image_size=128"], ["128x128 px", "the image is 64x64 px"]),
     ],
 )
 def test_settings_that_cannot_work(
@@ -706,7 +706,7 @@ def test_damaged_checkpoint(place: Place, capsys: pytest.CaptureFixture):
 
 def test_problems_of_the_folder_come_before_those_of_the_weights(place: Place, capsys: pytest.CaptureFixture):
     place.board("a.png", "spur 0.5 0.5\n0 1.5 0.5\n7 0.5 0.5")
-    (place.root / "boards/b.png").write_bytes(b"no picture")
+    (place.root / "boards/b.png").write_bytes(b"no image")
     message = refused(capsys, place, "model_path=nowhere.pt")
     lines = message.splitlines()
     assert len(lines) == 5 and "(4 problems)" in lines[0] and "nowhere.pt" not in message

@@ -35,7 +35,7 @@ class Rec:
 
 
 def flat(colors: list[tuple[int, int, int]], side: int) -> Tensor:
-    """(n, 3, side, side) in [-1, 1], each picture of one color."""
+    """(n, 3, side, side) in [-1, 1], each image of one color."""
     values = torch.tensor(colors, dtype=torch.float32) / 127.5 - 1
     return values[:, :, None, None].repeat(1, 1, side, side)
 

@@ -1,4 +1,4 @@
-"""How a training goes: its log as numbers, its curves as a picture, and what looks wrong in either."""
+"""How a training goes: its log as numbers, its curves as an image, and what looks wrong in either."""
 
 import csv
 from collections.abc import Mapping
@@ -96,7 +96,7 @@ def loss_warning(log: Mapping[str, np.ndarray], warmup_steps: int = 0) -> str | 
 def grain(x: Tensor) -> float:
     """High-frequency energy of (N, C, H, W): mean square difference of a pixel from its four neighbors' mean.
 
-    White noise of variance v has 1.25 v; a smooth picture next to nothing.
+    White noise of variance v has 1.25 v; a smooth image next to nothing.
     """
     neighbors = x[..., :-2, 1:-1] + x[..., 2:, 1:-1] + x[..., 1:-1, :-2] + x[..., 1:-1, 2:]
     return float((x[..., 1:-1, 1:-1] - neighbors / 4).square().mean())

@@ -52,7 +52,7 @@ def start_from(model: nn.Module, path: str, run: TrainingRun) -> None:
 
 def class_rows(names: Mapping[str, Any], condition: str, count: int) -> dict[str, int]:
     """Normalized class names -> rows of a class embedding of `count` rows, "clean" among them where there is one."""
-    rows = {labels.normalise_class_name(name): row for name, row in names.items()}
+    rows = {labels.normalize_class_name(name): row for name, row in names.items()}
     if rows and condition == "surroundings":
         rows[CLEAN] = count - 1
     return rows

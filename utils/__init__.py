@@ -1,1 +1,1 @@
-"""Plumbing that knows no diffusion: configuration, files, labels, pictures, seeds."""
+"""Plumbing that knows no diffusion: configuration, files, labels, images, seeds."""

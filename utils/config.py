@@ -51,7 +51,7 @@ IGNORED: dict[type[Section], tuple[str, ...]] = {
     ),
 }
 
-# Settings that do not change a picture (device and batch size move it by rounding at most)
+# Settings that do not change an image (device and batch size move it by rounding at most)
 # Spelled in several ways, such as with a slash at the end
 PATH_KEYS = ("model_path", "crop_model_path", "defect_free_dir", "crop_class_json_path")
 
@@ -274,7 +274,7 @@ def _flat_shape(cfg: GenerationConfig | TrainingConfig) -> dict[str, Any]:
 
 
 def settings_fingerprint(cfg: GenerationConfig) -> dict[str, Any]:
-    """The settings that decide how a picture looks: {dotted key: JSON value}.
+    """The settings that decide how an image looks: {dotted key: JSON value}.
 
     Left out are those that say where, how many, on what device and with how much talk.
     """

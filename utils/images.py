@@ -1,4 +1,4 @@
-"""Pictures: files, uint8 arrays and tensors. The only place that knows [-1, 1] <-> 0..255."""
+"""Images: files, uint8 arrays and tensors. The only place that knows [-1, 1] <-> 0..255."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -21,70 +21,70 @@ QUARTER_TURNED = (5, 6, 7, 8)  # orientations that swap the sides
 
 
 def list_images(folder: str | Path) -> list[Path]:
-    """The pictures directly in `folder`, sorted, suffix in any case; UserError without such a folder."""
+    """The images directly in `folder`, sorted, suffix in any case; UserError without such a folder."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; expected a folder of pictures ({', '.join(SUFFIXES)})")
+        raise UserError(f"{folder}: no such folder; expected a folder of images ({', '.join(SUFFIXES)})")
     return sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in SUFFIXES)
 
 
-def picture_files(folder: Path) -> list[Path]:
-    """The pictures of `defect_free_dir`, sorted; UserError when there is no folder or no picture in it."""
+def image_files(folder: Path) -> list[Path]:
+    """The images of `defect_free_dir`, sorted; UserError when there is no folder or no image in it."""
     if not folder.is_dir():
         raise UserError(
-            f"defect_free_dir {folder}: no such folder; expected one with pictures and YOLO .txt files"
+            f"defect_free_dir {folder}: no such folder; expected one with images and YOLO .txt files"
         )
     paths = [path for path in list_images(folder) if not path.name.startswith(".")]
     if not paths:
-        raise UserError(f"defect_free_dir {folder}: no pictures in it; expected PNG, JPEG, BMP or TIFF files")
+        raise UserError(f"defect_free_dir {folder}: no images in it; expected PNG, JPEG, BMP or TIFF files")
     return paths
 
 
 def load_rgb(path: str | Path) -> np.ndarray:
-    """A picture file as (H, W, 3) uint8, turned as its EXIF orientation says.
+    """An image file as (H, W, 3) uint8, turned as its EXIF orientation says.
 
     Gray becomes three equal channels, palettes are looked up, alpha is dropped, 16 bits are scaled to 8
     (65535 -> 255). Raises UserError when the file is missing or cannot be decoded.
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: no such picture")
+        raise UserError(f"{path}: no such image")
     try:
         with Image.open(path) as image:
             ImageOps.exif_transpose(image, in_place=True)
             return _to_rgb(image)
     except READ_ERRORS as error:
-        raise UserError(f"{path}: not a readable picture: {error}") from error
+        raise UserError(f"{path}: not a readable image: {error}") from error
 
 
 def verify_image(path: str | Path, min_size: int = 1) -> str | None:
-    """None for a picture that opens and has sides of at least `min_size` px, else a sentence saying why not.
+    """None for an image that opens and has sides of at least `min_size` px, else a sentence saying why not.
 
     Cheap: reads headers and checksums, decodes no pixels.
     """
     path = Path(path)
     if not path.is_file():
-        return f"{path}: no such picture"
+        return f"{path}: no such image"
     try:
         with Image.open(path) as image:
             width, height = image.size
             image.verify()
     except READ_ERRORS as error:
-        return f"{path}: not a readable picture: {error}"
+        return f"{path}: not a readable image: {error}"
     if min(width, height) < min_size:
         return f"{path}: got {width}x{height} px, expected at least {min_size}x{min_size}"
     return None
 
 
 def check_pixels(path: str | Path) -> str | None:
-    """None for a picture that `load_rgb` can read, else a sentence saying why not; takes less memory than reading."""
+    """None for an image that `load_rgb` can read, else a sentence saying why not; takes less memory than reading."""
     try:
         with Image.open(path) as image:
             image.load()
             if image.mode.startswith(("I", "F")):
                 _deep_gray(image)
     except READ_ERRORS as error:
-        return f"{path}: not a readable picture: {error}"
+        return f"{path}: not a readable image: {error}"
     return None
 
 
@@ -98,7 +98,7 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
 
 
 def _deep_gray(image: Image.Image) -> np.ndarray:
-    """The pixels of a picture of more than 8 bits, (H, W) in 0 to 65535; ValueError for other ranges."""
+    """The pixels of an image of more than 8 bits, (H, W) in 0 to 65535; ValueError for other ranges."""
     gray = np.asarray(image)
     if image.mode == "F" or gray.min(initial=0) < 0 or gray.max(initial=0) > 65535:
         raise ValueError(f"pixels of mode {image.mode}, expected 8 or 16 bits")
@@ -174,7 +174,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 
 def grid(arrays: Sequence[np.ndarray], columns: int, pad: int = 2) -> np.ndarray:
-    """Equal (H, W, 3) uint8 pictures -> one, row by row, on white, with `pad` px between and around."""
+    """Equal (H, W, 3) uint8 images -> one, row by row, on white, with `pad` px between and around."""
     assert arrays and columns >= 1 and len({array.shape for array in arrays}) == 1
     height, width, channels = arrays[0].shape
     columns = min(columns, len(arrays))
@@ -190,10 +190,10 @@ def grid(arrays: Sequence[np.ndarray], columns: int, pad: int = 2) -> np.ndarray
 Loader = Callable[[Path], np.ndarray]
 
 
-class PictureCache:
-    """Decoded pictures (H, W, 3) uint8, the latest ones up to `limit` bytes, and always the last one.
+class ImageCache:
+    """Decoded images (H, W, 3) uint8, the latest ones up to `limit` bytes, and always the last one.
 
-    With `size`, every picture is squashed to size x size px.
+    With `size`, every image is squashed to size x size px.
     """
 
     def __init__(self, size: int | None = None, limit: int = 512 * 2**20):

@@ -1,7 +1,7 @@
 """YOLO annotations and class names, in and out.
 
 A line of an annotation file is `class cx cy [w h [confidence]]`, or `class x1 y1 x2 y2 x3 y3 ...` for a
-polygon (YOLO segmentation), all in fractions of the picture's width and height.
+polygon (YOLO segmentation), all in fractions of the image's width and height.
 """
 
 import json
@@ -18,7 +18,7 @@ BOX_SHARE = 0.75  # the largest part of the window that the larger side of a def
 
 @dataclass(frozen=True)
 class Annotation:
-    """One wanted or painted defect: center and size in [0, 1] of the picture's width and height.
+    """One wanted or painted defect: center and size in [0, 1] of the image's width and height.
 
     `w` and `h` are None when the line gives the center alone; `line` is its number in the file, from 1.
     """
@@ -151,9 +151,7 @@ def _parse_line(columns: list[str], line: int, names: Mapping[int, str]) -> Anno
         coordinates = coordinates[:4]
     outside = [text for text, value in zip(columns[1:], coordinates, strict=False) if not 0 <= value <= 1]
     if outside:
-        raise ValueError(
-            f"got {', '.join(outside)}, expected coordinates in [0, 1] (fractions of the picture)"
-        )
+        raise ValueError(f"got {', '.join(outside)}, expected coordinates in [0, 1] (fractions of the image)")
     box = _polygon_box(coordinates) if is_polygon else coordinates
     if box[2:] == [0, 0]:  # a point written as a box
         box = box[:2]
@@ -184,7 +182,7 @@ def format_annotation(
         raise ValueError("w and h are given together or not at all")
     values = [value for value in (cx, cy, w, h) if value is not None]
     if not all(math.isfinite(value) and 0 <= value <= 1 for value in values):
-        raise ValueError(f"got {values}, expected fractions of the picture in [0, 1]")
+        raise ValueError(f"got {values}, expected fractions of the image in [0, 1]")
     return " ".join([str(class_id), *(f"{value:.6f}" for value in values)])
 
 
@@ -192,7 +190,7 @@ def format_annotation(
 
 
 def auto_scale(width_px: float, height_px: float, window: int = 64) -> float:
-    """How much a picture is shrunk so that a box of this size (native px) fits the model's window.
+    """How much an image is shrunk so that a box of this size (native px) fits the model's window.
 
     The smallest s >= 1 with max(width, height) <= 0.75 * window * s: window and context then cover
     window * s native px. A point (0 x 0) has s = 1. Raises ValueError for sizes that are negative or no
@@ -208,7 +206,7 @@ def auto_scale(width_px: float, height_px: float, window: int = 64) -> float:
 def relative_box(
     box: tuple[float, float, float, float], width: int, height: int
 ) -> tuple[float, float, float, float]:
-    """(left, top, right, bottom) in px of a picture -> YOLO's cx, cy, w, h as shares of its sides."""
+    """(left, top, right, bottom) in px of an image -> YOLO's cx, cy, w, h as shares of its sides."""
     left, top, right, bottom = box
     return (
         (left + right) / 2 / width,
@@ -219,7 +217,7 @@ def relative_box(
 
 
 def pixel_box(annotation: Annotation, width: int, height: int) -> tuple[int, int, int, int]:
-    """The box of an annotation with width and height in px of a picture, (left, top, right, bottom), rounded
+    """The box of an annotation with width and height in px of an image, (left, top, right, bottom), rounded
     outwards and kept inside."""
     left, right = ((annotation.cx + side * annotation.w / 2) * width for side in (-1, 1))
     top, bottom = ((annotation.cy + side * annotation.h / 2) * height for side in (-1, 1))

@@ -76,7 +76,7 @@ def _line(entry: Mapping[str, Any]) -> str:
 
 
 def mask_rle(mask: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> dict[str, list[int]]:
-    """Uncompressed COCO RLE of a mask (h, w) bool at `corner` (left, top) of a picture of `size` (width, height):
+    """Uncompressed COCO RLE of a mask (h, w) bool at `corner` (left, top) of an image of `size` (width, height):
     run lengths down the columns, zeros first.
 
     `{"size": [H, W], "counts": [...]}`, as pycocotools reads it (Lin et al. 2014).

@@ -150,6 +150,6 @@ def _shown(value: Any) -> Any:
 
 
 def _attention_factors(network: Mapping[str, Any]) -> set[int] | None:
-    """How many times smaller than the picture the maps with self-attention are; None where it is not said."""
+    """How many times smaller than the image the maps with self-attention are; None where it is not said."""
     size, resolutions = network.get("image_size"), network.get("attention_resolutions")
     return None if size is None or resolutions is None else {size // r for r in resolutions}

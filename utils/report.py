@@ -18,7 +18,7 @@ from PIL import Image
 from utils import images
 from utils.errors import UserError, run_main
 from utils.files import replacing
-from utils.images import PictureCache
+from utils.images import ImageCache
 from utils.manifest import Entry, mask_of, read_manifest
 
 MARK = b'<meta name="generator" content="CRG-Diffusion report">'  # near the top of every page
@@ -32,7 +32,7 @@ TINT = (255, 40, 200)  # of masks; a color no board has
 
 @dataclass(frozen=True)
 class View:
-    """The square of a picture that a card shows, in px: left, top, side."""
+    """The square of an image that a card shows, in px: left, top, side."""
 
     left: int
     top: int
@@ -40,7 +40,7 @@ class View:
 
     @classmethod
     def around(cls, window: Sequence[int], size: Sequence[int]) -> "View":
-        """The window (left, top, side) with its margin, moved and shrunk to lie on a picture (width, height)."""
+        """The window (left, top, side) with its margin, moved and shrunk to lie on an image (width, height)."""
         left, top, side = window
         wanted = min(round(side * (1 + 2 * MARGIN)), *size)
         corner = (
@@ -61,7 +61,7 @@ class View:
 def write_report(run: str | Path, out: str | Path | None = None, overwrite: bool = False) -> Path:
     """Write the page of a run (default RUN/report/index.html) and return its path.
 
-    Pictures that are missing leave a note on their card. Raises UserError for a run without a manifest, or with
+    Images that are missing leave a note on their card. Raises UserError for a run without a manifest, or with
     an empty one, when the page cannot be written, and for an `out` that exists, unless it is an earlier page and
     `overwrite` is given.
     """
@@ -122,18 +122,18 @@ def all_cards(run: Path, entries: Sequence[Entry]) -> list[dict[str, Any]]:
 
 
 class Pictures:
-    """Pictures by path, as painted on: squashed to `size` (width, height) where the file has another one. None for
+    """Images by path, as painted on: squashed to `size` (width, height) where the file has another one. None for
     those that cannot be read."""
 
     def __init__(self):
-        self.caches: dict[int | None, PictureCache] = {}
+        self.caches: dict[int | None, ImageCache] = {}
 
     def __call__(self, path: str | Path, size: Sequence[int]) -> np.ndarray | None:
         try:
             squashed = None if images.image_size(path) == tuple(size) else size[0]
             if squashed is not None and size[0] != size[1]:
-                return None  # no run squashes to that: another picture by now
-            return self.caches.setdefault(squashed, PictureCache(squashed))(Path(path))
+                return None  # no run squashes to that: another image by now
+            return self.caches.setdefault(squashed, ImageCache(squashed))(Path(path))
         except (UserError, *images.READ_ERRORS):
             return None  # the card says so
 
@@ -145,7 +145,7 @@ def cards_of(run: Path, entry: Entry, load: Pictures) -> Iterator[dict[str, Any]
     sample = load(run / files["sample"], size) if files else None
     for number, defect in enumerate(entry["defects"]):
         view = View.around(defect["window"], size)
-        note = "" if sample is not None else "not shipped" if not files else "picture missing"
+        note = "" if sample is not None else "not shipped" if not files else "image missing"
         strips = files.get("attention", [])
         yield {
             "name": entry["name"],
@@ -187,7 +187,7 @@ def facts(entry: Entry, defect: dict[str, Any]) -> list[list[str]]:
     ]
 
 
-# Pictures in the page
+# Images in the page
 
 
 def jpeg(square: np.ndarray) -> str:
@@ -248,7 +248,7 @@ def summary(entries: Sequence[Entry], cards: Sequence[dict[str, Any]]) -> str:
     rejected = sum(card["status"] == "rejected" for card in cards)
     sources = len({entry["source"] for entry in entries})
     parts = [
-        f"{shipped} pictures from {sources} clean ones, {len(cards) - rejected} defects",
+        f"{shipped} images from {sources} clean ones, {len(cards) - rejected} defects",
         *([f"{rejected} rejected"] if rejected else []),
         f"seed {entries[0]['seed']}",
         f"settings {entries[0]['config_sha256'][:12]}",

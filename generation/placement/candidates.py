@@ -1,7 +1,7 @@
-"""Places for defects: candidates on a grid of clean pictures, ranked, and drawn from the best of them.
+"""Places for defects: candidates on a grid of clean images, ranked, and drawn from the best of them.
 
-What looks at the pictures is a function given from outside: it says how well a window suits a class. The places
-drawn lie apart from each other and are spread evenly over the pictures.
+What looks at the images is a function given from outside: it says how well a window suits a class. The places
+drawn lie apart from each other and are spread evenly over the images.
 """
 
 import math
@@ -22,13 +22,13 @@ from utils.seeding import sample_seed
 Score = Callable[[np.ndarray, int], np.ndarray]
 
 SPARE = 5  # candidates per wanted place that the best share should hold: spacing takes some away
-MAX_CANDIDATES = 4000  # per class and picture
+MAX_CANDIDATES = 4000  # per class and image
 BATCH = 64  # windows scored together
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A possible place: the picture's number, the class, center and box in px of the output picture."""
+    """A possible place: the image's number, the class, center and box in px of the output image."""
 
     picture: int
     class_name: str
@@ -40,7 +40,7 @@ class Candidate:
     score: float = 0.0
 
     def annotation(self, size: Size) -> labels.Annotation:
-        """The place as an annotation of a picture of `size`; the center is the middle of pixel (x, y)."""
+        """The place as an annotation of an image of `size`; the center is the middle of pixel (x, y)."""
         x, y = self.x + 0.5, self.y + 0.5
         box = (x - self.w / 2, y - self.h / 2, x + self.w / 2, y + self.h / 2)
         return labels.Annotation(self.class_id, self.class_name, *labels.relative_box(box, *size))
@@ -48,7 +48,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Picture:
-    """A clean picture as it will be painted, (H, W, 3) uint8, and the file's width and height."""
+    """A clean image as it will be painted, (H, W, 3) uint8, and the file's width and height."""
 
     number: int
     path: Path
@@ -57,7 +57,7 @@ class Picture:
 
     @property
     def size(self) -> Size:
-        """Width and height of the output picture."""
+        """Width and height of the output image."""
         return self.pixels.shape[1], self.pixels.shape[0]
 
 
@@ -70,7 +70,7 @@ class Wanted:
     count: int
 
 
-# Class id and picture -> (H, W) bool in px of the output picture, None: everywhere
+# Class id and image -> (H, W) bool in px of the output image, None: everywhere
 Allowed = Callable[[int, Picture], np.ndarray | None]
 
 
@@ -93,15 +93,15 @@ def survey(
 ) -> tuple[dict[str, list[Candidate]], dict[str, dict[str, int]]]:
     """The candidates that places are drawn from, by class, and how many were possible, looked at and kept.
 
-    Every picture is decoded once. Looked at are as many as let the best `plan.keep` of them hold SPARE for each
-    wanted place, at most MAX_CANDIDATES per class and picture; the best are those of all pictures together.
+    Every image is decoded once. Looked at are as many as let the best `plan.keep` of them hold SPARE for each
+    wanted place, at most MAX_CANDIDATES per class and image; the best are those of all images together.
     """
     ranked = plan.rank == "appeal"
     share = plan.keep if ranked else 1.0
     pools: dict[str, list[Candidate]] = {one.class_name: [] for one in wanted}
     counts = {one.class_name: dict.fromkeys(("possible", "looked_at", "kept"), 0) for one in wanted}
     for number, path in enumerate(pictures):
-        picture = load_picture(number, path, geometry)
+        picture = load_clean_image(number, path, geometry)
         for one in wanted:
             stream = random_stream(seed, path.name, one.class_name)
             grid = grid_centers(picture.size, plan.stride, allowed(one.class_id, picture), stream)
@@ -117,8 +117,8 @@ def survey(
     return pools, counts
 
 
-def load_picture(number: int, path: Path, geometry: Geometry) -> Picture:
-    """Decode a picture, squashed if it will be painted so. Raises UserError."""
+def load_clean_image(number: int, path: Path, geometry: Geometry) -> Picture:
+    """Decode an image, squashed if it will be painted so. Raises UserError."""
     pixels = images.load_rgb(path)
     native = pixels.shape[1], pixels.shape[0]
     if geometry.resize == "squash":
@@ -150,10 +150,10 @@ def candidates(
     limit: int,
     stream: np.random.Generator,
 ) -> list[Candidate]:
-    """The first `limit` of the points (N, 2), each with a box, that lie well inside the picture.
+    """The first `limit` of the points (N, 2), each with a box, that lie well inside the image.
 
     The box keeps `plan.edge_margin` from the edge. The window lies inside as a whole: the networks center it on
-    the defect. Raises UserError where the context around a box is larger than the picture.
+    the defect. Raises UserError where the context around a box is larger than the image.
     """
     low, high = plan.size
     sides = np.exp(stream.uniform(math.log(low - 0.5), math.log(high + 0.5), points.shape))  # log-uniform
@@ -175,7 +175,7 @@ def candidates(
 
 
 def window_of(candidate: Candidate, size: Size, geometry: Geometry) -> Window:
-    """The defect window around a candidate: (left, top, side) in px of the output picture."""
+    """The defect window around a candidate: (left, top, side) in px of the output image."""
     context = place(candidate.annotation(size), size, geometry)
     return native_window(context, context.windows[0], geometry.crop_size)
 
@@ -215,9 +215,9 @@ def choose(
     per_image: int | None,
     stream: np.random.Generator,
 ) -> list[Candidate]:
-    """Draw places from the pools (class -> candidates): at most `per_image` on a picture, `spacing` px apart.
+    """Draw places from the pools (class -> candidates): at most `per_image` on an image, `spacing` px apart.
 
-    Turn by turn, the class that has the fewest places gets one, on the picture that has the fewest of that
+    Turn by turn, the class that has the fewest places gets one, on the image that has the fewest of that
     class, then of all. Ends when all wishes are met or nothing fits any more.
     """
     queues = {one.class_name: _queues(pools[one.class_name], stream) for one in wanted}
@@ -250,7 +250,7 @@ def choose(
 
 
 def _queues(pool: Sequence[Candidate], stream: np.random.Generator) -> dict[int, deque[Candidate]]:
-    """The candidates of each picture, in random order."""
+    """The candidates of each image, in random order."""
     queues: dict[int, deque[Candidate]] = {}
     for index in stream.permutation(len(pool)).tolist():
         queues.setdefault(pool[index].picture, deque()).append(pool[index])

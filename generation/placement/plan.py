@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from generation.geometry import Geometry
-from generation.jobs import picture_size
+from generation.jobs import output_size
 from generation.models import count_classes
 from generation.placement.candidates import Candidate, Score, Wanted, choose, random_stream, survey
 from generation.placement.roi import Regions
@@ -66,12 +66,12 @@ class PlacementRequest:
 
 
 def make_plan(request: PlacementRequest, score: Score, out: Path, overwrite: bool = False) -> Path:
-    """Write `<stem>.txt` (YOLO lines) per picture with places, and `plan.json`, to the folder `out`; returns it.
+    """Write `<stem>.txt` (YOLO lines) per image with places, and `plan.json`, to the folder `out`; returns it.
 
     `score` is called with windows at the prior's size and a class id, never with `rank: uniform`. A plan in `out`
     for the same request is used as it is, so its label files may have been edited; missing ones come back. Fewer
     places than wanted are logged as a warning. Raises UserError for unknown classes, masks that do not fit,
-    contexts larger than a picture, no place at all, and a folder with label files of others or, without
+    contexts larger than an image, no place at all, and a folder with label files of others or, without
     `overwrite`, with another plan.
     """
     pictures, plan, geometry = request.pictures, request.plan, request.geometry
@@ -125,7 +125,7 @@ def _check_stems(pictures: Sequence[Path]) -> None:
     twice = sorted(stem for stem, count in Counter(path.stem for path in pictures).items() if count > 1)
     if twice:
         raise UserError(
-            f"{', '.join(twice)}: several clean pictures of one name, whose label files would collide; rename them"
+            f"{', '.join(twice)}: several clean images of one name, whose label files would collide; rename them"
         )
 
 
@@ -177,14 +177,12 @@ def _warn(tally: Mapping[str, Mapping[str, int]], pictures: int) -> None:
     short = []
     for name, n in tally.items():
         text = (
-            f"{name}: {n['found']} of {n['asked']} places found on {pictures} pictures ({n['possible']} possible, "
+            f"{name}: {n['found']} of {n['asked']} places found on {pictures} images ({n['possible']} possible, "
             f"{n['looked_at']} looked at, {n['kept']} good enough)"
         )
         log.info("plan: %s", text)
         short += [text] if n["found"] < n["asked"] else []
-    way_out = (
-        "take more or larger pictures, a smaller spacing or edge_margin, a larger keep, roi or per_image"
-    )
+    way_out = "take more or larger images, a smaller spacing or edge_margin, a larger keep, roi or per_image"
     if not any(n["found"] for n in tally.values()):
         raise UserError.from_problems(f"plan: no place found; {way_out}", [*short, f"what helps: {way_out}"])
     if short:
@@ -192,7 +190,7 @@ def _warn(tally: Mapping[str, Mapping[str, int]], pictures: int) -> None:
 
 
 def _record(pictures: Sequence[Path], chosen: Sequence[Candidate], geometry: Geometry) -> dict[str, Any]:
-    """What plan.json says about the places, and the label lines of each picture that has some."""
+    """What plan.json says about the places, and the label lines of each image that has some."""
     places: list[dict[str, Any]] = []
     lines: dict[str, list[str]] = {}
     for one in sorted(chosen, key=lambda one: (one.picture, one.class_id, one.y, one.x)):
@@ -201,7 +199,7 @@ def _record(pictures: Sequence[Path], chosen: Sequence[Candidate], geometry: Geo
             {"picture": path.name, "class": one.class_name, "centre": [one.x, one.y], "box": [one.w, one.h]}
             | {"score": round(one.score, 6)}
         )
-        a = one.annotation(picture_size(path, geometry))
+        a = one.annotation(output_size(path, geometry))
         lines.setdefault(path.stem, []).append(labels.format_annotation(a.class_id, a.cx, a.cy, a.w, a.h))
     return {"places": places, "labels": lines}
 
@@ -232,7 +230,7 @@ def place_defects(run: Run) -> Path:
         folder = Path(tempfile.mkdtemp(prefix="plan-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
     request = PlacementRequest(
-        images.picture_files(Path(config.defect_free_dir)),
+        images.image_files(Path(config.defect_free_dir)),
         classes,
         config.plan,
         make_geometry(config),

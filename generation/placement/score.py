@@ -18,7 +18,7 @@ CHANGE_FLOOR, ERROR_FLOOR = 1e-3, 1e-6  # so that logarithms of nothing stay fin
 def class_appeal(sampler: Sampler, clean: Tensor, class_id: int, others: Sequence[int] = ()) -> Tensor:
     """How well windows `clean` (B, 3, h, w) in [-1, 1] suit a defect of `class_id`: (B,), higher is better.
 
-    The windows are noised as painting begins, and both models estimate the clean picture behind the noise. The
+    The windows are noised as painting begins, and both models estimate the clean image behind the noise. The
     appeal is a sum of three logarithms of ratios:
 
     - contextual model's error in the surroundings / the prior's: does this class occur in such surroundings at all?

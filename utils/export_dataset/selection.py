@@ -9,7 +9,7 @@ import numpy as np
 from utils import images
 from utils.errors import UserError
 from utils.export_dataset.contents import Item
-from utils.images import picture_files
+from utils.images import image_files
 from utils.manifest import Entry, read_manifest
 from utils.schema.generation import GenerationConfig
 from utils.seeding import sample_seed
@@ -98,7 +98,7 @@ def backgrounds(
     wanted = round(share * len(entries) / (1 - share))
     sizes = {entry["source"]: tuple(entry["size"]) for entry in entries}
     folder = Path(config.defect_free_dir)
-    spare = [path.as_posix() for path in picture_files(folder)] if folder.is_dir() else []
+    spare = [path.as_posix() for path in image_files(folder)] if folder.is_dir() else []
     known = {Path(source).resolve() for source in sizes}
     for source in spare:
         if Path(source).resolve() not in known:

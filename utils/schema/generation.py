@@ -56,7 +56,7 @@ class ScheduleConfig(Section):
     use_timetravel: bool = Field(True, description="jump back in time and denoise again (RePaint)")
     time_travel_filter_type: JumpFilter = Field("none", description="which jumps are left out")
     start_step: Int | None = Field(
-        30, ge=0, description="strength of the edit: index at which the picture is noised; null = the last"
+        30, ge=0, description="strength of the edit: index at which the image is noised; null = the last"
     )
 
     @model_validator(mode="after")
@@ -83,7 +83,7 @@ class OptimizeConfig(Section):
     """Refinement of x_t by gradient steps (Zhang et al. 2023; Luo et al. 2025)."""
 
     optimize_xt: bool = Field(True, description="refine x_t; false: plain DDIM with both models")
-    lr_xt: Float = Field(0.1, gt=0, description="step size on the full picture")
+    lr_xt: Float = Field(0.1, gt=0, description="step size on the full image")
     lr_crop: bool = Field(False, description="also refine the crop's state, with the same step size")
     lr_xt_decay: Float = Field(1.012, gt=0, description="factor on lr_xt after every denoising step")
     use_smart_lr_xt_decay: bool = Field(True, description="scale the step with the signal left at t")
@@ -119,11 +119,9 @@ class DatasetConfig(Section):
     export: bool = Field(
         False, description="write dataset/: images, labels, masks, data.yaml, COCO's annotations, README.md"
     )
-    val_share: Float = Field(
-        0.2, ge=0, lt=1, description="share of the source pictures in the validation part"
-    )
+    val_share: Float = Field(0.2, ge=0, lt=1, description="share of the source images in the validation part")
     background_share: Float = Field(
-        0.1, ge=0, lt=1, description="share of clean pictures, without labels, in the set"
+        0.1, ge=0, lt=1, description="share of clean images, without labels, in the set"
     )
     labels: Literal["boxes", "segments"] = Field(
         "boxes", description="what labels/ holds: boxes, or polygons for segmentation; the other is beside it"
@@ -150,18 +148,18 @@ Roi = Annotated[
 
 
 class PlanConfig(Section):
-    """Defects asked for by numbers instead of by annotation files; px are those of the output pictures."""
+    """Defects asked for by numbers instead of by annotation files; px are those of the output images."""
 
     counts: Counts = Field(default_factory=dict, description="defects wanted of each class; none = no plan")
-    spacing: Int = Field(96, ge=0, description="least distance between two centers on a picture, px")
+    spacing: Int = Field(96, ge=0, description="least distance between two centers on an image, px")
     size: BoxSides = Field(
         (24, 48), description="sides of a defect's box, px; drawn between them, small and large alike often"
     )
-    edge_margin: Int = Field(16, ge=0, description="least distance of a box from the picture's edge, px")
-    per_image: Int | None = Field(None, ge=1, description="most defects on one picture; null = no limit")
+    edge_margin: Int = Field(16, ge=0, description="least distance of a box from the image's edge, px")
+    per_image: Int | None = Field(None, ge=1, description="most defects on one image; null = no limit")
     roi: Roi = Field(
         None,
-        description="where centers may lie: a picture, white = allowed, or a folder with one of each picture's "
+        description="where centers may lie: an image, white = allowed, or a folder with one of each image's "
         "name; one for all classes or one per class",
     )
     rank: Literal["appeal", "uniform"] = Field(
@@ -198,7 +196,7 @@ class GenerationConfig(Section):
     crop_model_path: FilePath = Field(
         "checkpoint/checkpoint-64-defect.pt", description="weights of the defect prior"
     )
-    defect_free_dir: FilePath = Field("data/sample/", description="clean pictures with their annotations")
+    defect_free_dir: FilePath = Field("data/sample/", description="clean images with their annotations")
     outdir: FilePath = Field("./images/", description="where the results go")
     crop_class_json_path: FilePath = Field("./data/pcb.json", description="JSON file: class name -> id")
     num_classes: Int | None = Field(
@@ -206,9 +204,9 @@ class GenerationConfig(Section):
     )
 
     paint: Literal["each", "all"] = Field(
-        "each", description="each = a picture per annotation; all = all annotations of a file on one picture"
+        "each", description="each = an image per annotation; all = all annotations of a file on one image"
     )
-    n_samples: Int = Field(4, ge=1, description="samples per annotation (paint: all: per picture) and round")
+    n_samples: Int = Field(4, ge=1, description="samples per annotation (paint: all: per image) and round")
     n_iter: Int = Field(1, ge=1, description="rounds")
     seed: Int | None = Field(None, ge=0, description="seed of all noise; null = another one each run")
     batch_size: Annotated[Int, Field(ge=1)] | Literal["auto"] = Field(
@@ -223,13 +221,13 @@ class GenerationConfig(Section):
     )
 
     resize: Literal["squash", "native"] = Field(
-        "squash", description="squash = the whole picture to image_size; native = work on a cut-out of it"
+        "squash", description="squash = the whole image to image_size; native = work on a cut-out of it"
     )
     scale: Annotated[Float, Field(ge=1)] | Literal["auto"] = Field(
         1.0, description="native px per model px (native mode); auto = from each box"
     )
     background: Literal["generated", "original"] = Field(
-        "generated", description="what surrounds the window: the model's picture or the untouched photograph"
+        "generated", description="what surrounds the window: the model's image or the untouched photograph"
     )
     feather: Int = Field(8, ge=0, description="soft edge of the pasted window, px (original background)")
     prior_guidance: Float = Field(

@@ -30,7 +30,7 @@ GROUPS = 32  # of every GroupNorm
 class NetworkConfig(Section):
     """One ADM U-Net (Dhariwal & Nichol 2021). The defaults are the published 256x256 network's."""
 
-    image_size: Int = Field(256, ge=1, description="side of the square pictures the network works on, px")
+    image_size: Int = Field(256, ge=1, description="side of the square images the network works on, px")
     num_channels: Int = Field(128, ge=1, description="base width of the network")
     num_res_blocks: Int = Field(2, ge=1, description="residual blocks per level")
     channel_mult: FloatList = Field(
@@ -148,7 +148,7 @@ class DiffusionConfig(Section):
         "250", description="steps kept of the original chain: a count, counts per section, or ddimN; '' = all"
     )
     use_kl: bool = Field(False, description="train on the variational bound alone")
-    predict_xstart: bool = Field(False, description="the network predicts the clean picture, not the noise")
+    predict_xstart: bool = Field(False, description="the network predicts the clean image, not the noise")
     rescale_timesteps: bool = Field(False, description="the network sees t * 1000 / diffusion_steps")
     rescale_learned_sigmas: bool = Field(False, description="weight of the bound: diffusion_steps / 1000")
     clip_denoised: bool = Field(True, description="clip clean estimates to [-1, 1]")

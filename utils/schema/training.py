@@ -18,7 +18,7 @@ from utils.schema.network import DiffusionConfig, NetworkConfig, precision_of_ol
 
 
 class AugmentConfig(Section):
-    """Random changes of the training pictures that keep their meaning."""
+    """Random changes of the training images that keep their meaning."""
 
     flip: bool = Field(True, description="mirror left-right and top-bottom")
     rotate90: bool = Field(True, description="turn by multiples of 90 degrees")
@@ -45,7 +45,7 @@ class TrainingConfig(Section):
     diffusion: DiffusionConfig = Field(default_factory=lambda: DiffusionConfig(timestep_respacing=""))
 
     data_dir: FilePath = Field(
-        "./data/train/", description="training pictures, `<class>_<number>.<suffix>` with class_cond"
+        "./data/train/", description="training images, `<class>_<number>.<suffix>` with class_cond"
     )
     class_json_path: OptionalPath = Field(
         "./data/pcb.json", description="JSON file: class name -> id; null or '' without class_cond"
@@ -63,8 +63,8 @@ class TrainingConfig(Section):
     lr_anneal_steps: Int = Field(
         0, ge=0, description="steps over which the learning rate falls to 0; 0 = constant"
     )
-    batch_size: Int = Field(8, ge=1, description="pictures per step and process")
-    microbatch: Int = Field(-1, ge=-1, description="pictures per forward pass; -1 = the whole batch")
+    batch_size: Int = Field(8, ge=1, description="images per step and process")
+    microbatch: Int = Field(-1, ge=-1, description="images per forward pass; -1 = the whole batch")
     ema_rate: RateList = Field(
         (0.9999,), min_length=1, description="decay of the averaged weights; several: a comma list"
     )
@@ -82,7 +82,7 @@ class TrainingConfig(Section):
     max_t: Int | None = Field(
         None, ge=1, description="train on t < max_t of the original chain; null = on all"
     )
-    shuffle: bool = Field(True, description="draw the pictures in random order")
+    shuffle: bool = Field(True, description="draw the images in random order")
     class_balanced: bool = Field(True, description="draw every class equally often (class_cond)")
     clean_dir: OptionalPath = Field(
         "", description="defect-free images (condition: surroundings): what the class `clean` is learned from"
@@ -96,8 +96,8 @@ class TrainingConfig(Section):
     min_snr_gamma: Float = Field(
         0.0, ge=0, description="min-SNR weighting of the loss (Hang et al. 2023); 5 is usual, 0 = none"
     )
-    cache: bool = Field(True, description="keep decoded pictures in memory")
-    num_workers: Int = Field(2, ge=0, description="processes that load pictures")
+    cache: bool = Field(True, description="keep decoded images in memory")
+    num_workers: Int = Field(2, ge=0, description="processes that load images")
     augment: AugmentConfig = Field(default_factory=AugmentConfig)
 
     device: Device | None = Field(None, description="null or auto = the GPU if there is one, else the CPU")
