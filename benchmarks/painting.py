@@ -23,11 +23,11 @@ from generation.models import load_models
 from generation.painter import Painter
 from generation.setup import make_geometry, make_schedule, make_wish, paint_options
 from guided_diffusion.ddim import Sampler, guided_steps
-from utils import labels
 from utils.config import load_generation_config
 from utils.device import has_fast_bf16, resolve_device
 from utils.errors import UserError, run_main
 from utils.images import save_png
+from utils.network_metadata import class_names
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def main(argv: list[str]) -> None:
 def paint(conf: str, overrides: list[str]) -> Painted:
     """Paint all annotations as sample_generation.py would, images compressed and written; loading not timed."""
     config = load_generation_config(conf, overrides)
-    classes = labels.load_class_names(config.crop_class_json_path)
+    classes = class_names(config.crop_class_json_path, config.crop_model_path)
     diffusion, options = make_schedule(config)
     device = resolve_device(config.device, config.cuda)
     contextual, prior = (Probe(model, device) for model in load_models(config, classes, device))

@@ -19,8 +19,8 @@ from generation.setup import make_geometry, make_wish
 from utils import images
 from utils.config import load_generation_config
 from utils.errors import UserError, run_main
-from utils.labels import load_class_names
 from utils.manifest import append_entry, mask_rle
+from utils.network_metadata import class_names
 from utils.schema.generation import GenerationConfig
 
 LINES = "0 0.3 0.3\n1 0.5 0.3\n2 0.7 0.3\n3 0.3 0.7\n4 0.7 0.7\n"
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> None:
 def show(name: str, config: GenerationConfig, before: float) -> list[Job]:
     """Plan, print a line and return the jobs."""
     started = time.perf_counter()
-    classes = load_class_names(config.crop_class_json_path)
+    classes = class_names(config.crop_class_json_path, config.crop_model_path)
     todo = plan_jobs(config.defect_free_dir, classes, make_geometry(config), make_wish(config))
     outputs = Outputs(config.outdir, overwrite=False)
     groups = make_groups(todo, config.batch_size, outputs.missing)

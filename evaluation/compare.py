@@ -26,8 +26,8 @@ from generation.setup import make_schedule
 from utils.config import load_generation_config
 from utils.errors import UserError, run_main
 from utils.images import save_png
-from utils.labels import load_class_names
 from utils.manifest import Entry, read_manifest
+from utils.network_metadata import class_names
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def main(argv: list[str]) -> None:
     )
     for variant in variants:
         config = load_generation_config(args.conf_path, variant.overrides)
-        names = known_names(list(load_class_names(config.crop_class_json_path)))
+        names = known_names(list(class_names(config.crop_class_json_path, config.crop_model_path)))
         folder = args.out / (re.sub(r"\W+", "-", variant.name) or "-")
         started, hits, entries = time.perf_counter(), [], []
         for seed in seeds:

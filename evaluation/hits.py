@@ -34,7 +34,8 @@ from utils.config import load_generation_config
 from utils.errors import UserError, run_main
 from utils.files import replacing
 from utils.images import list_images, load_rgb, resize_squash, save_png
-from utils.labels import load_class_names, normalize_class_name
+from utils.labels import normalize_class_name
+from utils.network_metadata import class_names
 from utils.synthetic_pcb.board import CLASSES
 
 SAMPLE_NAME = re.compile(r"(?P<head>.+)_cx(?P<x>\d+)_cy(?P<y>\d+)(?:-(?P<copy>\d+))?_(?P<index>\d+)")
@@ -369,7 +370,7 @@ def main(argv: list[str]) -> None:
     seeds = parse_seeds(args.seeds)
     _check_overrides(args.overrides)
     cfg = load_generation_config(args.conf_path, args.overrides)
-    names = known_names(list(load_class_names(cfg.crop_class_json_path)))
+    names = known_names(list(class_names(cfg.crop_class_json_path, cfg.crop_model_path)))
     model = load_classifier(args.classifier) if args.classifier.is_file() else train_and_save(args.classifier)
     samples = []
     for seed in seeds:

@@ -30,7 +30,7 @@ from evaluation.hits import (
 from utils.config import load_generation_config
 from utils.errors import UserError, run_main
 from utils.images import grid, load_rgb, save_png
-from utils.labels import load_class_names
+from utils.network_metadata import class_names
 from utils.synthetic_pcb.board import CLASSES
 from utils.synthetic_pcb.layout import draw_board
 from utils.synthetic_pcb.rendering import render
@@ -99,7 +99,7 @@ def main(argv: list[str]) -> None:
     if min(args.per_class, args.boards) < 1:
         raise UserError("--per-class and --boards: expected 1 or more each")
     cfg = load_generation_config(args.conf_path, args.overrides)
-    names = known_names(list(load_class_names(cfg.crop_class_json_path)))
+    names = known_names(list(class_names(cfg.crop_class_json_path, cfg.crop_model_path)))
     clean_pictures = draw_boards(args.out / "boards", args.boards)
     model = load_classifier(args.classifier) if args.classifier.is_file() else train_and_save(args.classifier)
     for rank in RANKS:

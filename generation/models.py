@@ -16,6 +16,7 @@ from utils.errors import UserError
 from utils.network_metadata import (
     SHAPE_KEYS,
     described,
+    diffusion_differences,
     load_metadata,
     missing_checkpoint,
     network_differences,
@@ -45,12 +46,14 @@ def load_models(
 
 
 def check_metadata(config: GenerationConfig, classes: dict[str, int]) -> None:
-    """Raises UserError when weights of ours were trained with another network or other class ids than the
-    configuration says: before they are loaded, since shapes alone say less, or nothing."""
+    """Raises UserError when weights of ours were trained with another network, diffusion process or other class ids
+    than the configuration says: before they are loaded, since shapes alone say less, or nothing."""
     path, prior_path = config.model_path, config.crop_model_path
     metadata = load_metadata(prior_path)
     problems = network_differences(load_metadata(path), config.network.plain(), path)
     problems += network_differences(metadata, config.crop.plain(), prior_path, "crop.")
+    for weights in (path, prior_path):
+        problems += diffusion_differences(load_metadata(weights), config.diffusion.agreed(), weights)
     trained = described(metadata, "classes")
     if trained and classes and not labels.same_classes(trained, classes):
         problems.append(
@@ -93,8 +96,10 @@ def check_class_ids(config: GenerationConfig, todo: Sequence[Job], classes: dict
 
 
 def with_arithmetic(config: GenerationConfig, device: torch.device) -> GenerationConfig:
-    """The configuration with what `auto` means on this device; UserError for fp16 on a CPU."""
-    config = config.model_copy(update={"precision": resolve_precision(config.precision, device)})
+    """The configuration with what `auto` means on this device; UserError for an explicit fp16 on a CPU."""
+    explicit = "precision" in config.model_fields_set
+    precision = resolve_precision(config.precision, device, explicit)
+    config = config.model_copy(update={"precision": precision})
     if config.batch_size != "auto":
         return config
     contextual = prepare(create_unet(**config.network.plain()), config.network, config, device)

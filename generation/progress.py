@@ -62,6 +62,8 @@ def log_settings(config: GenerationConfig, jobs: Sequence[Job], strangers: Seque
     """Log what a user may not expect; `strangers` are the samples in the folder that this run does not touch."""
     if config.ignored_keys:
         log.info("ignored keys: %s", ", ".join(config.ignored_keys))
+    if (config.network.use_fp16 or config.crop.use_fp16) and config.precision != "fp16":
+        log.info("use_fp16: true has no effect here; computing in %s", config.precision)
     if config.generate_gif and not config.visualize:
         log.warning("generate_gif: true does nothing without visualize: true")
     used = {job.image for job in jobs}

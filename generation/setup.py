@@ -17,11 +17,12 @@ from guided_diffusion.attention_mask import AttentionConfig, defect_attention
 from guided_diffusion.create import create_diffusion
 from guided_diffusion.ddim import Sampler, SamplerOptions
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion
+from guided_diffusion.respace import kept_timesteps
 from guided_diffusion.timesteps import check_chain_length, gradient_steps, noising_index, sampling_timesteps
-from utils import labels
 from utils.config import load_generation_config
 from utils.device import resolve_device
 from utils.errors import UserError
+from utils.network_metadata import class_names, load_metadata, trained_diffusion
 from utils.schema.generation import GenerationConfig
 
 
@@ -46,7 +47,7 @@ class Run:
 def setup_run(conf_path: str | Path, overrides: Sequence[str]) -> Run:
     """Read and check the configuration, and resolve what it leaves open; writes nothing. Raises UserError."""
     config = load_generation_config(conf_path, overrides)
-    classes = labels.load_class_names(config.crop_class_json_path)
+    classes = class_names(config.crop_class_json_path, config.crop_model_path)
     diffusion, options = make_schedule(config)
     device = resolve_device(config.device, config.cuda, rank_on_host=local_rank())
     outputs = Outputs(config.outdir, config.overwrite, config.label_box)
@@ -74,6 +75,7 @@ def make_schedule(config: GenerationConfig) -> tuple[GaussianDiffusion, SamplerO
     except ValueError as error:
         raise UserError(f"the configuration's schedule cannot be walked: {error}") from error
     check_walk(config, options)
+    check_trained_range(config)
     return diffusion, options
 
 
@@ -97,6 +99,51 @@ def check_walk(config: GenerationConfig, options: SamplerOptions) -> None:
             f"prior_guidance: got {config.prior_guidance:g}, for which the contextual model must run on crops too; "
             f"expected crop.image_size ({crop}) to be a multiple of {divisor}, or prior_guidance 0"
         )
+
+
+def check_trained_range(config: GenerationConfig) -> None:
+    """Raises UserError when the networks would be asked at timesteps that they were not trained on.
+
+    Timesteps are those of the original process. Weights that do not say their range pass.
+    """
+    schedule, steps = config.ddim.schedule_params, config.diffusion.diffusion_steps
+    lowest, highest = visited_timesteps(config, schedule.start_step)
+    problems = []
+    for path in (config.model_path, config.crop_model_path):
+        trained = trained_diffusion(load_metadata(path), path)
+        if trained.get("diffusion_steps", steps) != steps:
+            continue  # other units, which is refused when the weights are loaded
+        min_t, max_t = trained.get("min_t", 0), trained.get("max_t") or steps
+        if lowest < min_t:
+            problems.append(
+                f"{path} was trained on t >= {min_t} only, but painting goes down to t = {lowest} of {steps}; "
+                "use weights trained with min_t 0"
+            )
+        if highest >= max_t:
+            limit = highest_start_step(config, max_t)
+            advice = "use other weights" if limit is None else f"expected at most {limit}"
+            problems.append(
+                f"ddim.schedule_params.start_step: got {schedule.start_step}, from which the networks are asked at "
+                f"t = {highest} of {steps}, but {path} was trained on t < {max_t} only; {advice}"
+            )
+    if problems:
+        raise UserError.from_problems("the weights were not trained on all timesteps needed", problems)
+
+
+def visited_timesteps(config: GenerationConfig, start_step: int | None) -> tuple[int, int]:
+    """Lowest and highest timestep of the original process at which the networks are asked; (0, -1) for none."""
+    kept = kept_timesteps(config.diffusion.diffusion_steps, config.diffusion.timestep_respacing)
+    schedule = config.ddim.schedule_params.model_dump() | {"start_step": start_step}
+    asked = sampling_timesteps(**schedule)[:-1]  # at the last one nothing is left to denoise
+    return (kept[min(asked)], kept[max(asked)]) if asked else (0, -1)
+
+
+def highest_start_step(config: GenerationConfig, max_t: int) -> int | None:
+    """The highest `start_step` with which painting stays below the timestep `max_t`; None when there is none."""
+    for start_step in range(config.ddim.schedule_params.ddpm_num_steps - 1, 0, -1):
+        if 0 <= visited_timesteps(config, start_step)[1] < max_t:
+            return start_step
+    return None
 
 
 def make_geometry(config: GenerationConfig) -> Geometry:

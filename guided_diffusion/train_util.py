@@ -19,7 +19,7 @@ from tqdm import tqdm
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion
 from guided_diffusion.surroundings import Surroundings, box_weights
 from utils.device import DTYPES
-from utils.files import append_csv
+from utils.files import append_csv, state_files, step_of
 from utils.interrupts import stop_requests
 from utils.seeding import dropout_seed, step_generator
 
@@ -342,7 +342,7 @@ class TrainLoop:
 
     def _prune(self) -> None:
         """Drop the oldest states up to this step; later ones belong to a run that this one does not follow."""
-        own = [path for path in state_files(self.folder) if _step_of(path) <= self.step]
+        own = [path for path in state_files(self.folder) if step_of(path) <= self.step]
         for old in own[: -self.options.keep_checkpoints]:
             for path in [old, *self.folder.glob(f"ema_*_{old.stem.removeprefix('state_')}.safetensors")]:
                 path.unlink()
@@ -398,14 +398,3 @@ class TrainLoop:
             # A rate that the state does not know begins its average at the restored weights.
             averages = state["ema"].get(rate, state["model"])
             self.ema[rate] = {k: v.float().to(self.device, copy=True) for k, v in averages.items()}
-
-
-def state_files(folder: Path) -> list[Path]:
-    """Training states of a folder, oldest first."""
-    return sorted((path for path in folder.glob("state_*.pt") if _step_of(path) >= 0), key=_step_of)
-
-
-def _step_of(path: Path) -> int:
-    """The step in a state's file name; -1 for a name that is none of ours."""
-    number = path.stem.removeprefix("state_")
-    return int(number) if number.isdecimal() else -1

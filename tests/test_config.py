@@ -397,3 +397,27 @@ def test_weights_that_describe_no_network_are_named(tmp_path: Path):
     assert "full.safetensors: its metadata describe no network" in message
     path.write_bytes(path.read_bytes()[:20])
     assert "full.safetensors: not a readable safetensors file" in problem(tmp_path, f"model_path: {path}")
+
+
+def test_the_class_file_is_optional_where_the_weights_know_the_classes(tmp_path: Path):
+    path = tmp_path / "prior.safetensors"
+    save_safetensors(path, {"a": torch.zeros(1)}, {"network": TRAINED, "classes": {"short": 0}})
+    paths = f"model_path: {path}\ncrop_model_path: {path}\n"
+    cfg = load_generation_config(conf(tmp_path, paths))
+    assert cfg.crop_class_json_path == ""
+    assert load_generation_config(conf(tmp_path, resolved_yaml(cfg))) == cfg
+    assert settings_fingerprint(cfg)["crop_class_json_path"] == ""
+    given = f"{paths}crop_class_json_path: mine.json"
+    assert load_generation_config(conf(tmp_path, given)).crop_class_json_path == "mine.json"
+    # Weights that know none leave the published default
+    save_safetensors(path, {"a": torch.zeros(1)}, {"network": TRAINED, "classes": {}})
+    assert load_generation_config(conf(tmp_path, paths)).crop_class_json_path == "./data/pcb.json"
+
+
+def test_the_published_training_files_need_no_class_file_and_no_gpu(tmp_path: Path):
+    text = (ROOT / "confs/train-256.yml").read_text()
+    assert yaml.safe_load(text)["class_json_path"] is None
+    cfg = load_training_config(ROOT / "confs/train-256.yml")
+    assert cfg.class_json_path == "" and not cfg.network.class_cond
+    for name in ("train-256.yml", "train-64.yml"):  # not asked for by its own name: falls back without a GPU
+        assert load_training_config(ROOT / "confs" / name).precision == "fp16"

@@ -6,8 +6,19 @@ import pytest
 import torch
 
 from utils.checkpoint import save_safetensors
+from utils.config import load_training_config
 from utils.errors import UserError
-from utils.network_metadata import UnreadableCheckpoint, load_metadata, network_differences
+from utils.network_metadata import (
+    UnreadableCheckpoint,
+    class_names,
+    diffusion_differences,
+    load_metadata,
+    network_differences,
+    trained_diffusion,
+)
+from utils.schema.network import DiffusionConfig
+
+ROOT = Path(__file__).parent.parent
 
 
 def test_metadata_are_read_without_the_weights(tmp_path: Path):
@@ -57,3 +68,61 @@ def test_metadata_that_no_network_can_have(network: dict, reason: str):
     with pytest.raises(UserError, match=r"^a\.safetensors: its metadata describe no network") as caught:
         network_differences({"network": network}, now, "a.safetensors")
     assert reason in str(caught.value) and "\n" not in str(caught.value)
+
+
+DIFFUSION = {
+    "diffusion_steps": 1000,
+    "noise_schedule": "linear",
+    "predict_xstart": False,
+    "min_t": 0,
+    "max_t": 500,
+}
+
+
+def test_differences_to_the_trained_diffusion_process():
+    metadata = {"diffusion": DIFFUSION | {"of_a_later_version": 1}}
+    assert trained_diffusion(metadata, "a") == DIFFUSION
+    now = DiffusionConfig().agreed()
+    assert sorted(now) == ["diffusion_steps", "noise_schedule", "predict_xstart", "rescale_timesteps"]
+    assert diffusion_differences(metadata, now, "a") == []
+    other = now | {"noise_schedule": "cosine", "predict_xstart": True, "rescale_timesteps": True}
+    assert diffusion_differences(metadata, other, "a") == [
+        "noise_schedule: got cosine, but a was trained with linear",
+        "predict_xstart: got True, but a was trained with False",
+    ]
+    for foreign in ({}, {"diffusion": "of another program"}):
+        assert trained_diffusion(foreign, "a") == {} and diffusion_differences(foreign, other, "a") == []
+    with pytest.raises(UserError, match=r"^a: its metadata describe no diffusion process \(noise_schedule: "):
+        trained_diffusion({"diffusion": {"noise_schedule": "sqrt"}}, "a")
+    with pytest.raises(UserError, match="max_t: "):
+        trained_diffusion({"diffusion": {"max_t": 0}}, "a")
+
+
+def test_classes_of_the_file_or_of_the_weights(tmp_path: Path):
+    weights, classes = tmp_path / "a.safetensors", {"short": 0, "spur": 1}
+    save_safetensors(weights, {"a": torch.zeros(1)}, {"classes": classes})
+    assert class_names("", str(weights)) == classes
+    (tmp_path / "c.json").write_text('{"scratch": 3}')
+    assert class_names(str(tmp_path / "c.json"), str(weights)) == {"scratch": 3}
+    for wrong, problem in (
+        ({}, "there are none"),
+        ({"short": -1}, r"got the ids \[-1\]"),
+        ({"short": True}, r"got the ids \[True\]"),
+        ({"short": 0, "spur": 0}, "each id once"),
+        ({"a b": 0, "a_b": 1}, "each name"),
+    ):
+        save_safetensors(weights, {"a": torch.zeros(1)}, {"classes": wrong})
+        with pytest.raises(UserError, match=f"{problem}.*set crop_class_json_path to a class file"):
+            class_names("", str(weights))
+    with pytest.raises(UserError, match="there are none"):
+        class_names("", str(tmp_path / "published.pt"))
+
+
+def test_the_bundled_weights_say_how_they_were_trained():
+    for name, size in (("demo-128-defect-free", 128), ("demo-64-defect", 64)):
+        path = ROOT / "checkpoint" / f"{name}.safetensors"
+        training = load_training_config(ROOT / f"confs/demo-train-{size}.yml")
+        metadata = load_metadata(path)
+        told = trained_diffusion(metadata, path)
+        assert told == training.diffusion.agreed() | {"min_t": 0, "max_t": 500} and training.max_t == 500
+        assert network_differences(metadata, training.network.plain(), path) == []

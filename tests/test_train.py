@@ -35,6 +35,7 @@ from utils.checkpoint import load_state_dict, save_atomic, save_safetensors
 from utils.config import load_training_config
 from utils.errors import UserError, run_main
 from utils.images import save_png
+from utils.manifest import VERSION
 from utils.schema.training import TrainingConfig
 from utils.synthetic_pcb.board import defect_center
 from utils.synthetic_pcb.defects import add_defects
@@ -122,6 +123,11 @@ def test_a_run_and_its_resumption(conf, capsys):
     assert metadata["classes"] == {name: index for index, name in enumerate(CLASSES)}
     create_unet(**metadata["network"], num_classes=len(CLASSES)).load_state_dict(weights, strict=True)
     assert metadata["network"]["num_channels"] == 32
+    assert metadata["diffusion"] == {
+        "diffusion_steps": 50, "noise_schedule": "linear", "predict_xstart": False, "rescale_timesteps": False,
+        "min_t": 0, "max_t": 50,
+    }  # fmt: skip
+    assert metadata["versions"] == {"crg_diffusion": VERSION, "torch": torch.__version__}
     sheet = Image.open(folder / "previews" / "preview_0000004.png")
     height = header(CLASSES, 3 * 18 + 2).shape[0]
     assert sheet.size == (3 * 18 + 2, height + 3 * 18 + 2)  # clean, noised, denoised; one of every class

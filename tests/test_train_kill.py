@@ -16,8 +16,8 @@ import torch
 import yaml
 
 import train
-from guided_diffusion.train_util import state_files
 from utils.checkpoint import load_state_dict, load_training_state
+from utils.files import state_files
 from utils.images import save_png
 
 KILLS = int(os.environ.get("KILLS", "2"))

@@ -20,11 +20,11 @@ from guided_diffusion.train_util import (
     TrainOptions,
     learning_rate,
     progress_line,
-    state_files,
     update_ema,
 )
 from training.curves import read_log
 from utils.checkpoint import load_state_dict, load_training_state, save_atomic, save_safetensors
+from utils.files import state_files
 from utils.seeding import dropout_seed, step_generator
 
 T = 3  # steps of the chain: the loss-aware sampler is soon warmed up

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from utils.checkpoint import load_training_state, save_atomic, save_safetensors
 from utils.config import resolved_yaml
 from utils.errors import UserError
 from utils.files import replacing
+from utils.manifest import VERSION
 from utils.schema.training import TrainingConfig
 
 
@@ -61,7 +63,7 @@ def make_hooks(run: TrainingRun) -> Hooks:
     """Files, previews, curves and messages of a run."""
     config, log = run.config, run.log
     folder = Path(config.checkpoint_dir)
-    metadata = {"network": config.network.plain(), "classes": run.names}
+    metadata = weights_metadata(run)
 
     def export(path: Path, weights: dict[str, Tensor]) -> None:
         save_safetensors(path, weights, metadata, getattr(torch, config.export_dtype))
@@ -91,6 +93,18 @@ def make_hooks(run: TrainingRun) -> Hooks:
         note=partial(log.info, extra={"file_only": True}),
         warning=log.warning,
     )
+
+
+def weights_metadata(run: TrainingRun) -> dict[str, Any]:
+    """What the exported weights say of themselves: all that painting must agree with, and the versions."""
+    config = run.config
+    max_t = config.diffusion.diffusion_steps if config.max_t is None else config.max_t
+    return {
+        "network": config.network.plain(),
+        "diffusion": config.diffusion.agreed() | {"min_t": config.min_t, "max_t": max_t},
+        "classes": run.names,
+        "versions": {"crg_diffusion": VERSION, "torch": torch.__version__},
+    }
 
 
 def make_loop(run: TrainingRun, model: nn.Module, hooks: Hooks) -> TrainLoop:

@@ -280,7 +280,7 @@ def settings_fingerprint(cfg: GenerationConfig) -> dict[str, Any]:
     """
     flat = dict(_flatten(_flat_shape(cfg)))
     settings = {key: value for key, value in flat.items() if key not in NOT_IN_THE_PICTURE}
-    return settings | {key: os.path.normpath(settings[key]) for key in PATH_KEYS}
+    return settings | {key: os.path.normpath(settings[key]) for key in PATH_KEYS if settings[key]}
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -356,8 +356,10 @@ defect-free model's.
 Weights that `train.py` wrote hold the options of their network, so a generation file may leave the network keys
 out, here and under `crop`. One that is there and says otherwise stops the run; only `image_size`, `dropout` and
 `use_checkpoint` may differ. With another `image_size`, `attention_resolutions` that are left out follow it, so that
-attention stays at the same depth of the network. The defaults below are for weights that say nothing, such as the
-published ones."""
+attention stays at the same depth of the network. They also hold the diffusion process (`diffusion_steps`,
+`noise_schedule`, `predict_xstart`, `rescale_timesteps`), the range of t trained on and the classes: what is left out
+is taken from them, what contradicts stops the run, and so does a `start_step` beyond that range. The defaults below are
+for weights that say nothing, such as the published ones."""
 
 
 if __name__ == "__main__":

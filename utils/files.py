@@ -40,6 +40,17 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def state_files(folder: Path) -> list[Path]:
+    """Training states of a folder, oldest first."""
+    return sorted((path for path in folder.glob("state_*.pt") if step_of(path) >= 0), key=step_of)
+
+
+def step_of(path: Path) -> int:
+    """The step in a state's file name; -1 for a name that is none of ours."""
+    number = path.stem.removeprefix("state_")
+    return int(number) if number.isdecimal() else -1
+
+
 def append_csv(path: str | Path, row: Mapping[str, Any]) -> None:
     """Add a line to a CSV file, below a header if it is new; a line that a kill cut short is ended first."""
     path = Path(path)

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
 from utils.errors import UserError
-from utils.schema.network import NetworkConfig
+from utils.labels import load_class_names, normalize_class_name
+from utils.schema.network import AGREED_KEYS, NetworkConfig, TrainedDiffusion
 
 PUBLISHED = ("checkpoint-256-defect-free.pt", "checkpoint-64-defect.pt")
 
@@ -88,7 +89,10 @@ def _from_text(text: str) -> Any:
 
 
 def described(metadata: Mapping[str, Any], part: str) -> dict[str, Any]:
-    """`network` (the U-Net options) or `classes` (name -> id) as `train.py` wrote them; {} for foreign files."""
+    """`network` (U-Net options), `diffusion` (process, range of t) or `classes` (name -> id) as `train.py` wrote them.
+
+    {} for foreign files.
+    """
     value = metadata.get(part)
     return value if isinstance(value, dict) else {}
 
@@ -108,6 +112,62 @@ def trained_network(metadata: Mapping[str, Any], path: str | Path) -> dict[str, 
             "or save these without their metadata"
         ) from error
     return {key: value for key, value in values.items() if key in known}
+
+
+def trained_diffusion(metadata: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
+    """What the metadata of the weights at `path` tell of AGREED_KEYS, `min_t` and `max_t`; {} for foreign files.
+
+    Raises UserError for values that no diffusion process can have.
+    """
+    keys = (*AGREED_KEYS, "min_t", "max_t")
+    known = {k: v for k, v in described(metadata, "diffusion").items() if k in keys}
+    try:
+        values = TrainedDiffusion.model_validate(known)
+    except ValidationError as error:
+        raise UserError(
+            f"{path}: its metadata describe no diffusion process ({_reason(error)}); use other weights, or save "
+            "these without their metadata"
+        ) from error
+    return {key: getattr(values, key) for key in known}
+
+
+def diffusion_differences(metadata: Mapping[str, Any], now: Mapping[str, Any], path: str | Path) -> list[str]:
+    """One line for each of the values `now` (`DiffusionConfig.agreed`) that is not as the weights were trained."""
+    trained = trained_diffusion(metadata, path)
+    return [
+        f"{key}: got {now[key]}, but {path} was trained with {trained[key]}"
+        for key in AGREED_KEYS
+        if key in trained and now[key] != trained[key]
+    ]
+
+
+def class_names(class_file: str, weights: str) -> dict[str, int]:
+    """Class name -> id, from the class file or, where its path is '', from the metadata of the weights.
+
+    Raises UserError when neither has them.
+    """
+    if class_file:
+        return load_class_names(class_file)
+    classes = described(load_metadata(weights), "classes")
+    if problem := class_problem(classes):
+        raise UserError(
+            f"{weights}: its metadata name no classes that can be used ({problem}); set crop_class_json_path to a "
+            "class file"
+        )
+    return classes
+
+
+def class_problem(classes: Mapping[str, Any]) -> str | None:
+    """None when `classes` maps names to ids, else what is wrong with it."""
+    if not classes:
+        return "there are none"
+    ids = list(classes.values())
+    if not all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in ids):
+        return f"got the ids {ids}, expected whole numbers >= 0"
+    names = {normalize_class_name(name) for name in classes}
+    if len(set(ids)) < len(ids) or len(names) < len(ids) or "" in names:
+        return f"got {dict(classes)}, expected each name and each id once"
+    return None
 
 
 def _reason(error: ValidationError | ArithmeticError) -> str:

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from utils import labels
 from utils.config import load_generation_config
 from utils.errors import UserError
 from utils.export_dataset.coco import write_coco
@@ -14,6 +13,7 @@ from utils.export_dataset.selection import backgrounds, check_names, chosen_entr
 from utils.export_dataset.writing import make_folders, write_item, write_yaml
 from utils.files import check_replaceable, replace_folder
 from utils.manifest import VERSION
+from utils.network_metadata import class_names
 
 KIND = "exported data set"  # in the folder's mark
 
@@ -36,7 +36,7 @@ def export_dataset(
     entries = chosen_entries(run, options.min_score)
     check_apart(out, [run, *(Path(entry["source"]) for entry in entries)])
     config = load_generation_config(run / "config.yml")
-    classes = labels.load_class_names(config.crop_class_json_path)
+    classes = class_names(config.crop_class_json_path, config.crop_model_path)
     report = Report(out, classes)
     parts, warnings = split_sources(entries, options.val_share, options.seed)
     clean, more = backgrounds(entries, parts, config, options.background_share, options.seed)

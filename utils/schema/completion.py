@@ -6,9 +6,15 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from utils.network_metadata import load_metadata, missing_checkpoint, trained_network
+from utils.network_metadata import (
+    described,
+    load_metadata,
+    missing_checkpoint,
+    trained_diffusion,
+    trained_network,
+)
 from utils.schema.fields import Int
-from utils.schema.network import NetworkConfig
+from utils.schema.network import AGREED_KEYS, NetworkConfig
 from utils.schema.problems import Findings
 
 # Group of a network -> key of its weights, whose metadata tell what the file leaves out
@@ -21,24 +27,29 @@ SIZE_KEYS = {"image_size", "num_channels", "num_res_blocks", "channel_mult"}
 
 
 def complete_from_weights(values: dict[str, Any], findings: Findings) -> None:
-    """Put the network keys that the file leaves out as the metadata of its weights say, where there are any.
+    """Put what the file leaves out as the metadata of its weights say: networks, diffusion process, classes.
 
-    Weights without metadata, such as the published `.pt` files, leave them at the defaults of the schema. Those
+    Weights without metadata, such as the published `.pt` files, leave it at the defaults of the schema. Those
     that could tell, but are not there, are a problem when without them the network's size is unknown. Raises
     UserError for a damaged file, and for metadata that no network can have.
     """
     for name, path_key in WEIGHTS.items():
         path, given = values.get(path_key), values.get(name, {})
-        if not isinstance(path, str) or given.keys() >= TOLD_BY_WEIGHTS:
+        if not isinstance(path, str):
             continue
         path = os.path.expanduser(path)
         missing = missing_checkpoint(path) if path.endswith(".safetensors") else None
         if missing and not given.keys() >= SIZE_KEYS:
             findings.add(path_key, f"the network's options are read from these weights, but {missing}")
             findings.guessed = True
-        trained = trained_network(load_metadata(path), path)
+        metadata = load_metadata(path)
+        trained = trained_network(metadata, path)
         told = {key: value for key, value in trained.items() if key in TOLD_BY_WEIGHTS}
         values[name] = {**told, **_attention_at_size(told, given), **given}
+        agreed = {k: v for k, v in trained_diffusion(metadata, path).items() if k in AGREED_KEYS}
+        values["diffusion"] = {**agreed, **values.get("diffusion", {})}
+        if name == "crop" and described(metadata, "classes"):
+            values.setdefault("crop_class_json_path", "")
 
 
 def _attention_at_size(trained: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

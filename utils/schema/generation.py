@@ -15,6 +15,7 @@ from utils.schema.fields import (
     Float,
     Int,
     JumpFilter,
+    OptionalPath,
     Section,
 )
 from utils.schema.network import CROP_VALUES, DiffusionConfig, NetworkConfig, precision_of_old_key
@@ -198,7 +199,10 @@ class GenerationConfig(Section):
     )
     defect_free_dir: FilePath = Field("data/sample/", description="clean images with their annotations")
     outdir: FilePath = Field("./images/", description="where the results go")
-    crop_class_json_path: FilePath = Field("./data/pcb.json", description="JSON file: class name -> id")
+    crop_class_json_path: OptionalPath = Field(
+        "./data/pcb.json",
+        description="JSON file: class name -> id; null or '' = the classes in the prior's weights",
+    )
     num_classes: Int | None = Field(
         None, ge=1, description="classes of the prior; null = counted in the class file"
     )

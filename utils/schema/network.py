@@ -139,6 +139,10 @@ CROP_VALUES: dict[str, Any] = {
 }
 
 
+# Of the diffusion process, what training and painting must agree on
+AGREED_KEYS = ("diffusion_steps", "noise_schedule", "predict_xstart", "rescale_timesteps")
+
+
 class DiffusionConfig(Section):
     """The noise schedule and what the network predicts. The defaults are the published generation values."""
 
@@ -153,6 +157,10 @@ class DiffusionConfig(Section):
     rescale_learned_sigmas: bool = Field(False, description="weight of the bound: diffusion_steps / 1000")
     clip_denoised: bool = Field(True, description="clip clean estimates to [-1, 1]")
 
+    def agreed(self) -> dict[str, Any]:
+        """The values that training and painting must agree on, by key."""
+        return {key: getattr(self, key) for key in AGREED_KEYS}
+
     def plain(self) -> dict[str, Any]:
         """The values that decide the chain and the losses, by key; clipping is the sampler's affair."""
         return self.model_dump(exclude={"clip_denoised"})
@@ -161,3 +169,10 @@ class DiffusionConfig(Section):
 def precision_of_old_key(data: dict[str, Any]) -> str:
     networks = [data[name] for name in ("network", "crop") if name in data]
     return "fp16" if any(network.use_fp16 for network in networks) else "fp32"
+
+
+class TrainedDiffusion(DiffusionConfig):
+    """The diffusion process that weights were trained with, and the range min_t <= t < max_t of original steps."""
+
+    min_t: Int = Field(0, ge=0, description="smallest t trained on")
+    max_t: Int | None = Field(None, ge=1, description="the first t not trained on; null = not known")
