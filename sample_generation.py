@@ -10,7 +10,7 @@ from generation.models import check_class_ids
 from generation.placement.plan import place_defects
 from generation.progress import log_settings
 from generation.run import finish, paint
-from generation.setup import Run, make_geometry, make_wish, setup_run
+from generation.setup import Run, job_options, make_geometry, setup_run
 from utils.errors import run_main
 from utils.logger import setup_logging
 
@@ -44,8 +44,8 @@ def collect_jobs(run: Run) -> list[Job]:
     """One job per output image; where defects are asked for by numbers, their places are chosen first."""
     config = run.config
     label_folder = place_defects(run) if config.plan.counts else None
-    geometry, wish = make_geometry(config), make_wish(config)
-    jobs = plan_jobs(config.defect_free_dir, run.classes, geometry, wish, label_folder)
+    geometry, options = make_geometry(config), job_options(config)
+    jobs = plan_jobs(config.defect_free_dir, run.classes, geometry, options, label_folder)
     check_class_ids(config, jobs, run.classes)
     return jobs
 
@@ -57,7 +57,7 @@ def prepare(run: Run, jobs: list[Job], groups: list[list[Job]]) -> None:
     config, outputs = run.config, run.outputs
     outputs.prepare(config, replaced=[job for group in groups for job in group] if config.overwrite else ())
     setup_logging(outputs.log_file, config.debug)
-    log_settings(config, jobs, outputs.strangers(jobs) if config.overwrite else [])
+    log_settings(config, jobs, outputs.unrelated_samples(jobs) if config.overwrite else [])
 
 
 if __name__ == "__main__":

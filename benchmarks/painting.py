@@ -21,7 +21,7 @@ from benchmarks.measure import Probe, machine
 from generation.jobs import plan_groups, plan_jobs
 from generation.models import load_models
 from generation.painter import Painter
-from generation.setup import make_geometry, make_schedule, make_wish, paint_options
+from generation.setup import job_options, make_geometry, make_schedule, paint_options
 from guided_diffusion.ddim import Sampler, guided_steps
 from utils.config import load_generation_config
 from utils.device import has_fast_bf16, resolve_device
@@ -97,7 +97,7 @@ def paint(conf: str, overrides: list[str]) -> Painted:
     diffusion, options = make_schedule(config)
     device = resolve_device(config.device, config.cuda)
     contextual, prior = (Probe(model, device) for model in load_models(config, classes, device))
-    todo = plan_jobs(config.defect_free_dir, classes, make_geometry(config), make_wish(config))
+    todo = plan_jobs(config.defect_free_dir, classes, make_geometry(config), job_options(config))
     painter = Painter(Sampler(contextual, prior, diffusion, options), paint_options(config), device, Silent())
     pictures, windows = [], []
     with tempfile.TemporaryDirectory() as folder:

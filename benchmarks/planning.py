@@ -15,7 +15,7 @@ import numpy as np
 
 from generation.jobs import Job, make_groups, plan_jobs
 from generation.outputs import Outputs
-from generation.setup import make_geometry, make_wish
+from generation.setup import job_options, make_geometry
 from utils import images
 from utils.config import load_generation_config
 from utils.errors import UserError, run_main
@@ -51,7 +51,7 @@ def show(name: str, config: GenerationConfig, before: float) -> list[Job]:
     """Plan, print a line and return the jobs."""
     started = time.perf_counter()
     classes = class_names(config.crop_class_json_path, config.crop_model_path)
-    todo = plan_jobs(config.defect_free_dir, classes, make_geometry(config), make_wish(config))
+    todo = plan_jobs(config.defect_free_dir, classes, make_geometry(config), job_options(config))
     outputs = Outputs(config.outdir, overwrite=False)
     groups = make_groups(todo, config.batch_size, outputs.missing)
     missing = sum(outputs.missing(job) for group in groups for job in group)

@@ -3,9 +3,9 @@
     python -m benchmarks.run [--confs confs/demo.yml confs/pcb_gen.yml] [--device cpu] [--batches 1 2]
 
 Times one guided step with random weights and every line-search trial accepted; an image's seconds are the steps of
-its walk. The published wiring is composed of its timed parts: trainable parameters, contiguous tensors, one forward
-with graph, then for each gradient step a backward, a forward without and one with graph, of the contextual model
-and of the prior alike. benchmarks.painting measures whole images with trained weights, rejected trials included.
+its timestep sequence. The published wiring is composed of its timed parts: trainable parameters, contiguous tensors,
+one forward with graph, then for each gradient step a backward, a forward without and one with graph, of both models.
+benchmarks.painting measures whole images with trained weights, rejected trials included.
 """
 
 import argparse

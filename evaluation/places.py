@@ -1,8 +1,8 @@
-"""Do ranked places pay? Plan places on fresh boards by appeal and at random, paint both, let a classifier judge.
+"""Does ranking places pay? Plans places on new boards by score and at random, paints both, lets a classifier judge.
 
     python -m evaluation.places --conf_path confs/demo.yml --per-class 20 --out runs/places [key=value ...]
 
-Draws clean boards that no training saw, paints one sample per place with `plan.rank` appeal and uniform, and
+Draws clean boards that no training saw, paints one sample per place with `plan.rank` score and uniform, and
 writes for each `places_<rank>.csv` (a line per sample) and `sheet_<rank>.png` (per class a row of clean places over
 a row of painted ones, framed green where the classifier names the class and red where not) and prints the
 share that shows its class. The classifier is that of evaluation.hits: its verdicts hold for drawn boards alone.
@@ -35,7 +35,7 @@ from utils.synthetic_pcb.board import CLASSES
 from utils.synthetic_pcb.layout import draw_board
 from utils.synthetic_pcb.rendering import render
 
-RANKS = ("uniform", "appeal")
+RANKS = ("uniform", "score")
 BOARD = 256  # px
 BOARD_SEED = 970_000  # of the first board; other seeds than those of the training sets and of the classifier
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from generation.scoring import Box, box_of, painted_region
-from guided_diffusion.attention_mask import AttentionConfig, defect_attention
+from generation.scoring import PixelBox, box_of, painted_region
+from guided_diffusion.attention_mask import AttentionOptions, defect_attention
 from utils.config import load_generation_config
 from utils.errors import UserError, run_main
 from utils.images import ImageCache, resize_float, to_tensor
@@ -115,7 +115,7 @@ def recover(case: Case, noise: np.ndarray, strength: float = 1.0, scale: int = 1
     change = strength * (case.edited.astype(np.float32) - case.clean)
     outside = ~ndimage.binary_dilation(case.mask)
     painted = np.clip(np.rint(case.clean + change + noise * outside[..., None]), 0, 255).astype(np.uint8)
-    attention = defect_attention(to_tensor(case.clean), to_tensor(painted), AttentionConfig())[0, 0].numpy()
+    attention = defect_attention(to_tensor(case.clean), to_tensor(painted), AttentionOptions())[0, 0].numpy()
     before, mask = case.clean, case.mask
     if scale > 1:  # as images are painted: the change is resampled and added
         before, mask = (a.repeat(scale, axis=0).repeat(scale, axis=1) for a in (before, mask))
@@ -126,7 +126,7 @@ def recover(case: Case, noise: np.ndarray, strength: float = 1.0, scale: int = 1
     return Overlap(case.class_name, float(both), box_overlap(found.box, box_of(mask)))
 
 
-def box_overlap(one: Box | None, other: Box | None) -> float:
+def box_overlap(one: PixelBox | None, other: PixelBox | None) -> float:
     """Intersection over union of two boxes, 0 where one is missing."""
     if one is None or other is None:
         return 0.0

@@ -1,4 +1,4 @@
-"""What is to be painted, planned before anything is loaded: one job per output image."""
+"""Jobs: one per output image, all planned before any network is loaded."""
 
 import os
 from collections import Counter
@@ -20,13 +20,13 @@ from generation.passes import Pass, joint_turns
 from utils import images, labels
 from utils.errors import UserError
 
-READERS = 4  # threads that look whether images can be decoded
+READERS = 4  # threads that check whether images can be decoded
 LONGEST = 200  # bytes of a sample's base name; file systems take 255, and endings are added
 
 
 @dataclass(frozen=True)
 class Defect:
-    """One wanted defect of an image, and the part of it that may change."""
+    """One requested defect of an image, and the part of the image that may change."""
 
     annotation: labels.Annotation
     center: tuple[int, int]  # px of the output image
@@ -58,11 +58,11 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Wish:
-    """How many samples of what: `together` puts all defects of an image on one sample, else each has its own.
+class JobOptions:
+    """How annotations become jobs: `together` paints all defects of an image on one sample, else one sample each.
 
-    `whole_contexts`: painting replaces a context as a whole, so contexts that overlap are painted in turn.
-    `boxes`: every annotation must come with a width and a height.
+    `whole_contexts`: a context is replaced as a whole, so contexts that overlap are painted one after the other.
+    `boxes`: every annotation must have a width and a height.
     """
 
     n_samples: int = 1
@@ -84,7 +84,7 @@ def plan_jobs(
     folder: str | Path,
     classes: Mapping[str, int],
     geometry: Geometry,
-    wish: Wish,
+    options: JobOptions,
     label_folder: str | Path | None = None,
 ) -> list[Job]:
     """All jobs, in the order images, rounds, annotations, samples.
@@ -99,7 +99,7 @@ def plan_jobs(
     texts = _label_files(folder if label_folder is None else Path(label_folder))
     with ThreadPoolExecutor(READERS) as pool:
         unreadable = pool.map(lambda path: _unreadable(path, whole=path.stem in texts), paths)
-        problems = _same_stems(paths) + _lonely_labels(texts, paths)
+        problems = _same_stems(paths) + _orphan_labels(texts, paths)
         jobs = []
         for path, problem in zip(paths, unreadable, strict=True):
             if problem:
@@ -109,7 +109,7 @@ def plan_jobs(
             found, bad = labels.read_annotations_and_problems(text, classes)
             problems += bad
             if not problem:
-                jobs += _jobs_of(path, text, found, geometry, wish, problems)
+                jobs += _jobs_of(path, text, found, geometry, options, problems)
     problems += _colliding_names(jobs) + _long_names(jobs)
     if not problems and not jobs:
         problems.append(
@@ -128,7 +128,7 @@ def _label_files(folder: Path) -> dict[str, Path]:
 
 
 def _unreadable(path: Path, whole: bool) -> str | None:
-    """What is wrong with an image file, from its header or, with `whole`, from decoding it."""
+    """What is wrong with an image file: from its header only or, with `whole`, from decoding it too."""
     problem = images.verify_image(path)
     return images.check_pixels(path) if whole and not problem else problem
 
@@ -145,8 +145,8 @@ def _same_stems(paths: Sequence[Path]) -> list[str]:
 
 
 def _colliding_names(jobs: Sequence[Job]) -> list[str]:
-    """Images of different stems whose annotations would write the same files, be it on a disk that ignores
-    case."""
+    """Images of different stems whose annotations would write the same files, including on case-insensitive file
+    systems."""
     owners: dict[str, Path] = {}
     clashes = {
         (owners[job.base.casefold()].name, job.image.name, job.base)
@@ -167,8 +167,8 @@ def _long_names(jobs: Sequence[Job]) -> list[str]:
     ]
 
 
-def _lonely_labels(texts: Mapping[str, Path], paths: Sequence[Path]) -> list[str]:
-    """Annotation files without an image; classes.txt, which labeling tools write, is none."""
+def _orphan_labels(texts: Mapping[str, Path], paths: Sequence[Path]) -> list[str]:
+    """Annotation files without an image, except classes.txt, which labeling tools write."""
     stems = {path.stem for path in paths} | {"classes"}
     return [
         f"{text}: annotations without an image of the same name"
@@ -185,7 +185,7 @@ def _jobs_of(
     text: Path,
     annotations: Sequence[labels.Annotation],
     geometry: Geometry,
-    wish: Wish,
+    options: JobOptions,
     problems: list[str],
 ) -> list[Job]:
     """The jobs of one image; annotations that cannot be painted are added to `problems`."""
@@ -194,14 +194,14 @@ def _jobs_of(
     for annotation in annotations:
         try:
             context = place(annotation, size, geometry)
-            if wish.boxes and annotation.w is None:
+            if options.boxes and annotation.w is None:
                 raise UserError("no width and height, which label_box: annotation needs; add them")
         except UserError as error:
             problems.append(f"{text}:{annotation.line}: {error}")
             continue
         placed.append((annotation, context))
-    if wish.together:
-        turns = joint_turns([context for _, context in placed], size, geometry, wish.whole_contexts)
+    if options.together:
+        turns = joint_turns([context for _, context in placed], size, geometry, options.whole_contexts)
         defects = tuple(
             Defect(annotation, pixel_center(annotation, size), window)
             for (annotation, _), window in zip(placed, _windows(turns, geometry), strict=True)
@@ -210,10 +210,10 @@ def _jobs_of(
     else:
         samples = _singles(path.stem, placed, size, geometry)
     return [
-        Job(path, defects, turns, base, turn * wish.n_samples + k)
-        for turn in range(wish.n_iter)
+        Job(path, defects, turns, base, iteration * options.n_samples + k)
+        for iteration in range(options.n_iter)
         for defects, turns, base in samples
-        for k in range(wish.n_samples)
+        for k in range(options.n_samples)
     ]
 
 

@@ -67,34 +67,34 @@ class Outputs:
             self._check_writable(folder)
         if self.overwrite or not self._has_samples():
             return
-        way_out = "set another outdir, or overwrite=true to replace them"
+        hint = "set another outdir, or overwrite=true to replace them"
         if not self.config_file.exists():
             raise UserError(
-                f"outdir {self.root} holds samples, but no config.yml that says how they were made; {way_out}"
+                f"outdir {self.root} holds samples, but no config.yml that says how they were made; {hint}"
             )
         try:
             before = settings_fingerprint(load_generation_config(self.config_file))
         except UserError as error:
             raise UserError(
                 f"outdir {self.root} holds samples, but the settings they were made with cannot be read; "
-                f"{way_out} ({error})"
+                f"{hint} ({error})"
             ) from error
         changes = differences(before, settings_fingerprint(config))
         if changes:
             raise UserError(
                 f"outdir {self.root} holds samples made with other settings ({'; '.join(changes)}: then against "
-                f"now); {way_out}"
+                f"now); {hint}"
             )
-        self._check_weights(config, way_out)
+        self._check_weights(config, hint)
 
-    def _check_weights(self, config: GenerationConfig, way_out: str) -> None:
+    def _check_weights(self, config: GenerationConfig, hint: str) -> None:
         now = Provenance.of(config).weights if self.entries else {}
         for entry in self.entries.values():
             changed = [key for key, value in now.items() if entry["weights"].get(key, value) != value]
             if changed:
                 raise UserError(
                     f"outdir {self.root} holds samples made with other weights ({', '.join(changed)}: the file has "
-                    f"changed since); {way_out}"
+                    f"changed since); {hint}"
                 )
 
     def _check_writable(self, folder: Path) -> None:
@@ -107,7 +107,7 @@ class Outputs:
             raise UserError(self._unwritable(f"no permission to write in {nearest}"))
 
     def _unwritable(self, why: str) -> str:
-        return f"outdir {self.root} cannot be written ({why}); mend that or set another outdir"
+        return f"outdir {self.root} cannot be written ({why}); fix that or set another outdir"
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -161,7 +161,7 @@ class Outputs:
         """Look at the manifest anew, which other processes may have written to."""
         self._entries = None
 
-    def strangers(self, jobs: Sequence[Job]) -> list[str]:
+    def unrelated_samples(self, jobs: Sequence[Job]) -> list[str]:
         """Names of samples in the folder that belong to none of `jobs`, sorted."""
         names = {f"{job.name}.png" for job in jobs}
         return sorted(path.name for path in self.root.glob("sample/*.png") if path.name not in names)

@@ -1,7 +1,7 @@
-"""From jobs to painted images: contexts in batches through the sampler, and back into their images.
+"""From jobs to painted images: contexts go through the sampler in batches, and back into their images.
 
-A group of jobs is painted together, turn by turn. Windows whose result is not good enough are painted again
-with other noise, before the next turn sees them.
+A group of jobs is painted together, turn by turn. Windows that score too low are re-sampled with other noise before
+the next turn begins.
 """
 
 import logging
@@ -37,10 +37,10 @@ STRIP = 6  # steps shown in the strip of a window's attention
 
 @dataclass(frozen=True)
 class PaintOptions:
-    """How results are put together and judged; sizes in px.
+    """How results are pasted and scored; sizes in px.
 
     `generated`: the whole context is replaced, else the window alone, with a soft edge of `feather` model px.
-    A window whose score is below `min_score` is painted again at most `max_rerolls` times. At most `batch_size`
+    A window whose score is below `min_score` is re-sampled at most `max_rerolls` times. At most `batch_size`
     contexts go through the networks together. `strips`: keep the attention's evolution.
     """
 
@@ -57,7 +57,7 @@ class PaintOptions:
 
 
 @dataclass(frozen=True)
-class Entry:
+class BatchItem:
     """One context of a batch: windows of one pass of a job, at one attempt."""
 
     job: int  # place in the group
@@ -78,49 +78,47 @@ class ContextResult:
     strips: Sequence[np.ndarray | None]  # (h, n * w) uint8 each, the attention at n steps
 
 
-class Watcher(Protocol):
-    """Is told about every batch on its way through the sampler."""
+class ProgressCallback(Protocol):
+    """Called for every batch on its way through the sampler."""
 
-    def start(self, batch: Sequence[tuple[Job, Entry]], clean: Tensor, windows: Windows) -> None:
+    def start(self, batch: Sequence[tuple[Job, BatchItem]], clean: Tensor, windows: Windows) -> None:
         """A batch begins: contexts `clean` (N, 3, H, W) in [-1, 1] and their windows."""
 
     def step(self, record: StepRecord) -> None:
         """A refinement is done."""
 
     def finish(self) -> None:
-        """The batch is through."""
+        """The batch is done."""
 
 
 @dataclass
 class Painter:
-    """The sampler, and what it needs to know about images; `paint` works group by group."""
+    """The sampler with what it needs to paint images; `paint` works group by group."""
 
     sampler: Sampler
     options: PaintOptions
     device: torch.device
-    watcher: Watcher
+    callback: ProgressCallback
     load: ImageCache = field(init=False)
 
     def __post_init__(self):
         self.load = ImageCache(self.options.image_size if self.options.squash else None)
 
     def paint(self, group: Sequence[Job]) -> Iterator[PaintedSample]:
-        """Paint the jobs of a group together; samples come in the order of jobs, each image put together
-        only when it is asked for. Raises UserError when the numbers or the memory give out."""
+        """Paint the jobs of a group together; samples come in the order of jobs, each image
+        assembled only when requested. Raises UserError for output that is not finite, and when memory runs out."""
         canvases = [Canvas(job.image, self.load) for job in group]
         for job, canvas in zip(group, canvases, strict=True):
             canvas.keep(one.context for one in job.passes)
         done: list[dict[int, PaintedDefect]] = [{} for _ in group]
         for turn in range(max(len(job.turns) for job in group)):
-            entries = turn_entries(group, turn)
+            items = turn_items(group, turn)
             for _ in range(self.options.max_rerolls + 1):
                 failed = []
-                for i in range(0, len(entries), self.options.batch_size):
-                    failed += self.paint_batch(
-                        group, entries[i : i + self.options.batch_size], canvases, done
-                    )
-                entries = failed
-                if not entries:
+                for i in range(0, len(items), self.options.batch_size):
+                    failed += self.paint_batch(group, items[i : i + self.options.batch_size], canvases, done)
+                items = failed
+                if not items:
                     break
         for job, canvas, defects in zip(group, canvases, done, strict=True):
             yield PaintedSample(job, canvas.picture(), tuple(defects[k] for k in sorted(defects)))
@@ -128,33 +126,33 @@ class Painter:
     def paint_batch(
         self,
         group: Sequence[Job],
-        batch: Sequence[Entry],
+        batch: Sequence[BatchItem],
         canvases: Sequence[Canvas],
         done: list[dict[int, PaintedDefect]],
-    ) -> list[Entry]:
-        """Paint one batch onto the canvases; returns what is to be painted again."""
+    ) -> list[BatchItem]:
+        """Paint one batch onto the canvases; returns what has to be re-sampled."""
         contexts = [canvases[e.job].context(e.context, self.options.image_size) for e in batch]
         failed = []
-        for entry, result in zip(batch, self.results(group, batch, contexts), strict=True):
-            canvas, job = canvases[entry.job], group[entry.job]
-            found = self.judge(entry, job, canvas, result)
-            done[entry.job].update(zip(entry.defects, found, strict=True))
-            self.put(entry, canvas, result, found)
+        for item, result in zip(batch, self.results(group, batch, contexts), strict=True):
+            canvas, job = canvases[item.job], group[item.job]
+            found = self.judge(item, job, canvas, result)
+            done[item.job].update(zip(item.defects, found, strict=True))
+            self.put(item, canvas, result, found)
             again = [k for k, defect in enumerate(found) if not defect.accepted]
             if again:
-                failed.append(retry(entry, again))
+                failed.append(retry(item, again))
         return failed
 
     def results(
-        self, group: Sequence[Job], batch: Sequence[Entry], contexts: Sequence[np.ndarray]
+        self, group: Sequence[Job], batch: Sequence[BatchItem], contexts: Sequence[np.ndarray]
     ) -> Iterator[ContextResult]:
         """`contexts` (S, S, 3) uint8 at model size through the sampler, one result each."""
         pairs = [(group[e.job], e) for e in batch]
         result, strips = self.sample(pairs, torch.cat([images.to_tensor(c) for c in contexts]))
         afters, crops = images.to_uint8(result.sample), images.to_uint8(result.crop)
         first = 0
-        for entry, before, after in zip(batch, contexts, afters, strict=True):
-            rows = slice(first, first + len(entry.defects))
+        for item, before, after in zip(batch, contexts, afters, strict=True):
+            rows = slice(first, first + len(item.defects))
             first = rows.stop
             attention = None if result.attention is None else result.attention[rows, 0].cpu().numpy()
             yield ContextResult(before, after, crops[rows], attention, strips[rows])
@@ -162,9 +160,9 @@ class Painter:
     # Sampling
 
     def sample(
-        self, pairs: Sequence[tuple[Job, Entry]], clean: Tensor
+        self, pairs: Sequence[tuple[Job, BatchItem]], clean: Tensor
     ) -> tuple[Result, list[np.ndarray | None]]:
-        """The sampler's result for a batch, and the strips of its windows; in halves when the memory is short."""
+        """The sampler's result for a batch, and the strips of its windows; in halves when memory runs out."""
         try:
             return self._sample(pairs, clean.to(self.device))
         except (torch.cuda.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -173,7 +171,7 @@ class Painter:
             told = f"the memory of {self.device} is too small for {len(pairs)} contexts at once"
         if len(pairs) == 1:
             raise UserError(f"{told}; use precision=bf16, a smaller image_size, or another device")
-        log.warning("%s: painting them in halves; a smaller batch_size saves the attempt", told)
+        log.warning("%s: painting them in halves; a smaller batch_size avoids the attempt", told)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         half = len(pairs) // 2
@@ -181,18 +179,18 @@ class Painter:
         return join_results([result for result, _ in parts]), [s for _, strips in parts for s in strips]
 
     def _sample(
-        self, pairs: Sequence[tuple[Job, Entry]], clean: Tensor
+        self, pairs: Sequence[tuple[Job, BatchItem]], clean: Tensor
     ) -> tuple[Result, list[np.ndarray | None]]:
-        owner = [n for n, (_, entry) in enumerate(pairs) for _ in entry.defects]
-        corners = [corner for _, entry in pairs for corner in entry.context.windows]
+        owner = [n for n, (_, item) in enumerate(pairs) for _ in item.defects]
+        corners = [corner for _, item in pairs for corner in item.context.windows]
         windows = Windows(corners, self.options.crop_size, torch.tensor(owner, device=self.device))
-        classes = [job.defects[k].annotation.class_id for job, entry in pairs for k in entry.defects]
-        noise = SampleNoise([entry_seed(self.options.seed, job, entry) for job, entry in pairs], owner)
+        classes = [job.defects[k].annotation.class_id for job, item in pairs for k in item.defects]
+        noise = SampleNoise([item_seed(self.options.seed, job, item) for job, item in pairs], owner)
         masks: list[Tensor] = []
-        self.watcher.start(pairs, clean, windows)
+        self.callback.start(pairs, clean, windows)
 
         def on_step(record: StepRecord) -> None:
-            self.watcher.step(record)
+            self.callback.step(record)
             if self.options.strips and record.accumulated is not None:
                 masks.append(record.accumulated)
 
@@ -206,14 +204,14 @@ class Painter:
             raise UserError(
                 f"{names_of(pairs)}: the networks' output is not finite; check the weights, or use precision=fp32"
             )
-        self.watcher.finish()
+        self.callback.finish()
         return result, attention_strips(masks, len(owner))
 
-    # Judging and putting back
+    # Scoring and pasting
 
-    def judge(self, entry: Entry, job: Job, canvas: Canvas, result: ContextResult) -> list[PaintedDefect]:
+    def judge(self, item: BatchItem, job: Job, canvas: Canvas, result: ContextResult) -> list[PaintedDefect]:
         """What was painted in each window of a context, with its scores; nothing is put into the image yet."""
-        o, context = self.options, entry.context
+        o, context = self.options, item.context
         left, top, side = square = canvas.square(context)
         native = canvas.region(*square)
         alpha = self.alpha(context, square, range(len(result.crops)))
@@ -226,7 +224,7 @@ class Painter:
             part = np.s_[row : row + window[2], column : column + window[2]]
             model = np.s_[y : y + o.crop_size, x : x + o.crop_size]
             seen = None if result.attention is None else result.attention[k]
-            wanted = job.defects[entry.defects[k]].center
+            wanted = job.defects[item.defects[k]].center
             region, scores = score_window(
                 (native[part], painted[part]),
                 (result.before[model], result.after[model]),
@@ -242,7 +240,7 @@ class Painter:
                     region,
                     scores,
                     accepted=o.min_score == 0 or scores["score"] >= o.min_score,
-                    attempt=entry.attempt,
+                    attempt=item.attempt,
                     crop=result.crops[k],
                     strip=result.strips[k],
                 )
@@ -250,13 +248,13 @@ class Painter:
         return found
 
     def put(
-        self, entry: Entry, canvas: Canvas, result: ContextResult, found: Sequence[PaintedDefect]
+        self, item: BatchItem, canvas: Canvas, result: ContextResult, found: Sequence[PaintedDefect]
     ) -> None:
         """Put the accepted windows of a painted context into the image."""
         good = [k for k, defect in enumerate(found) if defect.accepted]
         if good:
-            alpha = self.alpha(entry.context, canvas.square(entry.context), good)
-            canvas.put(entry.context, canvas.painted(entry.context, result.before, result.after, alpha))
+            alpha = self.alpha(item.context, canvas.square(item.context), good)
+            canvas.put(item.context, canvas.painted(item.context, result.before, result.after, alpha))
 
     def alpha(self, context: Context, square: Window, accepted: Sequence[int]) -> np.ndarray:
         """How much of a painted context is taken, in px of its `square`: (side, side) in [0, 1], all of it, or the
@@ -270,40 +268,40 @@ class Painter:
         return 1 - soft if o.generated else soft
 
 
-def turn_entries(group: Sequence[Job], turn: int) -> list[Entry]:
+def turn_items(group: Sequence[Job], turn: int) -> list[BatchItem]:
     """The passes of all jobs of a group in one turn."""
-    entries = []
+    items = []
     for n, job in enumerate(group):
         if turn < len(job.turns):
             first = sum(len(earlier) for earlier in job.turns[:turn])
-            entries += [
-                Entry(n, first + k, one.context, one.defects) for k, one in enumerate(job.turns[turn])
+            items += [
+                BatchItem(n, first + k, one.context, one.defects) for k, one in enumerate(job.turns[turn])
             ]
-    return entries
+    return items
 
 
-def retry(entry: Entry, windows: Sequence[int]) -> Entry:
-    """Some windows of an entry at the next attempt."""
-    context = replace(entry.context, windows=tuple(entry.context.windows[k] for k in windows))
-    defects = tuple(entry.defects[k] for k in windows)
-    return replace(entry, context=context, defects=defects, attempt=entry.attempt + 1)
+def retry(item: BatchItem, windows: Sequence[int]) -> BatchItem:
+    """Some windows of an item at the next attempt."""
+    context = replace(item.context, windows=tuple(item.context.windows[k] for k in windows))
+    defects = tuple(item.defects[k] for k in windows)
+    return replace(item, context=context, defects=defects, attempt=item.attempt + 1)
 
 
-def entry_seed(seed: int, job: Job, entry: Entry) -> int:
+def item_seed(seed: int, job: Job, item: BatchItem) -> int:
     """Noise depends on the run's seed, image, annotation and sample index, and on pass and attempt beyond the
-    first, not on company."""
+    first; not on what else is in the batch."""
     identity = [job.image.name, job.base, job.index]
-    if entry.number or entry.attempt:
-        identity += [entry.number, entry.attempt]
+    if item.number or item.attempt:
+        identity += [item.number, item.attempt]
     return sample_seed(seed, *identity)
 
 
-def names_of(pairs: Sequence[tuple[Job, Entry]]) -> str:
+def names_of(pairs: Sequence[tuple[Job, BatchItem]]) -> str:
     return pairs[0][0].name + (f" and {len(pairs) - 1} more" if len(pairs) > 1 else "")
 
 
 def attention_strips(masks: Sequence[Tensor], count: int) -> list[np.ndarray | None]:
-    """For each of `count` windows its attention (h, n * w) uint8 at n steps spread over the walk, or None."""
+    """For each of `count` windows its attention (h, n * w) uint8 at n steps spread over the sampling run, or None."""
     if not masks:
         return [None] * count
     steps = np.unique(np.linspace(0, len(masks) - 1, STRIP).round().astype(int))
@@ -324,7 +322,7 @@ def join_results(parts: Sequence[Result]) -> Result:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error means that memory gave out, on a GPU or (by PyTorch's message) on the CPU."""
+    """Whether an error means that memory ran out, on a GPU or (by PyTorch's message) on the CPU."""
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
         return True
     return "not enough memory" in str(error)

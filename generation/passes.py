@@ -9,7 +9,7 @@ from generation.geometry import Context, Geometry, Size, Window, native_window, 
 
 @dataclass(frozen=True)
 class Pass:
-    """Defects painted together, in one walk of the sampler over one context."""
+    """Defects painted together, in one sampling run over one context."""
 
     context: Context
     defects: tuple[int, ...]  # places in the job's `defects`, one per window of the context

@@ -1,4 +1,4 @@
-"""What a run tells while it paints: progress bar, log lines, attention figures."""
+"""What a run reports while it paints: progress bar, log lines, attention figures."""
 
 import logging
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from generation.jobs import Job
 from generation.outputs import Outputs
-from generation.painter import Entry
+from generation.painter import BatchItem
 from generation.scoring import PaintedSample
 from generation.visualize import AttentionRecorder
 from guided_diffusion.ddim import StepRecord
@@ -21,20 +21,20 @@ log = logging.getLogger(__name__)
 
 
 class Progress:
-    """Progress bar, debug log and attention figures of every batch: the painter's watcher.
+    """Progress bar, debug log and attention figures of every batch: the painter's callback.
 
     `bar` counts steps of contexts, `steps` are those of one context.
     """
 
     def __init__(self, config: GenerationConfig, outputs: Outputs, bar: tqdm, steps: int):
         self.config, self.outputs, self.bar, self.steps = config, outputs, bar, steps
-        self.batch: Sequence[tuple[Job, Entry]] = ()
+        self.batch: Sequence[tuple[Job, BatchItem]] = ()
         self.recorder: AttentionRecorder | None = None
 
-    def start(self, batch: Sequence[tuple[Job, Entry]], clean: Tensor, windows: Windows) -> None:
+    def start(self, batch: Sequence[tuple[Job, BatchItem]], clean: Tensor, windows: Windows) -> None:
         self.batch = batch
         self.bar.set_description(batch[0][0].name)
-        again = sum(entry.attempt > 0 for _, entry in batch)
+        again = sum(item.attempt > 0 for _, item in batch)
         self.bar.total += again * self.steps
         if self.config.visualize:
             self.recorder = AttentionRecorder(clean, windows.corners, windows.size, windows.owner.tolist())
@@ -52,14 +52,14 @@ class Progress:
         """Save the attention figures; those of a later attempt replace the earlier one's."""
         if self.recorder is None:
             return
-        defects = [(job, k) for job, entry in self.batch for k in entry.defects]
+        defects = [(job, k) for job, item in self.batch for k in item.defects]
         for row, (job, k) in enumerate(defects):
             frames = self.recorder.frames(row) if self.config.generate_gif else []
             self.outputs.save_attention(job, k, self.recorder.figure(row), frames)
 
 
-def log_settings(config: GenerationConfig, jobs: Sequence[Job], strangers: Sequence[str]) -> None:
-    """Log what a user may not expect; `strangers` are the samples in the folder that this run does not touch."""
+def log_settings(config: GenerationConfig, jobs: Sequence[Job], unrelated: Sequence[str]) -> None:
+    """Log what a user may not expect; `unrelated` are the samples in the folder that this run does not touch."""
     if config.ignored_keys:
         log.info("ignored keys: %s", ", ".join(config.ignored_keys))
     if (config.network.use_fp16 or config.crop.use_fp16) and config.precision != "fp16":
@@ -69,10 +69,10 @@ def log_settings(config: GenerationConfig, jobs: Sequence[Job], strangers: Seque
     used = {job.image for job in jobs}
     if idle := [path.name for path in image_files(Path(config.defect_free_dir)) if path not in used]:
         log.info("%d images have no annotations and are left alone: %s", len(idle), some_of(idle))
-    if strangers:
-        where = f"{len(strangers)} samples in {config.outdir}"
+    if unrelated:
+        where = f"{len(unrelated)} samples in {config.outdir}"
         told = "are not of this run and stay, whatever settings they were made with"
-        log.warning("%s %s: %s", where, told, some_of(strangers))
+        log.warning("%s %s: %s", where, told, some_of(unrelated))
 
 
 def log_sample(sample: PaintedSample) -> None:

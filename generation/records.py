@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from generation.jobs import Job
-from generation.scoring import Box, PaintedDefect, PaintedSample
+from generation.scoring import PaintedDefect, PaintedSample, PixelBox
 from utils import images, labels
 from utils.config import settings_fingerprint
 from utils.files import file_sha256, replacing
@@ -126,7 +126,7 @@ def label_lines(sample: PaintedSample, whose: str) -> list[str]:
     return lines
 
 
-def label_box(sample: PaintedSample, k: int, whose: str) -> Box | None:
+def label_box(sample: PaintedSample, k: int, whose: str) -> PixelBox | None:
     """The box that the label of a defect holds, px, `whose`: painted or annotation; None where nothing was painted."""
     painted, annotation = sample.defects[k].box, sample.job.defects[k].annotation
     if painted is None or whose == "painted":

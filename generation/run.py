@@ -1,4 +1,4 @@
-"""The painting loop, and what is done once all samples are there."""
+"""The painting loop, and what follows once all samples exist."""
 
 import logging
 import time
@@ -11,7 +11,7 @@ from generation.canvas import Canvas
 from generation.cost import count_contexts, duration
 from generation.jobs import Job
 from generation.outputs import Outputs
-from generation.painter import Entry, Painter, entry_seed
+from generation.painter import BatchItem, Painter, item_seed
 from generation.passes import Pass
 from generation.progress import Progress, log_sample, some_of
 from generation.records import Provenance
@@ -26,8 +26,8 @@ from utils.seeding import SampleNoise
 log = logging.getLogger(__name__)
 
 
-def families(jobs: Sequence[Job]) -> dict[str, list[Job]]:
-    """All samples of each annotation in the order of their indices, by the base of their names."""
+def samples_by_annotation(jobs: Sequence[Job]) -> dict[str, list[Job]]:
+    """Base name -> all samples of that annotation, by sample index."""
     found: dict[str, list[Job]] = {}
     for job in sorted(jobs, key=lambda job: job.index):
         found.setdefault(job.base, []).append(job)
@@ -39,7 +39,7 @@ def paint(run: Run, groups: Sequence[Sequence[Job]], jobs: Sequence[Job]) -> Non
 
     `jobs` are all jobs of the run, those of other processes and finished ones included.
     """
-    config, family = run.config, families(jobs)
+    config, annotations = run.config, samples_by_annotation(jobs)
     share = f"{sum(map(len, groups))} of {len(jobs)} samples"
     arithmetic = f"{run.device}, {config.precision}"
     log.info(
@@ -59,22 +59,22 @@ def paint(run: Run, groups: Sequence[Sequence[Job]], jobs: Sequence[Job]) -> Non
                 run.outputs.save(sample, provenance, seconds)
                 log_sample(sample)
                 if last[sample.job.base] == sample.job.name:  # now, while the clean image is at hand
-                    save_grid(run, family[sample.job.base], painter.load)
+                    save_grid(run, annotations[sample.job.base], painter.load)
     log.info("painted in %s", duration(time.perf_counter() - started))
 
 
 def finish(run: Run, jobs: Sequence[Job]) -> None:
-    """When every sample is there: grids left out, the manifest's order, data set and report.
+    """Once every sample exists: missing grids, order of the manifest, data set and report.
 
-    Several processes may come here; each looks for itself whether it is the last one.
+    Several processes may get here; each checks whether it is the last one.
     """
     config, outputs = run.config, run.outputs
     with outputs.locked("finish"):
         outputs.reread()
         clean = ImageCache(config.network.image_size if config.resize == "squash" else None)
-        for family in families(jobs).values():
-            if not outputs.paths.grid(family[0]).exists():
-                save_grid(run, family, clean)
+        for samples in samples_by_annotation(jobs).values():
+            if not outputs.paths.grid(samples[0]).exists():
+                save_grid(run, samples, clean)
         if any(map(outputs.missing, jobs)):
             return
         outputs.finish_manifest(jobs)
@@ -88,20 +88,20 @@ def finish(run: Run, jobs: Sequence[Job]) -> None:
             log.info("page to look through the results: %s", write_report(outputs.root, overwrite=True))
 
 
-def save_grid(run: Run, family: Sequence[Job], load: Loader) -> None:
-    """When all samples of an annotation are there: clean (which `load` gives), noised, and the samples side by
-    side; a row for every context of images with several."""
+def save_grid(run: Run, samples: Sequence[Job], load: Loader) -> None:
+    """Write the grid of an annotation once all its `samples` exist: clean context, noised context, samples, side by
+    side; one row per context. `load` reads the clean image."""
     outputs = run.outputs
-    if any(map(outputs.missing, family)):
+    if any(map(outputs.missing, samples)):
         return
-    size, first = run.config.network.image_size, family[0]
-    clean, painted = Canvas(first.image, load), [painted_canvas(outputs, job) for job in family]
+    size, first = run.config.network.image_size, samples[0]
+    clean, painted = Canvas(first.image, load), [painted_canvas(outputs, job) for job in samples]
     rows = []
     for number, one in enumerate(first.passes):
         before = clean.context(one.context, size)
         white = np.full_like(before, 255)
-        samples = [white if canvas is None else canvas.context(one.context, size) for canvas in painted]
-        rows.append([before, noised(run, first, number, one, before), *samples])
+        shown = [white if canvas is None else canvas.context(one.context, size) for canvas in painted]
+        rows.append([before, noised(run, first, number, one, before), *shown])
     outputs.save_grid(first, rows)
 
 
@@ -112,6 +112,6 @@ def painted_canvas(outputs: Outputs, job: Job) -> Canvas | None:
 
 def noised(run: Run, job: Job, number: int, one: Pass, clean: np.ndarray) -> np.ndarray:
     """What the sampler began with, at the first attempt: (S, S, 3) uint8."""
-    tensor, entry = images.to_tensor(clean), Entry(0, number, one.context, one.defects)
-    noise = SampleNoise([entry_seed(run.config.seed, job, entry)], [0]).image(tensor)
+    tensor, item = images.to_tensor(clean), BatchItem(0, number, one.context, one.defects)
+    noise = SampleNoise([item_seed(run.config.seed, job, item)], [0]).image(tensor)
     return images.to_uint8(run.diffusion.q_sample(tensor, run.options.start_index, noise))[0]

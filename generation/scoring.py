@@ -16,7 +16,7 @@ CENTRAL = 0.2  # sigma of the Gaussian around the wanted center, share of the wi
 RELEVANT_SHARE = 0.3  # components with less of the largest one's central change are left out
 SPECK = 6  # px; smaller components are noise, as a single pixel is, smoothed
 FULL_CONTRAST = 16.0  # gray levels of change from which on a defect counts as fully visible
-Box = tuple[int, int, int, int]  # left, top, right, bottom in px, right and bottom exclusive
+PixelBox = tuple[int, int, int, int]  # left, top, right, bottom in px, right and bottom exclusive
 Pair = tuple[np.ndarray, np.ndarray]  # before and after painting, (h, w, 3) uint8
 EIGHT = np.ones((3, 3), dtype=bool)
 
@@ -28,7 +28,7 @@ class Region:
     gray levels."""
 
     mask: np.ndarray
-    box: Box | None
+    box: PixelBox | None
     contrast: float
 
 
@@ -51,7 +51,7 @@ class PaintedDefect:
     strip: np.ndarray | None
 
     @property
-    def box(self) -> Box | None:
+    def box(self) -> PixelBox | None:
         """The region's box in px of the image."""
         if self.region.box is None:
             return None
@@ -153,7 +153,7 @@ def _relevant(mask: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return np.isin(labeled, kept)
 
 
-def box_of(mask: np.ndarray) -> Box | None:
+def box_of(mask: np.ndarray) -> PixelBox | None:
     """Tight box (left, top, right, bottom) around a mask (H, W), right and bottom exclusive; None if empty."""
     if not mask.any():
         return None

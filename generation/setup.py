@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 
 from generation.geometry import Geometry
-from generation.jobs import Wish
+from generation.jobs import JobOptions
 from generation.models import load_models, with_arithmetic
 from generation.outputs import Outputs
 from generation.painter import PaintOptions
-from guided_diffusion.attention_mask import AttentionConfig, defect_attention
+from guided_diffusion.attention_mask import AttentionOptions, defect_attention
 from guided_diffusion.create import create_diffusion
 from guided_diffusion.ddim import Sampler, SamplerOptions
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion
@@ -57,7 +57,7 @@ def setup_run(conf_path: str | Path, overrides: Sequence[str]) -> Run:
 
 
 def make_schedule(config: GenerationConfig) -> tuple[GaussianDiffusion, SamplerOptions]:
-    """The respaced chain, and what the sampler needs to know; ValueErrors of theirs are the user's."""
+    """The respaced chain and the sampler's options. ValueErrors become UserErrors."""
     schedule, optimize = config.ddim.schedule_params, config.optimize_xt
     try:
         diffusion = create_diffusion(**config.diffusion.plain(), learn_sigma=config.network.learn_sigma)
@@ -69,18 +69,18 @@ def make_schedule(config: GenerationConfig) -> tuple[GaussianDiffusion, SamplerO
             ddim_sigma=config.ddim.ddim_sigma,
             clip_denoised=config.diffusion.clip_denoised,
             prior_guidance=config.prior_guidance,
-            attention=AttentionConfig(**config.attention_features.model_dump()),
+            attention=AttentionOptions(**config.attention_features.model_dump()),
             **optimize.model_dump(),
         )
     except ValueError as error:
-        raise UserError(f"the configuration's schedule cannot be walked: {error}") from error
-    check_walk(config, options)
+        raise UserError(f"invalid sampling schedule: {error}") from error
+    check_schedule(config, options)
     check_trained_range(config)
     return diffusion, options
 
 
-def check_walk(config: GenerationConfig, options: SamplerOptions) -> None:
-    """Raises UserError for a walk without a step, or values that do not fit the chain or the networks."""
+def check_schedule(config: GenerationConfig, options: SamplerOptions) -> None:
+    """Raises UserError for a schedule without a step, or values that do not fit the chain or the networks."""
     crop = config.crop.image_size
     if len(options.timesteps) < 2:
         raise UserError(
@@ -150,8 +150,8 @@ def make_geometry(config: GenerationConfig) -> Geometry:
     return Geometry(config.resize, config.scale, config.network.image_size, config.crop.image_size)
 
 
-def make_wish(config: GenerationConfig) -> Wish:
-    return Wish(
+def job_options(config: GenerationConfig) -> JobOptions:
+    return JobOptions(
         config.n_samples,
         config.n_iter,
         together=config.paint == "all",

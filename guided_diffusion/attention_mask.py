@@ -23,7 +23,7 @@ EIGHT_NEIGHBORS = np.ones((3, 3), dtype=bool)
 
 
 @dataclass(frozen=True)
-class AttentionConfig:
+class AttentionOptions:
     """Parameters of the attention, named as in the configuration, with the published defaults.
 
     `radial_decay` and `center_region_ratio` are shares of the way from center to corner, `blur_sigma` is
@@ -57,7 +57,7 @@ class AttentionConfig:
                 raise ValueError(f"{name}: got {getattr(self, name)}, expected a number in 0..1")
 
 
-def defect_attention(pred: torch.Tensor, clean: torch.Tensor, config: AttentionConfig) -> torch.Tensor:
+def defect_attention(pred: torch.Tensor, clean: torch.Tensor, config: AttentionOptions) -> torch.Tensor:
     """The instant attention of one step, (N, 1, h, w) float32 in [0, 1], without gradient.
 
     `pred` is the prior's clean estimate and `clean` the defect-free window, both (N, C, h, w) in [-1, 1].
@@ -68,7 +68,7 @@ def defect_attention(pred: torch.Tensor, clean: torch.Tensor, config: AttentionC
 
 @torch.no_grad()
 def begin_attention(
-    pred: torch.Tensor, clean: torch.Tensor, config: AttentionConfig
+    pred: torch.Tensor, clean: torch.Tensor, config: AttentionOptions
 ) -> Callable[[], torch.Tensor]:
     """`defect_attention` in two parts: all but the connected components, and a call that finishes it.
 
@@ -111,7 +111,7 @@ def background_mask(attention: torch.Tensor) -> torch.Tensor:
     return (attention < BACKGROUND_BELOW).to(attention.dtype)
 
 
-def beta_at(t: int, config: AttentionConfig, ddpm_num_steps: int) -> float:
+def beta_at(t: int, config: AttentionOptions, ddpm_num_steps: int) -> float:
     """Weight of the past at index t of a chain of `ddpm_num_steps`: if adaptive, it shrinks with t."""
     if not config.adaptive_beta:
         return config.accumulation_beta
@@ -162,7 +162,7 @@ def _blur(mask: torch.Tensor, sigma: float) -> torch.Tensor:
     return (rows.unfold(2, len(kernel), 1) * kernel).sum(dim=-1)
 
 
-def _component_factor(images: np.ndarray, config: AttentionConfig) -> torch.Tensor:
+def _component_factor(images: np.ndarray, config: AttentionOptions) -> torch.Tensor:
     """What to multiply masks (N, h, w) with to keep their central components alone: (N, 1, h, w)."""
     gaussian, center = _center_region(*images.shape[1:], config.center_region_ratio)
     factors = np.stack([_central_components(image, gaussian, center, config) for image in images])
@@ -170,7 +170,7 @@ def _component_factor(images: np.ndarray, config: AttentionConfig) -> torch.Tens
 
 
 def _central_components(
-    image: np.ndarray, gaussian: np.ndarray, center: np.ndarray, config: AttentionConfig
+    image: np.ndarray, gaussian: np.ndarray, center: np.ndarray, config: AttentionOptions
 ) -> np.ndarray:
     """(h, w): 1 on the components that are large and touch the center, else 0; if none does, the Gaussian."""
     threshold = FIXED_THRESHOLD

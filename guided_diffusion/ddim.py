@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from guided_diffusion.attention_mask import (
-    AttentionConfig,
+    AttentionOptions,
     accumulate,
     background_mask,
     begin_attention,
@@ -73,7 +73,7 @@ class SamplerOptions:
     optimize_before_time_travel: bool = True
     clip_denoised: bool = True
     prior_guidance: float = 0.0
-    attention: AttentionConfig = field(default_factory=AttentionConfig)
+    attention: AttentionOptions = field(default_factory=AttentionOptions)
 
     @property
     def refines_before_jumps(self) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from guided_diffusion.attention_mask import AttentionConfig
+from guided_diffusion.attention_mask import AttentionOptions
 from guided_diffusion.create import create_diffusion, create_unet
 from guided_diffusion.ddim import Sampler, SamplerOptions
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion
@@ -57,7 +57,7 @@ def sampler_options(config: dict, **changes) -> SamplerOptions:
         "gradient_steps": gradient_steps(length, **config["g_scha"]),
         "ddim_sigma": config["ddim"]["ddim_sigma"],
         "clip_denoised": config["clip_denoised"],
-        "attention": AttentionConfig(**config["attention_features"]),
+        "attention": AttentionOptions(**config["attention_features"]),
         **optimize,
     }
     return SamplerOptions(**(values | changes))

@@ -24,7 +24,7 @@ def test_published_configuration_s_calls_and_operations():
     assert plan.ours == 73 * plan.our_step()
 
 
-def test_walk_of_the_published_configuration():
+def test_timesteps_of_the_published_configuration():
     plan = plan_of(load_generation_config("confs/pcb_gen.yml", []))
     assert len(plan.gradient_steps) == 73 and set(plan.gradient_steps) == {2}
     assert plan.cost.contextual == pytest.approx(590e9, rel=0.02)
@@ -32,8 +32,8 @@ def test_walk_of_the_published_configuration():
 
 def test_the_thorough_configuration_s_operations_against_the_published_sequence_s_at_equal_strength():
     schedule = {"num_inference_steps": 250, "ddpm_num_steps": 250, "jump_length": 10, "jump_n_sample": 3}
-    walk = [f"ddim.schedule_params.{key}={value}" for key, value in {**schedule, "start_step": 90}.items()]
-    published = plan_of(load_generation_config("confs/demo.yml", ["timestep_respacing=250", *walk]))
+    changes = [f"ddim.schedule_params.{key}={value}" for key, value in {**schedule, "start_step": 90}.items()]
+    published = plan_of(load_generation_config("confs/demo.yml", ["timestep_respacing=250", *changes]))
     thorough = plan_of(load_generation_config("confs/demo-thorough.yml", []))
     # contexts of 0.56 of the pixels, 57 steps instead of 265, 2 forwards and a backward each instead of 3 and 2
     assert 11 * thorough.ours <= published.ours and 24 * thorough.ours <= published.published

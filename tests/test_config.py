@@ -421,3 +421,7 @@ def test_the_published_training_files_need_no_class_file_and_no_gpu(tmp_path: Pa
     assert cfg.class_json_path == "" and not cfg.network.class_cond
     for name in ("train-256.yml", "train-64.yml"):  # not asked for by its own name: falls back without a GPU
         assert load_training_config(ROOT / "confs" / name).precision == "fp16"
+
+
+def test_the_earlier_name_of_the_placement_score():
+    assert load_generation_config("confs/demo.yml", ["plan.rank=appeal"]).plan.rank == "score"

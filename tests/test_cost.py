@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.measure import Probe
 from generation.cost import StepCost, duration, forward_operations, operations
-from guided_diffusion.attention_mask import AttentionConfig
+from guided_diffusion.attention_mask import AttentionOptions
 from guided_diffusion.create import create_diffusion
 from guided_diffusion.ddim import Sampler, SamplerOptions
 from guided_diffusion.windows import Windows
@@ -21,7 +21,7 @@ OPTIONS = SamplerOptions(
     gradient_steps=[0, 0, 1, 1, 2, 2, *[0] * 14],
     lr_xt=1e-6,
     use_adaptive_lr_xt=False,  # every trial is accepted
-    attention=AttentionConfig(enabled=False),
+    attention=AttentionOptions(enabled=False),
 )
 ADAPTIVE = {"use_adaptive_lr_xt": True, "ddim_sigma": 0.5}
 

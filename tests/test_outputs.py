@@ -191,8 +191,8 @@ def test_replaced_jobs_are_missing_again(tmp_path: Path):
     left = sorted(path.name for path in outputs.root.rglob("*.png"))
     assert outputs.missing(job(0)) and left == ["b_spur_cx4_cy4_0.png"] * 3
     assert [entry["name"] for entry in read_manifest(outputs.manifest_file)] == ["b_spur_cx4_cy4_0"]
-    assert outputs.strangers([job(0)]) == ["b_spur_cx4_cy4_0.png"]
-    assert outputs.strangers([job(0, "b")]) == []
+    assert outputs.unrelated_samples([job(0)]) == ["b_spur_cx4_cy4_0.png"]
+    assert outputs.unrelated_samples([job(0, "b")]) == []
 
 
 def test_a_finished_manifest_is_in_the_order_of_jobs(tmp_path: Path):

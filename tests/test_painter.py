@@ -9,10 +9,10 @@ from PIL import Image
 from torch import Tensor
 
 from generation.geometry import Geometry
-from generation.jobs import Job, Wish, plan_jobs
-from generation.painter import Painter, PaintOptions, attention_strips, entry_seed, turn_entries
+from generation.jobs import Job, JobOptions, plan_jobs
+from generation.painter import Painter, PaintOptions, attention_strips, item_seed, turn_items
 from generation.scoring import PaintedSample
-from guided_diffusion.attention_mask import AttentionConfig
+from guided_diffusion.attention_mask import AttentionOptions
 from guided_diffusion.create import create_diffusion
 from guided_diffusion.ddim import Sampler, SamplerOptions
 from utils.errors import UserError
@@ -22,7 +22,7 @@ CLASSES = {"dark": 0, "bright": 1}
 GRAY = 100
 
 
-class Watcher:
+class ProgressCallback:
     """Counts contexts on their way."""
 
     def __init__(self):
@@ -69,10 +69,10 @@ class World:
         return self.eps(x, x0, t)
 
     def painter(self, **options: object) -> Painter:
-        walk = SamplerOptions([4, 3, 2, 1, 0], 4, [2] * 50, attention=AttentionConfig(), lr_xt=0.001)
+        sampling = SamplerOptions([4, 3, 2, 1, 0], 4, [2] * 50, attention=AttentionOptions(), lr_xt=0.001)
         values = {"generated": False, "feather": 2, "batch_size": 4, "seed": 0, **options}
-        sampler = Sampler(self.contextual, self.prior, self.diffusion, walk)
-        return Painter(sampler, PaintOptions(SIZE, CROP, **values), torch.device("cpu"), Watcher())
+        sampler = Sampler(self.contextual, self.prior, self.diffusion, sampling)
+        return Painter(sampler, PaintOptions(SIZE, CROP, **values), torch.device("cpu"), ProgressCallback())
 
 
 def board(folder: Path, lines: str, name: str = "a", size: tuple[int, int] = (120, 80)) -> None:
@@ -82,7 +82,7 @@ def board(folder: Path, lines: str, name: str = "a", size: tuple[int, int] = (12
 
 def plan(folder: Path, together: bool = True, whole: bool = False, **geometry: object) -> list[Job]:
     values = {"resize": "native", "scale": 1.0, "image_size": SIZE, "crop_size": CROP, **geometry}
-    return plan_jobs(folder, CLASSES, Geometry(**values), Wish(together=together, whole_contexts=whole))
+    return plan_jobs(folder, CLASSES, Geometry(**values), JobOptions(together=together, whole_contexts=whole))
 
 
 def paint_one(world: World, jobs: list[Job], **options: object) -> PaintedSample:
@@ -162,7 +162,7 @@ def test_batches_fill_across_pictures_and_give_what_single_runs_give(tmp_path: P
     jobs = plan(tmp_path)
     together = World().painter(batch_size=3)
     samples = list(together.paint(jobs))
-    assert together.watcher.batches == [3, 1, 1]  # four contexts of the first turn, one of the second
+    assert together.callback.batches == [3, 1, 1]  # four contexts of the first turn, one of the second
     for job, sample in zip(jobs, samples, strict=True):
         alone = paint_one(World(), [job], batch_size=1)
         assert np.abs(alone.picture.astype(int) - sample.picture).max() <= 1
@@ -174,7 +174,7 @@ def test_memory_that_gives_out_halves_the_batch(tmp_path: Path, caplog: pytest.L
     jobs = plan(tmp_path)
     small = World(calls_limit=2).painter(batch_size=5)
     samples = list(small.paint(jobs))
-    assert small.watcher.batches == [5, 2, 3, 1, 2]
+    assert small.callback.batches == [5, 2, 3, 1, 2]
     assert "too small for 5 contexts at once" in caplog.text and "too small for 3" in caplog.text
     for sample, expected in zip(samples, World().painter(batch_size=5).paint(jobs), strict=True):
         assert np.abs(sample.picture.astype(int) - expected.picture).max() <= 1
@@ -201,7 +201,7 @@ def test_what_cannot_be_seen_is_painted_again_and_then_left_out(tmp_path: Path):
     board(tmp_path, "0 0.25 0.5\n1 0.8 0.5")
     painter = World(visible=False).painter(min_score=0.5, max_rerolls=2)
     (sample,) = painter.paint(plan(tmp_path))
-    assert painter.watcher.batches == [2, 2, 2]
+    assert painter.callback.batches == [2, 2, 2]
     assert not sample.accepted and [d.attempt for d in sample.defects] == [2, 2]
     assert (sample.picture == GRAY).all() and not sample.mask.any()
 
@@ -226,15 +226,15 @@ def test_without_min_score_everything_is_taken(tmp_path: Path):
     board(tmp_path, "0 0.25 0.5")
     painter = World(visible=False).painter(min_score=0.0, max_rerolls=5)
     (sample,) = painter.paint(plan(tmp_path))
-    assert sample.accepted and painter.watcher.batches == [1]
+    assert sample.accepted and painter.callback.batches == [1]
 
 
 def test_noise_depends_on_pass_and_attempt(tmp_path: Path):
     board(tmp_path, "0 0.25 0.5\n1 0.8 0.5")
     (job,) = plan(tmp_path)
-    first, second = turn_entries([job], 0)
+    first, second = turn_items([job], 0)
     again = [type(first)(0, 0, first.context, first.defects, attempt) for attempt in (1, 2)]
-    seeds = [entry_seed(0, job, entry) for entry in (first, second, *again)] + [entry_seed(1, job, first)]
+    seeds = [item_seed(0, job, item) for item in (first, second, *again)] + [item_seed(1, job, first)]
     assert len(set(seeds)) == 5
 
 

@@ -1,4 +1,4 @@
-"""Places asked for by numbers: wishes, regions, and the plan's folder."""
+"""Places requested by numbers: counts, regions, and the plan's folder."""
 
 import json
 import logging
@@ -173,10 +173,10 @@ def test_too_few_places_are_reported_with_numbers(boards, caplog):
     assert "short" not in record.getMessage().split("; for more")[0]
 
 
-# Wishes
+# Counts
 
 
-def test_wishes_are_matched_by_normalized_names():
+def test_counts_are_matched_by_normalized_names():
     wanted = wanted_counts({"SHORT": 2, "Open Circuit": 3}, CLASSES)
     assert wanted == [Wanted("open_circuit", 0, 3), Wanted("short", 1, 2)]
     assert wanted_counts({"short": 2, "open_circuit": 0}, CLASSES) == [Wanted("short", 1, 2)]
@@ -191,7 +191,7 @@ def test_wishes_are_matched_by_normalized_names():
         ({"short": 0}, "no defect to place"),
     ],
 )
-def test_wishes_that_cannot_be_met(counts, message):
+def test_counts_that_cannot_be_met(counts, message):
     with pytest.raises(UserError, match=message):
         wanted_counts(counts, CLASSES)
 
@@ -239,14 +239,14 @@ def test_a_plan_is_used_again_with_edited_labels(boards, tmp_path):
     assert files[0].read_text() == "0 0.5 0.5 0.1 0.1\n" and files[1].exists()
 
 
-def test_other_wishes_want_another_folder_or_overwrite(boards, tmp_path):
+def test_another_request_needs_another_folder_or_overwrite(boards, tmp_path):
     plan(boards, plan_of(rank="uniform"))
     for config, options, what in (
         (plan_of(), {}, "plan"),
         (plan_of(rank="uniform"), {"seed": 1}, "seed"),
         (plan_of(rank="uniform"), {"identity": {"weights": "abc"}}, "weights"),
     ):
-        with pytest.raises(UserError, match=rf"other wishes \(what differs: {what}\)"):
+        with pytest.raises(UserError, match=rf"another request \(what differs: {what}\)"):
             plan(boards, config, **options)
     save_png(boards[0], np.full((128, 160, 3), 9, dtype=np.uint8))
     with pytest.raises(UserError, match="what differs: pictures"):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from generation.placement.score import center_weight, class_appeal, ring
+from generation.placement.score import center_weight, placement_score, ring
 from guided_diffusion.create import create_diffusion
 from guided_diffusion.ddim import Sampler, SamplerOptions
 
@@ -41,10 +41,10 @@ class World:
         self.calls.append(int(y[0]))
         return self.eps(x, [self.prior_values[int(one)] for one in y])
 
-    def appeal(self, class_id: int, others=(), guidance: float = 0.0, count: int = 1) -> list[float]:
+    def score(self, class_id: int, others=(), guidance: float = 0.0, count: int = 1) -> list[float]:
         options = SamplerOptions([T, 0], T, [0] * 100, prior_guidance=guidance)
         sampler = Sampler(self.contextual, self.prior, self.diffusion, options)
-        return class_appeal(sampler, torch.full((count, 3, SIDE, SIDE), CLEAN), class_id, others).tolist()
+        return placement_score(sampler, torch.full((count, 3, SIDE, SIDE), CLEAN), class_id, others).tolist()
 
 
 def test_a_prior_that_errs_less_in_the_surroundings_than_the_contextual_model():
@@ -52,23 +52,23 @@ def test_a_prior_that_errs_less_in_the_surroundings_than_the_contextual_model():
     # errors 0.04 and 0.01; the change is 0 in the center and 0.1 around
     share = float(center_weight(SIDE, SIDE)[ring(SIDE, SIDE) > 0].sum())
     expected = math.log(4) + math.log((0.1 * share + 1e-3) / (0.1 + 1e-3))
-    assert world.appeal(0) == pytest.approx([expected], abs=1e-2)
+    assert world.score(0) == pytest.approx([expected], abs=1e-2)
 
 
-def test_a_change_in_the_center_alone_appeals_and_one_all_over_does_not():
-    central, everywhere = World({0: (0.75, CLEAN)}).appeal(0), World({0: (0.75, 0.75)}).appeal(0)
+def test_a_change_in_the_center_alone_scores_high_and_one_all_over_does_not():
+    central, everywhere = World({0: (0.75, CLEAN)}).score(0), World({0: (0.75, 0.75)}).score(0)
     assert central[0] > 5 > -5 > everywhere[0]
 
 
 def test_what_other_classes_want_as_well_does_not_count():
     world = World({0: (0.5, 0.35), 1: (0.5, 0.35), 2: (0.5, 0.35)})
     # equal to the others: the fit against the contextual model is left, log(1e-6 / (0.01 + 1e-6))
-    assert world.appeal(0, [1, 2]) == pytest.approx([math.log(1e-6 / (0.01 + 1e-6))], abs=1e-3)
+    assert world.score(0, [1, 2]) == pytest.approx([math.log(1e-6 / (0.01 + 1e-6))], abs=1e-3)
 
 
 def test_surroundings_that_suit_another_class_better():
     world = World({0: (CLEAN, 0.35), 1: (CLEAN, 0.30)})
-    good, bad = world.appeal(1, [0])[0], world.appeal(0, [1])[0]
+    good, bad = world.score(1, [0])[0], world.score(0, [1])[0]
     assert (
         good > bad + 2 * math.log(4) - 0.1
     )  # each gains or loses log 4 against the other, and against the contextual model
@@ -76,13 +76,13 @@ def test_surroundings_that_suit_another_class_better():
 
 def test_one_look_a_class_and_one_of_the_contextual_model():
     world = World({0: (0.5, 0.3), 1: (0.5, 0.3), 2: (0.5, 0.3)})
-    world.appeal(2, [0, 1], guidance=1.0, count=5)
+    world.score(2, [0, 1], guidance=1.0, count=5)
     assert world.calls == ["plain", 2, 0, 1]
 
 
-def test_appeal_of_a_window_does_not_depend_on_its_batch():
+def test_score_of_a_window_does_not_depend_on_its_batch():
     world = World({0: (0.5, 0.3), 1: (0.4, 0.35)})
-    assert world.appeal(0, [1], count=3) == world.appeal(0, [1]) * 3
+    assert world.score(0, [1], count=3) == world.score(0, [1]) * 3
 
 
 def test_weights_are_symmetric_and_sum_to_one():

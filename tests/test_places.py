@@ -22,10 +22,10 @@ def test_both_ranks_ask_for_the_same_numbers(tmp_path: Path):
         load_generation_config(
             "confs/demo.yml", plan_overrides(tmp_path, ["short", "spur"], 7, rank)
         ).plan.plain()
-        for rank in ("uniform", "appeal")
+        for rank in ("uniform", "score")
     ]
     assert plans[0]["counts"] == plans[1]["counts"] == {"short": 7, "spur": 7}
-    assert [plan.pop("rank") for plan in plans] == ["uniform", "appeal"] and plans[0] == plans[1]
+    assert [plan.pop("rank") for plan in plans] == ["uniform", "score"] and plans[0] == plans[1]
 
 
 def test_sheet_has_a_clean_row_over_a_painted_one_framed_by_the_verdict(tmp_path: Path):

@@ -38,7 +38,7 @@ NETWORK = {
 SCHEDULE = {"num_inference_steps": 20, "ddpm_num_steps": 20, "start_step": 2}
 SCHEDULE |= {"jump_length": 1, "jump_n_sample": 2}
 CLASSES = {"spur": 0, "mouse bite": 1, "a/b:c": 2}
-STEPS = 3  # 1 0, up to 1, 0: two descents, and one refinement before the climb
+STEPS = 3  # 1 0, up to 1, 0: two descents, and one refinement before the jump
 
 Paint = Callable[..., int]
 
@@ -501,14 +501,14 @@ def test_defects_by_numbers(place: Place, capsys: pytest.CaptureFixture):
     assert place.digests() == before and (place.out / "plan/plan.json").stat().st_mtime_ns == written
 
 
-def test_wishes_beyond_what_the_prior_was_trained_on(place: Place, capsys: pytest.CaptureFixture):
+def test_requests_beyond_what_the_prior_was_trained_on(place: Place, capsys: pytest.CaptureFixture):
     place.board("a.png", size=(72, 64)).with_suffix(".txt").unlink()
     assert place.run("resize=native", "num_classes=2", "plan.counts.a/b:c=1") == 2
     message = capsys.readouterr().err
     assert "a/b:c" in message and "spur" in message and "Traceback" not in message
 
 
-def test_plan_of_other_wishes_is_refused_or_replaced(place: Place, capsys: pytest.CaptureFixture):
+def test_plan_of_another_request_is_refused_or_replaced(place: Place, capsys: pytest.CaptureFixture):
     place.board("a.png", size=(72, 64)).with_suffix(".txt").unlink()
     assert place.run(*PLAN, "plan.rank=uniform") == 0
     samples = place.samples()
@@ -599,9 +599,9 @@ def test_other_precision_and_plain_ddim(place: Place):
 
 
 def test_progress_is_counted_in_refinements():
-    walk = sampling_timesteps(**SCHEDULE | {"start_step": 4, "jump_length": 2})
-    assert guided_steps(SamplerOptions(walk, 4, [2] * 20)) == [3, 2, 1, 0, 2, 1]
-    without = SamplerOptions(walk, 4, [2] * 20, optimize_before_time_travel=False)
+    timesteps = sampling_timesteps(**SCHEDULE | {"start_step": 4, "jump_length": 2})
+    assert guided_steps(SamplerOptions(timesteps, 4, [2] * 20)) == [3, 2, 1, 0, 2, 1]
+    without = SamplerOptions(timesteps, 4, [2] * 20, optimize_before_time_travel=False)
     assert guided_steps(without) == [3, 2, 1, 2, 1]
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from guided_diffusion.attention_mask import AttentionConfig, accumulate, defect_attention
+from guided_diffusion.attention_mask import AttentionOptions, accumulate, defect_attention
 from guided_diffusion.ddim import Sampler
 from guided_diffusion.timesteps import gradient_steps, noising_index, sampling_timesteps
 from guided_diffusion.windows import Windows
@@ -157,7 +157,7 @@ def drawn_options(seed: int) -> dict:
         "mid_interval_num": r.choice([1, 2, 2, 3, 4]),
         "optimize_before_time_travel": r.random() < 0.7,
         "clip_denoised": r.random() < 0.8,
-        "attention": AttentionConfig(
+        "attention": AttentionOptions(
             **attention,
             adaptive_beta=r.random() < 0.6,
             center_weight=r.choice([0.0, 1.0]),

@@ -22,7 +22,7 @@ SIZE, SIDE = 16, 48
 CORNERS, OWNER = [(0, 0), (30, 8), (4, 32)], [0, 0, 1]
 PRIOR = [(0, 0, 255), (0, 255, 0), (255, 255, 0)]  # the prior's color in each window
 CONTEXT = [(0, 128, 255), (200, 0, 100)]  # the contextual model's in each image
-LAST = (255, 0, 0)  # the prior's at the walk's last step
+LAST = (255, 0, 0)  # the prior's at the last step
 
 
 @dataclass(frozen=True)

@@ -40,19 +40,19 @@ def resume(loop: TrainLoop, config: TrainingConfig) -> None:
 def warn_about_resumption(loop: TrainLoop, config: TrainingConfig) -> None:
     """Say what a resumed run learns otherwise than before, and that it is over, if it is."""
     folder = state_folder(config)
-    way_out = "choose another checkpoint_dir"
+    hint = "choose another checkpoint_dir"
     if config.resume_checkpoint:
-        way_out += " and leave resume_checkpoint out"
+        hint += " and leave resume_checkpoint out"
     if changes := changed_settings(config, objective_settings):
         loop.hooks.warning(
             f"the run in {folder} had other settings so far ({'; '.join(changes)}: then against now), and is "
-            f"resumed all the same; to train anew, {way_out}"
+            f"resumed all the same; to train anew, {hint}"
         )
     if loop.step >= loop.last_step:
         key = "total_steps" if config.total_steps else "lr_anneal_steps"
         loop.hooks.warning(
             f"the run in {folder} has already taken its {loop.step} steps: nothing is left to do; raise {key} or "
-            f"{way_out}"
+            f"{hint}"
         )
 
 

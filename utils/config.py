@@ -55,7 +55,7 @@ IGNORED: dict[type[Section], tuple[str, ...]] = {
 # Spelled in several ways, such as with a slash at the end
 PATH_KEYS = ("model_path", "crop_model_path", "defect_free_dir", "crop_class_json_path")
 
-NOT_IN_THE_PICTURE = (
+NON_PIXEL_KEYS = (
     *("outdir", "n_samples", "n_iter", "batch_size", "cuda", "device", "overwrite", "dry_run", "debug"),
     *("report", "dataset.export", "dataset.val_share", "dataset.background_share"),
     *("dataset.labels", "dataset.first_category_id"),
@@ -279,7 +279,7 @@ def settings_fingerprint(cfg: GenerationConfig) -> dict[str, Any]:
     Left out are those that say where, how many, on what device and with how much talk.
     """
     flat = dict(_flatten(_flat_shape(cfg)))
-    settings = {key: value for key, value in flat.items() if key not in NOT_IN_THE_PICTURE}
+    settings = {key: value for key, value in flat.items() if key not in NON_PIXEL_KEYS}
     return settings | {key: os.path.normpath(settings[key]) for key in PATH_KEYS if settings[key]}
 
 

@@ -1,1 +1,1 @@
-"""Where defects go when they are asked for by numbers."""
+"""Where defects go when they are requested by numbers."""

@@ -1,7 +1,7 @@
 """Places for defects: candidates on a grid of clean images, ranked, and drawn from the best of them.
 
-What looks at the images is a function given from outside: it says how well a window suits a class. The places
-drawn lie apart from each other and are spread evenly over the images.
+A function passed in scores how well a window suits a class. The places drawn keep their distance from each other and
+are spread evenly over the images.
 """
 
 import math
@@ -18,10 +18,10 @@ from utils.errors import UserError
 from utils.schema.generation import PlanConfig
 from utils.seeding import sample_seed
 
-# Windows (B, s, s, 3) uint8 and a class id -> (B,), more is better
+# Windows (B, s, s, 3) uint8 and a class id -> (B,), higher is better
 Score = Callable[[np.ndarray, int], np.ndarray]
 
-SPARE = 5  # candidates per wanted place that the best share should hold: spacing takes some away
+SPARE = 5  # candidates kept per requested place: spacing rules some out
 MAX_CANDIDATES = 4000  # per class and image
 BATCH = 64  # windows scored together
 
@@ -63,7 +63,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Wanted:
-    """How many defects of a class, named as in the class file."""
+    """How many defects of a class are requested; the name is the class file's."""
 
     class_name: str
     class_id: int
@@ -91,12 +91,12 @@ def survey(
     score: Score,
     seed: int,
 ) -> tuple[dict[str, list[Candidate]], dict[str, dict[str, int]]]:
-    """The candidates that places are drawn from, by class, and how many were possible, looked at and kept.
+    """The candidates that places are drawn from, by class, and how many were possible, scored and kept.
 
-    Every image is decoded once. Looked at are as many as let the best `plan.keep` of them hold SPARE for each
-    wanted place, at most MAX_CANDIDATES per class and image; the best are those of all images together.
+    Every image is decoded once. So many are scored that the best `plan.keep` of them hold SPARE for each requested
+    place, at most MAX_CANDIDATES per class and image; the best are taken over all images together.
     """
-    ranked = plan.rank == "appeal"
+    ranked = plan.rank == "score"
     share = plan.keep if ranked else 1.0
     pools: dict[str, list[Candidate]] = {one.class_name: [] for one in wanted}
     counts = {one.class_name: dict.fromkeys(("possible", "looked_at", "kept"), 0) for one in wanted}
@@ -218,10 +218,10 @@ def choose(
     """Draw places from the pools (class -> candidates): at most `per_image` on an image, `spacing` px apart.
 
     Turn by turn, the class that has the fewest places gets one, on the image that has the fewest of that
-    class, then of all. Ends when all wishes are met or nothing fits any more.
+    class, then of all. Ends when all counts are met or nothing fits any more.
     """
     queues = {one.class_name: _queues(pools[one.class_name], stream) for one in wanted}
-    wishes = {one.class_name: one.count for one in wanted}
+    requested = {one.class_name: one.count for one in wanted}
     numbers = sorted({number for of_class in queues.values() for number in of_class})
     luck = dict(zip(numbers, stream.permutation(len(numbers)).tolist(), strict=True))
     chosen: list[Candidate] = []
@@ -232,13 +232,13 @@ def choose(
         same = sum(one.class_name == name for one in taken[number])
         return same, len(taken[number]), luck[number]
 
-    while wishes:
-        name = min(wishes, key=lambda name: met[name])
+    while requested:
+        name = min(requested, key=lambda name: met[name])
         rooms = [
             n for n, queue in queues[name].items() if queue and (not per_image or len(taken[n]) < per_image)
         ]
-        if met[name] == wishes[name] or not rooms:
-            del wishes[name]
+        if met[name] == requested[name] or not rooms:
+            del requested[name]
             continue
         number = min(rooms, key=lambda number: crowd(name, number))
         candidate = queues[name][number].popleft()

@@ -1,4 +1,4 @@
-"""Defects asked for by numbers: the plan's folder of annotation files, made once and then used as it is."""
+"""Defects requested by numbers: the plan's folder of annotation files, made once and then used as it is."""
 
 import atexit
 import json
@@ -20,7 +20,7 @@ from generation.jobs import output_size
 from generation.models import count_classes
 from generation.placement.candidates import Candidate, Score, Wanted, choose, random_stream, survey
 from generation.placement.roi import Regions
-from generation.placement.score import class_appeal
+from generation.placement.score import placement_score
 from generation.records import Provenance
 from generation.setup import Run, make_geometry
 from utils import images, labels
@@ -39,7 +39,7 @@ PLAN_FILE = "plan.json"
 
 @dataclass(frozen=True)
 class PlacementRequest:
-    """What is asked for, and all that the places depend on.
+    """What is requested, and all that the places depend on.
 
     `pictures` are the clean images, `classes` name -> id; `identity` (JSON values) is what the score depends on.
     """
@@ -70,7 +70,7 @@ def make_plan(request: PlacementRequest, score: Score, out: Path, overwrite: boo
 
     `score` is called with windows at the prior's size and a class id, never with `rank: uniform`. A plan in `out`
     for the same request is used as it is, so its label files may have been edited; missing ones come back. Fewer
-    places than wanted are logged as a warning. Raises UserError for unknown classes, masks that do not fit,
+    places than requested are logged as a warning. Raises UserError for unknown classes, masks that do not fit,
     contexts larger than an image, no place at all, and a folder with label files of others or, without
     `overwrite`, with another plan.
     """
@@ -95,9 +95,9 @@ def make_plan(request: PlacementRequest, score: Score, out: Path, overwrite: boo
 
 
 def wanted_counts(counts: Mapping[str, int], classes: Mapping[str, int]) -> list[Wanted]:
-    """The wishes with the class file's names and ids, in the order of ids; zeros are left out.
+    """The requested counts with the class file's names and ids, in the order of ids; zeros are left out.
 
-    Raises UserError for unknown classes, two spellings of one class, and no wish at all.
+    Raises UserError for unknown classes, two spellings of one class, and no positive count.
     """
     names = {class_id: name for name, class_id in classes.items()}
     found: dict[int, int] = {}
@@ -130,21 +130,22 @@ def _check_stems(pictures: Sequence[Path]) -> None:
 
 
 def _read_plan(out: Path, fingerprint: Mapping[str, Any], overwrite: bool) -> dict[str, Any] | None:
-    """The plan in `out` if it answers the same wishes, None if there is none (any more).
+    """The plan in `out` if it was made for the same request, None if there is none.
 
-    Raises UserError for a plan of other wishes, unless it may be overwritten: then it goes.
+    A plan for another request raises UserError or, with `overwrite`, is deleted.
     """
     path = out / PLAN_FILE
     if not path.exists():
-        if strangers := sorted(p.name for p in out.glob("*.txt")):
+        if unrelated := sorted(p.name for p in out.glob("*.txt")):
             raise UserError(
-                f"{out}: holds label files that no plan made ({strangers[0]}, ...); expected an empty folder: "
+                f"{out}: holds label files that no plan made ({unrelated[0]}, ...); expected an empty folder: "
                 "move them elsewhere"
             )
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         stems, before, now = list(found["labels"]), found["fingerprint"], json.loads(json.dumps(fingerprint))
+        before["plan"] = PlanConfig(**before["plan"]).plain()  # keys of earlier versions, in today's spelling
         changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path}: not a plan of this program ({error}); remove its folder {out}") from error
@@ -152,7 +153,7 @@ def _read_plan(out: Path, fingerprint: Mapping[str, Any], overwrite: bool) -> di
         return found
     if not overwrite:
         raise UserError(
-            f"{out}: holds a plan for other wishes (what differs: {', '.join(changed)}); set another outdir, or "
+            f"{out}: holds a plan for another request (what differs: {', '.join(changed)}); set another outdir, or "
             "overwrite=true to make a new one"
         )
     for stem in stems:
@@ -164,7 +165,7 @@ def _read_plan(out: Path, fingerprint: Mapping[str, Any], overwrite: bool) -> di
 def count_places(
     wanted: Sequence[Wanted], chosen: Sequence[Candidate], counts: Mapping[str, Mapping[str, int]]
 ) -> dict[str, dict[str, int]]:
-    """Class -> how many places were asked for and found, and the numbers of candidates behind them."""
+    """Class -> how many places were requested and found, and the numbers of candidates behind them."""
     found = Counter(place.class_name for place in chosen)
     return {
         one.class_name: {"asked": one.count, "found": found[one.class_name], **counts[one.class_name]}
@@ -182,11 +183,11 @@ def _warn(tally: Mapping[str, Mapping[str, int]], pictures: int) -> None:
         )
         log.info("plan: %s", text)
         short += [text] if n["found"] < n["asked"] else []
-    way_out = "take more or larger images, a smaller spacing or edge_margin, a larger keep, roi or per_image"
+    hint = "take more or larger images, a smaller spacing or edge_margin, a larger keep, roi or per_image"
     if not any(n["found"] for n in tally.values()):
-        raise UserError.from_problems(f"plan: no place found; {way_out}", [*short, f"what helps: {way_out}"])
+        raise UserError.from_problems(f"plan: no place found; {hint}", [*short, f"what helps: {hint}"])
     if short:
-        log.warning("plan: too few places: %s; for more, %s", "; ".join(short), way_out)
+        log.warning("plan: too few places: %s; for more, %s", "; ".join(short), hint)
 
 
 def _record(pictures: Sequence[Path], chosen: Sequence[Candidate], geometry: Geometry) -> dict[str, Any]:
@@ -214,16 +215,16 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def place_defects(run: Run) -> Path:
-    """The folder of annotation files that `plan` asks for, made when it is not there; a dry run's goes again."""
+    """The folder of annotation files that `plan` asks for, made if missing; a dry run's is deleted on exit."""
     config, classes, outputs = run.config, run.classes, run.outputs
     setup_logging(None, config.debug)
-    if config.crop.class_cond:  # the prior knows no others
+    if config.crop.class_cond:  # the classes that the prior knows
         classes = {name: i for name, i in classes.items() if i < count_classes(config, classes)}
 
     def score(windows: np.ndarray, class_id: int) -> np.ndarray:
         clean = torch.cat([images.to_tensor(window) for window in windows]).to(run.device)
         others = sorted(set(classes.values()) - {class_id}) if config.crop.class_cond else []
-        return class_appeal(run.sampler, clean, class_id, others).cpu().numpy()
+        return placement_score(run.sampler, clean, class_id, others).cpu().numpy()
 
     folder = outputs.root / "plan"
     if config.dry_run and (config.overwrite or not (folder / PLAN_FILE).exists()):
@@ -235,7 +236,7 @@ def place_defects(run: Run) -> Path:
         config.plan,
         make_geometry(config),
         config.seed,
-        identity={"weights": dict(Provenance.of(config).weights)} if config.plan.rank == "appeal" else {},
+        identity={"weights": dict(Provenance.of(config).weights)} if config.plan.rank == "score" else {},
     )
     with nullcontext() if config.dry_run else outputs.locked("plan"):
         return make_plan(request, score, folder, config.overwrite)

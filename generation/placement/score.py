@@ -1,4 +1,4 @@
-"""Which places suit a class: where the surroundings are those of its defects, and the prior wants a change amidst."""
+"""Placement score: how well a place suits a class, by its surroundings and by the change that the prior predicts."""
 
 from collections.abc import Sequence
 
@@ -7,28 +7,28 @@ from torch import Tensor
 
 from guided_diffusion.ddim import Sampler
 
-NOISE_SEED = 0  # all windows get one noise, so that their differences are not the noise's
+NOISE_SEED = 0  # one noise for all windows, so that scores do not differ by noise
 CENTER = 0.125  # sigma of the Gaussian around the center, share of a window's side
-SURROUNDINGS = 0.1875, 0.5  # from which to which distance of the center they reach, shares of a window's side
+SURROUNDINGS = 0.1875, 0.5  # inner and outer radius around the center, shares of a window's side
 MOST_OTHERS = 7
-CHANGE_FLOOR, ERROR_FLOOR = 1e-3, 1e-6  # so that logarithms of nothing stay finite
+CHANGE_FLOOR, ERROR_FLOOR = 1e-3, 1e-6  # keep logarithms of 0 finite
 
 
 @torch.no_grad()
-def class_appeal(sampler: Sampler, clean: Tensor, class_id: int, others: Sequence[int] = ()) -> Tensor:
+def placement_score(sampler: Sampler, clean: Tensor, class_id: int, others: Sequence[int] = ()) -> Tensor:
     """How well windows `clean` (B, 3, h, w) in [-1, 1] suit a defect of `class_id`: (B,), higher is better.
 
     The windows are noised as painting begins, and both models estimate the clean image behind the noise. The
-    appeal is a sum of three logarithms of ratios:
+    score is a sum of three logarithms of ratios:
 
     - contextual model's error in the surroundings / the prior's: does this class occur in such surroundings at all?
-    - the prior's error there for the `others` (their geometric mean) / for this class: or rather other classes?
+    - the prior's error there for the `others` (their geometric mean) / for this class: do others fit better?
     - change in the center / in the surroundings, |x0_prior - x0_contextual|, against the same of the `others`:
-      does the prior want a defect in the middle, and nothing else?
+      does the prior predict a defect at the center, and nothing else?
 
     Errors of a conditional denoiser as a measure of likelihood: Li et al. 2023, "Your Diffusion Model is Secretly a
-    Zero-Shot Classifier". Costs one look of the contextual model, and one of the prior for the class and for each of
-    the `others`, of which 7 count at most. Without them the second term is left out, and the third is absolute.
+    Zero-Shot Classifier". Costs one forward pass of the contextual model, and one of the prior for the class and for
+    each of at most 7 `others`. Without them the second term is left out, and the third is absolute.
     """
     options, diffusion = sampler.options, sampler.diffusion
     t = options.start_index
@@ -52,13 +52,13 @@ def class_appeal(sampler: Sampler, clean: Tensor, class_id: int, others: Sequenc
         return (inner / outer).log()
 
     (own_error, own_centrality), *rest = ((error(prior.x0), centrality(prior.x0)) for prior in priors)
-    appeal = error(plain.x0) - own_error + own_centrality
+    score = error(plain.x0) - own_error + own_centrality
     if rest:
         other_error, other_centrality = (
             torch.stack(values).mean(dim=0) for values in zip(*rest, strict=True)
         )
-        appeal = appeal + other_error - own_error - other_centrality
-    return appeal
+        score = score + other_error - own_error - other_centrality
+    return score
 
 
 def some_of(others: Sequence[int]) -> list[int]:

@@ -6,7 +6,7 @@ al. 2025.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from utils.schema.fields import (
     PRECISION_DEFAULT,
@@ -148,10 +148,16 @@ Roi = Annotated[
 ]
 
 
-class PlanConfig(Section):
-    """Defects asked for by numbers instead of by annotation files; px are those of the output images."""
+def _score_of_old_name(rank: Any) -> Any:
+    return "score" if rank == "appeal" else rank
 
-    counts: Counts = Field(default_factory=dict, description="defects wanted of each class; none = no plan")
+
+class PlanConfig(Section):
+    """Defects requested by numbers instead of by annotation files; px are those of the output images."""
+
+    counts: Counts = Field(
+        default_factory=dict, description="defects requested of each class; none = no plan"
+    )
     spacing: Int = Field(96, ge=0, description="least distance between two centers on an image, px")
     size: BoxSides = Field(
         (24, 48), description="sides of a defect's box, px; drawn between them, small and large alike often"
@@ -163,9 +169,9 @@ class PlanConfig(Section):
         description="where centers may lie: an image, white = allowed, or a folder with one of each image's "
         "name; one for all classes or one per class",
     )
-    rank: Literal["appeal", "uniform"] = Field(
-        "appeal",
-        description="appeal = where the surroundings resemble those of the class's defects; uniform = anywhere",
+    rank: Annotated[Literal["score", "uniform"], BeforeValidator(_score_of_old_name)] = Field(
+        "score",
+        description="score = where the surroundings resemble those of the class's defects; uniform = anywhere",
     )
     stride: Int = Field(16, ge=1, description="grid of candidate places, px")
     keep: Annotated[float, Field(gt=0, le=1)] = Field(
