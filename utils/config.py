@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from utils.errors import UserError
+from utils.errors import UserError, shortened
+from utils.reading import is_file, parse_yaml, read_yaml
 from utils.schema.completion import complete_from_weights
 from utils.schema.fields import Section
 from utils.schema.generation import GenerationConfig, ScheduleConfig
@@ -120,18 +121,11 @@ class _Loader(yaml.SafeLoader):
 
 
 def _read_yaml(path: Path) -> dict[Any, Any]:
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(
             f"{path}: no such configuration file; see confs/ for those that come with the project"
         )
-    try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise UserError(f"{path}: not valid YAML{place}: {error.problem}") from error
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as YAML text: {error}") from error
+    raw = read_yaml(path, _Loader)
     if raw is None:
         raise UserError(f"{path}: the file is empty; expected lines of `key: value`")
     if not isinstance(raw, dict):
@@ -145,12 +139,13 @@ def _apply_override(raw: dict[Any, Any], text: str) -> str:
     keys = [part.strip() for part in name.split(".")]
     if not equals or not all(keys):
         raise UserError(
-            f"command line: got {text!r}, expected key=value (as in seed=1 or ddim.start_step=60)"
+            f"command line: got {shortened(text)!r}, expected key=value (as in seed=1 or ddim.start_step=60)"
         )
     try:
-        value = yaml.load(value_text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise UserError(f"command line: {name}: {value_text!r} is not a YAML value") from error
+        value = parse_yaml(value_text, _Loader)
+    except ValueError as error:
+        shown = f"{shortened(name)}: {shortened(value_text)!r}"
+        raise UserError(f"command line: {shown} is not a YAML value ({error})") from error
     # Both spellings of a schedule key may be in the file: the command line replaces either
     if keys[0] == "ddim" and keys[-1] in ScheduleConfig.model_fields:
         if isinstance(raw.get("ddim"), dict):
@@ -163,7 +158,9 @@ def _apply_override(raw: dict[Any, Any], text: str) -> str:
         target = target[key]
         if not isinstance(target, dict):
             parent = ".".join(keys[: depth + 1])
-            raise UserError(f"command line: {name}: {parent} is a single value ({target!r}), not a group")
+            raise UserError(
+                f"command line: {name}: {parent} is a single value ({show_value(target)}), not a group"
+            )
     target[keys[-1]] = value
     return ".".join(keys)
 

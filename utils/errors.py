@@ -1,8 +1,12 @@
 """The one exception that stands for a mistake of the user's, not of the program's."""
 
+import io
 import os
 import sys
 from collections.abc import Callable
+
+SHOWN_LINES = 40  # of one message: a screen
+SHOWN_CHARACTERS = 1000  # of a line of it
 
 
 class UserError(Exception):
@@ -27,17 +31,32 @@ class Stopped(Exception):
         self.exit_code = 128 + number  # as shells expect
 
 
+def shortened(text: str, length: int = 120) -> str:
+    """The text, or its two ends when it is longer than `length` characters."""
+    half = (length - 5) // 2
+    return text if len(text) <= length else f"{text[:half]} ... {text[-half:]}"
+
+
+def on_a_screen(message: str) -> str:
+    """The message with its longest lines shortened, and those beyond SHOWN_LINES counted."""
+    lines = message.splitlines()
+    more = [f"  ... and {len(lines) - SHOWN_LINES} more lines"] if len(lines) > SHOWN_LINES else []
+    return "\n".join([*(shortened(line, SHOWN_CHARACTERS) for line in lines[:SHOWN_LINES]), *more])
+
+
 def run_main(main: Callable[[list[str]], None], argv: list[str] | None = None) -> int:
     """Run `main(argv)`; returns the exit code.
 
     0; 2 with one message on stderr after a UserError; 130 after Ctrl-C and 143 after SIGTERM, as shells expect;
     141 when what is printed finds no reader any more (`... | head`).
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold what no terminal shows
     try:
         main(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {on_a_screen(str(error))}", file=sys.stderr)
         return 2
     except Stopped as stop:
         return stop.exit_code

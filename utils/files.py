@@ -14,6 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from utils.errors import UserError
+from utils.reading import read_json
 
 MARK = ".crg-export.json"  # in every folder that may be replaced: its kind, and the names of what was written
 SHOWN = 5  # names in one message
@@ -152,9 +153,9 @@ def _check(out: Path, kind: str, overwrite: bool) -> None:
 def read_mark(folder: Path) -> dict[str, Any]:
     """What `replace_folder` wrote about a folder: `kind`, `version`, `contents`; {} without a valid mark."""
     try:
-        mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
+        mark = read_json(folder / MARK)
         valid = isinstance(mark["kind"], str) and all(isinstance(name, str) for name in mark["contents"])
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (UserError, TypeError, KeyError):
         return {}
     return mark if valid else {}
 

@@ -1,23 +1,44 @@
 """Images: files, uint8 arrays and tensors. The only place that knows [-1, 1] <-> 0..255."""
 
+import struct
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from utils.errors import UserError
 from utils.files import replacing
+from utils.reading import is_file, text_problem
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-READ_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")  # whatever a file is called; others may start other programs
+READ_ERRORS = (  # what Pillow raises
+    *(OSError, ValueError, SyntaxError, Image.DecompressionBombError),
+    *(TypeError, LookupError, ArithmeticError, AttributeError, struct.error),
+)
 EXIF_ORIENTATION = 0x0112
+UPRIGHT = {  # orientation -> what turns the image upright; other values mean nothing
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 QUARTER_TURNED = (5, 6, 7, 8)  # orientations that swap the sides
+TIFF_WIDTH, TIFF_HEIGHT = 256, 257  # tags
 
 
 # Files
+
+
+def open_image(path: str | Path) -> Image.Image:
+    """An image file of one of FORMATS, by its content; raises READ_ERRORS. The only call of `Image.open`."""
+    return Image.open(path, formats=FORMATS)
 
 
 def list_images(folder: str | Path) -> list[Path]:
@@ -25,7 +46,10 @@ def list_images(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected a folder of images ({', '.join(SUFFIXES)})")
-    return sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in SUFFIXES)
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in SUFFIXES)
+    if problems := [f"{folder}: {problem}" for path in files if (problem := text_problem(path.name))]:
+        raise UserError.from_problems(f"{folder}: rename images whose names are not text in UTF-8", problems)
+    return files
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -47,14 +71,29 @@ def load_rgb(path: str | Path) -> np.ndarray:
     (65535 -> 255). Raises UserError when the file is missing or cannot be decoded.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(f"{path}: no such image")
     try:
-        with Image.open(path) as image:
-            ImageOps.exif_transpose(image, in_place=True)
-            return _to_rgb(image)
+        with open_image(path) as image:
+            return _to_rgb(_upright(image))
     except READ_ERRORS as error:
         raise UserError(f"{path}: not a readable image: {error}") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The decoded image, turned as its EXIF orientation says."""
+    image.load()  # of a TIFF, Pillow turns it here, and forgets the orientation
+    method = UPRIGHT.get(_orientation(image))
+    return image if method is None else image.transpose(method)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation; 1 (upright) where there is none, or only a broken one."""
+    try:
+        value = image.getexif().get(EXIF_ORIENTATION, 1)
+    except READ_ERRORS:
+        return 1
+    return value if value in UPRIGHT else 1
 
 
 def verify_image(path: str | Path, min_size: int = 1) -> str | None:
@@ -63,10 +102,10 @@ def verify_image(path: str | Path, min_size: int = 1) -> str | None:
     Cheap: reads headers and checksums, decodes no pixels.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         return f"{path}: no such image"
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             width, height = image.size
             image.verify()
     except READ_ERRORS as error:
@@ -79,7 +118,7 @@ def verify_image(path: str | Path, min_size: int = 1) -> str | None:
 def check_pixels(path: str | Path) -> str | None:
     """None for an image that `load_rgb` can read, else a sentence saying why not; takes less memory than reading."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             image.load()
             if image.mode.startswith(("I", "F")):
                 _deep_gray(image)
@@ -167,9 +206,11 @@ def resize_float(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def image_size(path: str | Path) -> tuple[int, int]:
     """Width and height as `load_rgb` gives them (EXIF orientation applied), without decoding the pixels."""
-    with Image.open(path) as image:
+    with open_image(path) as image:
         width, height = image.size
-        turned = image.getexif().get(EXIF_ORIENTATION) in QUARTER_TURNED
+        turned = _orientation(image) in QUARTER_TURNED
+        if image.format == "TIFF":  # whose `size` is turned already in some versions of Pillow
+            width, height = image.tag_v2[TIFF_WIDTH], image.tag_v2[TIFF_HEIGHT]
     return (height, width) if turned else (width, height)
 
 

@@ -4,15 +4,17 @@ A line of an annotation file is `class cx cy [w h [confidence]]`, or `class x1 y
 polygon (YOLO segmentation), all in fractions of the image's width and height.
 """
 
-import json
 import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.errors import UserError
+from utils.errors import UserError, shortened
+from utils.reading import is_file, read_json, read_text
 
+LARGEST_CLASS_FILE = 2**20  # bytes
+LARGEST_ID = 2**16 - 2  # of a class: class masks of 16 bits hold id + 1
 BOX_SHARE = 0.75  # the largest part of the window that the larger side of a defect's box may take
 
 
@@ -47,25 +49,25 @@ def same_classes(one: Mapping[str, int], other: Mapping[str, int]) -> bool:
 
 
 def load_class_names(path: str | Path) -> dict[str, int]:
-    """Read the JSON file {class name: id}; ids are whole numbers >= 0, each given once.
+    """Read the JSON file {class name: id}; ids are whole numbers from 0 to LARGEST_ID, each given once.
 
     Raises UserError when the file is missing, is not such a mapping, or two names are equal once normalized.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(f'{path}: no such class file; expected JSON like {{"mousebite": 0, "spur": 1}}')
-    try:
-        classes = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not valid JSON: {error}") from error
+    classes = read_json(path, LARGEST_CLASS_FILE)
     if not isinstance(classes, dict) or not classes:
         raise UserError(f"{path}: got {str(classes)[:40]!r}, expected {{class name: id, ...}}")
     problems = []
     seen_names: dict[str, str] = {}
     seen_ids: dict[int, str] = {}
     for name, class_id in classes.items():
-        if isinstance(class_id, bool) or not isinstance(class_id, int) or class_id < 0:
-            problems.append(f"{path}: class {name!r}: got id {class_id!r}, expected a whole number >= 0")
+        if isinstance(class_id, bool) or not isinstance(class_id, int) or not 0 <= class_id <= LARGEST_ID:
+            got = shortened(repr(class_id))
+            problems.append(
+                f"{path}: class {name!r}: got id {got}, expected a whole number from 0 to {LARGEST_ID}"
+            )
         elif (other := seen_ids.setdefault(class_id, name)) != name:
             problems.append(f"{path}: classes {other!r} and {name!r} have the same id {class_id}")
         plain = normalize_class_name(name)
@@ -113,12 +115,12 @@ def read_annotations_and_problems(
     path: str | Path, class_names: Mapping[str, int]
 ) -> tuple[list[Annotation], list[str]]:
     """The good lines as annotations, and one sentence per bad line, so that a folder's can be gathered."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
+    if not is_file(path):
         return [], [f"{path}: no such annotation file; expected lines of `class cx cy w h`"]
-    except (OSError, UnicodeDecodeError) as error:
-        return [], [f"{path}: cannot be read as text: {error}"]
+    try:
+        lines = read_text(path).splitlines()
+    except UserError as error:
+        return [], [str(error)]
     names = {class_id: name for name, class_id in class_names.items()}
     annotations, problems = [], []
     for number, line in enumerate(lines, start=1):
@@ -136,7 +138,7 @@ def _parse_line(columns: list[str], line: int, names: Mapping[int, str]) -> Anno
     try:
         values = [float(column) for column in columns]
     except ValueError:
-        raise ValueError(f"got {' '.join(columns)!r}, expected numbers") from None
+        raise ValueError(f"got {shortened(' '.join(columns))!r}, expected numbers") from None
     class_id, coordinates = values[0], values[1:]
     count = len(columns)
     is_polygon = count >= 7 and count % 2 == 1
@@ -146,12 +148,14 @@ def _parse_line(columns: list[str], line: int, names: Mapping[int, str]) -> Anno
             "or 1 + 2 per corner of a polygon"
         )
     if not class_id.is_integer() or int(class_id) not in names:
-        raise ValueError(f"got class {columns[0]}, expected one of {_list_ids(names)}")
+        raise ValueError(f"got class {shortened(columns[0])}, expected one of {_list_ids(names)}")
     if count == 6:  # the confidence of a detector
         coordinates = coordinates[:4]
     outside = [text for text, value in zip(columns[1:], coordinates, strict=False) if not 0 <= value <= 1]
     if outside:
-        raise ValueError(f"got {', '.join(outside)}, expected coordinates in [0, 1] (fractions of the image)")
+        raise ValueError(
+            f"got {shortened(', '.join(outside))}, expected coordinates in [0, 1] (fractions of the image)"
+        )
     box = _polygon_box(coordinates) if is_polygon else coordinates
     if box[2:] == [0, 0]:  # a point written as a box
         box = box[:2]

@@ -1,6 +1,5 @@
 """What a weights file says of itself: its metadata, without its tensors, compared with a configuration."""
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from utils.errors import UserError
 from utils.labels import load_class_names, normalize_class_name
+from utils.reading import MOST_VALUES, parse_json
 from utils.schema.network import AGREED_KEYS, NetworkConfig, TrainedDiffusion
 
 PUBLISHED = ("checkpoint-256-defect-free.pt", "checkpoint-64-defect.pt")
@@ -80,7 +80,7 @@ def metadata_of(file: Any) -> dict[str, Any]:
 def _from_text(text: str) -> Any:
     """Metadata of files that others wrote may be plain text."""
     try:
-        return json.loads(text)
+        return parse_json(text, MOST_VALUES)
     except ValueError:
         return text
 

@@ -210,7 +210,7 @@ def strip_of(path: Path) -> str | None:
     """The attention's strip as a data URI; None when its file is missing."""
     if not path.is_file():
         return None
-    with Image.open(path) as strip:
+    with images.open_image(path) as strip:
         return data_uri(strip.convert("L"), "JPEG", quality=QUALITY)
 
 

@@ -27,6 +27,7 @@ from utils import images, labels
 from utils.errors import UserError
 from utils.files import file_sha256, replacing
 from utils.logger import setup_logging
+from utils.reading import read_json
 from utils.schema.generation import PlanConfig
 
 log = logging.getLogger(__name__)
@@ -143,7 +144,7 @@ def _read_plan(out: Path, fingerprint: Mapping[str, Any], overwrite: bool) -> di
             )
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
         stems, before, now = list(found["labels"]), found["fingerprint"], json.loads(json.dumps(fingerprint))
         before["plan"] = PlanConfig(**before["plan"]).plain()  # keys of earlier versions, in today's spelling
         changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))

@@ -17,7 +17,6 @@ from utils.manifest import mask_of
 from utils.schema.generation import GenerationConfig
 
 TASKS = {"boxes": "detect", "segments": "segment"}  # of Ultralytics, by what labels/ holds
-LARGEST_CLASS = 2**16 - 2  # in a PNG of 16 bits, beside 0 for the background
 
 
 def other_labels(chosen: str) -> str:
@@ -69,9 +68,9 @@ def class_mask(defects: Sequence[dict[str, Any]], size: tuple[int, int]) -> np.n
     8 bits where all ids fit, else 16. Raises UserError for a class id that does not fit into 16 bits.
     """
     highest = max((defect["class_id"] for defect in defects), default=0)
-    if highest > LARGEST_CLASS:
+    if highest > labels.LARGEST_ID:
         raise UserError(
-            f"class id {highest}: does not fit into class masks; expected at most {LARGEST_CLASS}"
+            f"class id {highest}: does not fit into class masks; expected at most {labels.LARGEST_ID}"
         )
     mask = np.zeros(size[::-1], np.uint8 if highest < 255 else np.uint16)
     for defect in defects:

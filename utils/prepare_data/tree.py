@@ -8,6 +8,7 @@ from pathlib import Path
 from utils.errors import UserError
 from utils.images import READ_ERRORS, SUFFIXES, image_size
 from utils.labels import normalize_class_name
+from utils.reading import read_text, text_problem
 
 # Names of folders, normalized as class names are
 CLEAN_FOLDERS = {
@@ -45,6 +46,10 @@ class FileTree:
             folders[:] = [name for name in inner if os.path.realpath(Path(folder, name)) not in seen]
             seen.update(os.path.realpath(Path(folder, name)) for name in folders)
             self.files += [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
+        if unreadable := list(filter(None, (text_problem(self.relative(path)) for path in self.files))):
+            raise UserError.from_problems(
+                f"{root}: rename files whose names are not text in UTF-8", unreadable
+            )
         files = [path for path in self.files if path.suffix.lower() in SUFFIXES]
         self.masks = self._find_masks(files)
         masks = set(self.masks)
@@ -144,7 +149,4 @@ def size_of_image(path: Path) -> tuple[int, int]:
 
 def read_lines(path: Path) -> list[str]:
     """The lines of a text file in UTF-8; UserError if it cannot be read as such."""
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as text: {error}") from error
+    return read_text(path).splitlines()

@@ -12,7 +12,7 @@ def _number(value: Any) -> Any:
     """A numeric string becomes a number; a boolean, which Python would take for 0 or 1, is refused."""
     if isinstance(value, bool):
         raise ValueError("a boolean is not a number")
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value) > LONGEST_NUMBER:
         return value
     for kind in (int, float):
         try:
@@ -46,22 +46,46 @@ def _empty_for_null(value: Any) -> Any:
     return "" if value is None else value
 
 
+def _usable_path(value: str) -> str:
+    """With ~ expanded; ValueError for what no file system takes."""
+    path = os.path.expanduser(value)
+    if len(path) > LONGEST_PATH or any(len(os.fsencode(part)) > LONGEST_NAME for part in path.split("/")):
+        raise ValueError(
+            f"longer than the {LONGEST_PATH} characters, or a name than the {LONGEST_NAME} bytes, of paths"
+        )
+    return path
+
+
 def _none_for_null(value: Any) -> Any:
     return "none" if value is None else value
 
 
-Int = Annotated[int, BeforeValidator(_number)]
-Float = Annotated[float, BeforeValidator(_number)]
-IntList = Annotated[tuple[Annotated[Int, Field(ge=1)], ...], BeforeValidator(_split)]
-FloatList = Annotated[tuple[Annotated[Float, Field(gt=0)], ...], BeforeValidator(_split)]
-RateList = Annotated[tuple[Annotated[Float, Field(ge=0, lt=1)], ...], BeforeValidator(_split)]
+# Beyond these nobody means it: a slip of the keyboard must not cost an hour or the memory
+MOST, LARGEST_SEED, LARGEST_NUMBER = 10**6, 2**63 - 1, 1e9
+LONGEST_LIST = 16
+LONGEST_NUMBER = 40  # characters
+LONGEST_PATH, LONGEST_NAME = 4000, 255
+
+Int = Annotated[int, BeforeValidator(_number), Field(le=MOST)]
+Steps = Annotated[int, BeforeValidator(_number), Field(le=1000 * MOST)]
+Seed = Annotated[int, BeforeValidator(_number), Field(ge=0, le=LARGEST_SEED)]
+Float = Annotated[float, BeforeValidator(_number), Field(le=LARGEST_NUMBER)]
+IntList = Annotated[
+    tuple[Annotated[Int, Field(ge=1)], ...], BeforeValidator(_split), Field(max_length=LONGEST_LIST)
+]
+FloatList = Annotated[
+    tuple[Annotated[Float, Field(gt=0, le=64)], ...], BeforeValidator(_split), Field(max_length=LONGEST_LIST)
+]
+RateList = Annotated[
+    tuple[Annotated[Float, Field(ge=0, lt=1)], ...], BeforeValidator(_split), Field(max_length=LONGEST_LIST)
+]
 FilePath = Annotated[
-    str, AfterValidator(os.path.expanduser), Field(min_length=1, json_schema_extra={"expected": "a path"})
+    str, AfterValidator(_usable_path), Field(min_length=1, json_schema_extra={"expected": "a path"})
 ]
 OptionalPath = Annotated[
     str,
     BeforeValidator(_empty_for_null),
-    AfterValidator(os.path.expanduser),
+    AfterValidator(_usable_path),
     Field(json_schema_extra={"expected": "path or ''"}),
 ]
 Respacing = Annotated[

@@ -17,6 +17,7 @@ from utils.schema.fields import (
     JumpFilter,
     OptionalPath,
     Section,
+    Seed,
 )
 from utils.schema.network import CROP_VALUES, DiffusionConfig, NetworkConfig, precision_of_old_key
 
@@ -45,15 +46,15 @@ class AttentionConfig(Section):
 class ScheduleConfig(Section):
     """The list of timesteps, with time travel (Lugmayr et al. 2022)."""
 
-    num_inference_steps: Int = Field(250, ge=1, description="steps over the whole respaced chain")
+    num_inference_steps: Int = Field(250, ge=1, le=100_000, description="steps over the whole respaced chain")
     ddpm_num_steps: Int = Field(
-        250, ge=1, description="length of the respaced chain (see timestep_respacing)"
+        250, ge=1, le=100_000, description="length of the respaced chain (see timestep_respacing)"
     )
     schedule_type: Literal["linear", "quad"] = Field(
         "linear", description="spacing of the steps without time travel"
     )
     jump_length: Int = Field(10, ge=1, description="undo steps of one jump back in time")
-    jump_n_sample: Int = Field(3, ge=1, description="times each stretch is denoised; 1 = no jumps")
+    jump_n_sample: Int = Field(3, ge=1, le=1000, description="times each stretch is denoised; 1 = no jumps")
     use_timetravel: bool = Field(True, description="jump back in time and denoise again (RePaint)")
     time_travel_filter_type: JumpFilter = Field("none", description="which jumps are left out")
     start_step: Int | None = Field(
@@ -99,7 +100,7 @@ class OptimizeConfig(Section):
         1.01, gt=0, description="factor on coef_xt_reg after every denoising step"
     )
     mid_interval_num: Int = Field(
-        1, ge=1, description="DDIM sub-steps of the clean estimate; 1 = one-step estimate"
+        1, ge=1, le=1000, description="DDIM sub-steps of the clean estimate; 1 = one-step estimate"
     )
     optimize_before_time_travel: bool = Field(
         True, description="refine once more before each jump back in time"
@@ -109,8 +110,8 @@ class OptimizeConfig(Section):
 class GradientStepsConfig(Section):
     """How many gradient steps each t gets: none for the first `stop` indices, then a ramp."""
 
-    start: Float = Field(2.0, ge=0, description="gradient steps at the low end of the ramp")
-    end: Float = Field(2.0, ge=0, description="gradient steps at the highest t")
+    start: Float = Field(2.0, ge=0, le=1000, description="gradient steps at the low end of the ramp")
+    end: Float = Field(2.0, ge=0, le=1000, description="gradient steps at the highest t")
     stop: Int = Field(0, ge=0, description="number of lowest t without gradient steps")
 
 
@@ -174,7 +175,7 @@ class PlanConfig(Section):
         description="score = where the surroundings resemble those of the class's defects; uniform = anywhere",
     )
     stride: Int = Field(16, ge=1, description="grid of candidate places, px")
-    keep: Annotated[float, Field(gt=0, le=1)] = Field(
+    keep: Annotated[float, Field(ge=1e-4, le=1)] = Field(
         0.1, description="best share of the candidates that places are drawn from; less = surer, less varied"
     )
 
@@ -218,7 +219,7 @@ class GenerationConfig(Section):
     )
     n_samples: Int = Field(4, ge=1, description="samples per annotation (paint: all: per image) and round")
     n_iter: Int = Field(1, ge=1, description="rounds")
-    seed: Int | None = Field(None, ge=0, description="seed of all noise; null = another one each run")
+    seed: Seed | None = Field(None, description="seed of all noise; null = another one each run")
     batch_size: Annotated[Int, Field(ge=1)] | Literal["auto"] = Field(
         1, description="contexts painted together; auto = as many as the free memory holds"
     )
@@ -254,7 +255,7 @@ class GenerationConfig(Section):
         description="a defect with a lower score is painted again with other noise; 0 = take all",
     )
     max_rerolls: Int = Field(
-        2, ge=0, description="times it is painted again; what still fails is reported, not shipped"
+        2, ge=0, le=1000, description="times it is painted again; what still fails is reported, not shipped"
     )
     plan: PlanConfig = Field(default_factory=PlanConfig)
     report: bool = Field(False, description="write report/index.html, a page to look through the results")

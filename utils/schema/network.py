@@ -30,16 +30,18 @@ GROUPS = 32  # of every GroupNorm
 class NetworkConfig(Section):
     """One ADM U-Net (Dhariwal & Nichol 2021). The defaults are the published 256x256 network's."""
 
-    image_size: Int = Field(256, ge=1, description="side of the square images the network works on, px")
-    num_channels: Int = Field(128, ge=1, description="base width of the network")
-    num_res_blocks: Int = Field(2, ge=1, description="residual blocks per level")
+    image_size: Int = Field(
+        256, ge=1, le=8192, description="side of the square images the network works on, px"
+    )
+    num_channels: Int = Field(128, ge=1, le=4096, description="base width of the network")
+    num_res_blocks: Int = Field(2, ge=1, le=64, description="residual blocks per level")
     channel_mult: FloatList = Field(
         (1, 1, 2, 3, 4, 4), description="width of each level in units of num_channels; '' = by image size"
     )
     attention_resolutions: IntList = Field(
         (16, 8), description="feature-map sizes, in px, that get self-attention"
     )
-    num_heads: Int = Field(4, ge=1, description="attention heads, where num_head_channels is -1")
+    num_heads: Int = Field(4, ge=1, le=4096, description="attention heads, where num_head_channels is -1")
     num_head_channels: Int = Field(32, ge=-1, description="channels of one head; -1 = use num_heads")
     num_heads_upsample: Int = Field(-1, ge=-1, description="heads in the decoder; -1 = as num_heads")
     resblock_updown: bool = Field(True, description="resample inside residual blocks, not by convolutions")
@@ -146,7 +148,7 @@ AGREED_KEYS = ("diffusion_steps", "noise_schedule", "predict_xstart", "rescale_t
 class DiffusionConfig(Section):
     """The noise schedule and what the network predicts. The defaults are the published generation values."""
 
-    diffusion_steps: Int = Field(1000, ge=1, description="steps of the original chain")
+    diffusion_steps: Int = Field(1000, ge=1, le=100_000, description="steps of the original chain")
     noise_schedule: Literal["linear", "cosine"] = Field("linear", description="how the betas grow")
     timestep_respacing: Respacing = Field(
         "250", description="steps kept of the original chain: a count, counts per section, or ddimN; '' = all"

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from utils.errors import shortened
 from utils.schema.fields import Section
 
 # Groups whose keys stand at the top level of the file
@@ -81,7 +82,7 @@ def properties(model: type[Section]) -> dict[str, Any]:
 def show_value(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return repr(value)
+    return shortened(repr(value))
 
 
 def expected_values(info: Mapping[str, Any]) -> str:
@@ -100,5 +101,12 @@ def expected_values(info: Mapping[str, Any]) -> str:
     words = {"integer": "whole number", "number": "number", "boolean": "true or false", "null": "null"}
     signs = (("minimum", ">="), ("ge", ">="), ("exclusiveMinimum", ">"), ("gt", ">"))
     signs += (("maximum", "<="), ("le", "<="), ("exclusiveMaximum", "<"), ("lt", "<"))
-    limits = [f"{sign} {info[name]:g}" for name, sign in signs if name in info]
+    tightest = {
+        sign: info[name] for name, sign in reversed(signs) if name in info
+    }  # of a type and of its field
+    limits = [f"{sign} {_spelled(tightest[sign])}" for sign in (">=", ">", "<=", "<") if sign in tightest]
     return " ".join([words.get(info["type"], "text"), " and ".join(limits)]).strip()
+
+
+def _spelled(limit: float) -> str:
+    return str(limit) if isinstance(limit, int) else f"{limit:g}"

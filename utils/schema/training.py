@@ -13,6 +13,8 @@ from utils.schema.fields import (
     OptionalPath,
     RateList,
     Section,
+    Seed,
+    Steps,
 )
 from utils.schema.network import DiffusionConfig, NetworkConfig, precision_of_old_key
 
@@ -22,7 +24,7 @@ class AugmentConfig(Section):
 
     flip: bool = Field(True, description="mirror left-right and top-bottom")
     rotate90: bool = Field(True, description="turn by multiples of 90 degrees")
-    jitter: Int = Field(4, ge=0, description="shift of the crop, at most this many px")
+    jitter: Int = Field(4, ge=0, le=4096, description="shift of the crop, at most this many px")
     color: Float = Field(0.0, ge=0, le=1, description="strength of brightness and contrast changes")
     shrink: Float = Field(
         1.0,
@@ -59,8 +61,8 @@ class TrainingConfig(Section):
 
     lr: Float = Field(1e-4, gt=0, description="learning rate (AdamW)")
     weight_decay: Float = Field(0.0, ge=0, description="weight decay (AdamW)")
-    warmup_steps: Int = Field(0, ge=0, description="steps over which the learning rate rises from 0")
-    lr_anneal_steps: Int = Field(
+    warmup_steps: Steps = Field(0, ge=0, description="steps over which the learning rate rises from 0")
+    lr_anneal_steps: Steps = Field(
         0, ge=0, description="steps over which the learning rate falls to 0; 0 = constant"
     )
     batch_size: Int = Field(8, ge=1, description="images per step and process")
@@ -69,11 +71,11 @@ class TrainingConfig(Section):
         (0.9999,), min_length=1, description="decay of the averaged weights; several: a comma list"
     )
     grad_clip: Float = Field(1.0, ge=0, description="largest norm of the gradient; 0 = not clipped")
-    total_steps: Int = Field(
+    total_steps: Steps = Field(
         0, ge=0, description="training steps; 0 = until lr_anneal_steps, or until stopped"
     )
     max_minutes: Float = Field(0.0, ge=0, description="stop after this many minutes; 0 = no limit")
-    seed: Int = Field(0, ge=0, description="seed of weights, data order and noise")
+    seed: Seed = Field(0, description="seed of weights, data order and noise")
 
     schedule_sampler: Literal["uniform", "loss-second-moment"] = Field(
         "uniform", description="how t is drawn"
@@ -97,7 +99,7 @@ class TrainingConfig(Section):
         0.0, ge=0, description="min-SNR weighting of the loss (Hang et al. 2023); 5 is usual, 0 = none"
     )
     cache: bool = Field(True, description="keep decoded images in memory")
-    num_workers: Int = Field(2, ge=0, description="processes that load images")
+    num_workers: Int = Field(2, ge=0, le=256, description="processes that load images")
     augment: AugmentConfig = Field(default_factory=AugmentConfig)
 
     device: Device | None = Field(None, description="null or auto = the GPU if there is one, else the CPU")
@@ -112,14 +114,14 @@ class TrainingConfig(Section):
     )
     compile: bool = Field(False, description="compile the network with torch.compile")
 
-    log_interval: Int = Field(100, ge=1, description="steps between two lines of the log")
-    save_interval: Int = Field(10000, ge=1, description="steps between two checkpoints")
+    log_interval: Steps = Field(100, ge=1, description="steps between two lines of the log")
+    save_interval: Steps = Field(10000, ge=1, description="steps between two checkpoints")
     keep_checkpoints: Int = Field(3, ge=1, description="checkpoints kept, the newest")
     export_dtype: Literal["float32", "float16"] = Field(
         "float32", description="number format of exported weights"
     )
-    sample_num: Int = Field(4, ge=0, description="preview samples; 0 = none")
-    sample_interval: Int = Field(0, ge=0, description="steps between previews; 0 = with each checkpoint")
+    sample_num: Int = Field(4, ge=0, le=1000, description="preview samples; 0 = none")
+    sample_interval: Steps = Field(0, ge=0, description="steps between previews; 0 = with each checkpoint")
     tensorboard: bool = Field(True, description="write TensorBoard logs")
     ignored_keys: tuple[str, ...] = Field((), description="keys of the file that nothing reads")
 

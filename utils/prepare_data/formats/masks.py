@@ -8,11 +8,10 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from scipy import ndimage
 
 from utils.errors import UserError
-from utils.images import READ_ERRORS
+from utils.images import READ_ERRORS, open_image
 from utils.labels import normalize_class_name
 from utils.prepare_data.sources import Classes, DefectBox, ReadResult, SourceImage
 from utils.prepare_data.tree import CLASS_MASK_FOLDERS, IMAGE_FOLDERS, MASK_FOLDERS, FileTree, size_of_image
@@ -92,7 +91,7 @@ def _class_of_folders(folders: tuple[str, ...], classes: Classes) -> str:
 def _mask_boxes(path: Path, class_name: str) -> tuple[list[DefectBox], int]:
     """The boxes of a mask's components, and how many were specks."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             mask = np.asarray(image.convert("L")) > 0
     except READ_ERRORS as error:
         raise UserError(f"{path}: not a readable image: {error}") from error

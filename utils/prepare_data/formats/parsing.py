@@ -1,14 +1,15 @@
 """What several readers share: JSON files checked against a layout, numbers, bounds."""
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from utils.errors import UserError
 from utils.prepare_data.sources import ReadResult
 from utils.prepare_data.tree import FileTree
+from utils.reading import read_json
 
 SNIFFED_FILES = 50  # inspected, of each suffix, to recognize a format
 
@@ -19,7 +20,7 @@ def finite_number(text: object) -> float:
     """A finite number, or NaN for anything else."""
     try:
         value = float(text)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan
     return value if math.isfinite(value) else math.nan
 
@@ -33,8 +34,8 @@ class JsonPart(BaseModel):
 def load_json(path: Path) -> object:
     """The content of a JSON file; None if it cannot be parsed."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError):
+        return read_json(path)
+    except UserError:
         return None
 
 

@@ -2,12 +2,13 @@
 
 import math
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 from utils.errors import UserError
 from utils.prepare_data.formats.parsing import SNIFFED_FILES, finite_number
 from utils.prepare_data.sources import Classes, DefectBox, ReadResult, SourceImage
 from utils.prepare_data.tree import FileTree
+from utils.reading import read_xml
 
 
 def read_voc(tree: FileTree, classes: Classes = None) -> ReadResult:
@@ -15,9 +16,9 @@ def read_voc(tree: FileTree, classes: Classes = None) -> ReadResult:
     found = ReadResult()
     for path in tree.with_suffix(".xml"):
         try:
-            root = ElementTree.parse(path).getroot()
-        except (ElementTree.ParseError, OSError, ValueError) as error:
-            found.problems.append(f"{path}: broken XML: {error}")
+            root = read_xml(path)
+        except UserError as error:
+            found.problems.append(str(error))
             continue
         if root.tag != "annotation":
             found.notes.append(f"{tree.relative(path)} is XML but not an annotation, and is left out")
@@ -35,7 +36,7 @@ def read_voc(tree: FileTree, classes: Classes = None) -> ReadResult:
     return found
 
 
-def _voc_box(path: Path, number: int, node: ElementTree.Element) -> DefectBox:
+def _voc_box(path: Path, number: int, node: Element) -> DefectBox:
     where = f"{path}, object {number}"
     name = (node.findtext("name") or "").strip()
     sides = [finite_number(node.findtext(f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax")]

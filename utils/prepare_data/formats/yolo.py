@@ -3,13 +3,12 @@
 import re
 from pathlib import Path
 
-import yaml
-
-from utils.errors import UserError
+from utils.errors import UserError, shortened
 from utils.labels import Annotation, read_annotations_and_problems
 from utils.prepare_data.formats.parsing import SNIFFED_FILES, finite_number, load_json
 from utils.prepare_data.sources import Classes, DefectBox, ReadResult, SourceImage
 from utils.prepare_data.tree import FileTree, read_lines, size_of_image
+from utils.reading import read_yaml
 
 
 def read_yolo(tree: FileTree, classes: Classes = None) -> ReadResult:
@@ -72,10 +71,7 @@ def _yolo_image(tree: FileTree, label: Path) -> Path | None:
 def _data_yaml(tree: FileTree) -> tuple[dict, Path | None]:
     """The data.yaml nearest to the root, and its path; ({}, None) without one."""
     for path in sorted(tree.with_suffix(".yaml", ".yml"), key=lambda path: (len(path.parts), path)):
-        try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-        except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: cannot be read as YAML: {error}") from error
+        data = read_yaml(path)
         if isinstance(data, dict) and "names" in data:
             return data, path
     return {}, None
@@ -94,7 +90,7 @@ def _yolo_names(tree: FileTree, data: dict, data_path: Path | None) -> dict[str,
             table = {}
         if not table or len(table) != len(names):
             raise UserError(
-                f"{data_path}: got names: {names}, expected a list, or {{id: name}}, all different"
+                f"{data_path}: got names: {shortened(str(names))}, expected a list, or {{id: name}}, all different"
             )
         return table
     for name in ("classes.txt", "obj.names"):
