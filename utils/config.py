@@ -345,6 +345,8 @@ _REFERENCE_HEAD = """# Configuration keys
 Written by `python -m utils.config > docs/configuration.md`; edit `utils/schema/` instead.
 
 Any key can be set on the command line as `key=value`, with dots for groups (`ddim.start_step=60`).
+No whole number may be above a million (numbers of steps: a thousand million; seeds: 2^63 - 1), no other number
+above 1e9, no list longer than 16.
 Lists may be YAML lists or strings (`'16, 8'`), numbers may be strings (`'1e-4'`). Keys of a group are written
 below its name, as in `confs/pcb_gen.yml`; the schedule keys may also stand directly under `ddim`. An unknown
 key stops the run. `crop` holds the defect prior's network, the network keys at the top level are the

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from utils.errors import shortened
-from utils.schema.fields import Section
+from utils.schema.fields import GENERAL_LIMITS, Section
 
 # Groups whose keys stand at the top level of the file
 HOISTED = ("network", "diffusion")
@@ -50,7 +50,16 @@ def describe(error: ValidationError, values: Mapping[str, Any], findings: Findin
             got: Any = values
             for key in keys:
                 got = got[key]
-            findings.add(_spell(keys), f"got {show_value(got)}, expected {expected_values(info)}")
+            findings.add(_spell(keys), f"got {show_value(got)}, expected {_expected(item, info)}")
+
+
+def _expected(item: Mapping[str, Any], info: Mapping[str, Any]) -> str:
+    """What a refused value should have been; of one beyond a limit that all keys share, that limit."""
+    if item["type"] == "too_long":
+        return f"at most {item['ctx']['max_length']} values"
+    if item["type"] == "less_than_equal" and item["ctx"]["le"] in GENERAL_LIMITS:
+        return f"at most {_spelled(item['ctx']['le'])}"
+    return expected_values(info)
 
 
 def _locate(schema: type[Section], loc: Sequence[Any]) -> tuple[tuple[str, ...], dict[str, Any] | None]:
@@ -101,10 +110,11 @@ def expected_values(info: Mapping[str, Any]) -> str:
     words = {"integer": "whole number", "number": "number", "boolean": "true or false", "null": "null"}
     signs = (("minimum", ">="), ("ge", ">="), ("exclusiveMinimum", ">"), ("gt", ">"))
     signs += (("maximum", "<="), ("le", "<="), ("exclusiveMaximum", "<"), ("lt", "<"))
-    tightest = {
-        sign: info[name] for name, sign in reversed(signs) if name in info
-    }  # of a type and of its field
-    limits = [f"{sign} {_spelled(tightest[sign])}" for sign in (">=", ">", "<=", "<") if sign in tightest]
+    limits = [
+        f"{sign} {_spelled(info[name])}"
+        for name, sign in signs
+        if name in info and info[name] not in GENERAL_LIMITS
+    ]
     return " ".join([words.get(info["type"], "text"), " and ".join(limits)]).strip()
 
 
