@@ -8,9 +8,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from generation.jobs import Job, nothing_to_paint
-from generation.models import count_classes, prepare
+from generation.models import build, count_classes, prepare
 from generation.setup import Run
-from guided_diffusion.create import create_unet
 from guided_diffusion.ddim import SamplerOptions, guided_steps
 from guided_diffusion.unet import UNetModel
 from utils.network_metadata import missing_checkpoint
@@ -61,7 +60,7 @@ def random_network(network: NetworkConfig, num_classes: int = 6) -> UNetModel:
     """The network with random weights, in eval mode on the CPU; zero-initialized layers get some too, so that all
     take part."""
     torch.manual_seed(0)
-    model = create_unet(**network.plain(), num_classes=num_classes)
+    model = build(network, num_classes)
     with torch.no_grad():
         for parameter in model.parameters():
             if not parameter.any():

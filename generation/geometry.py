@@ -100,11 +100,6 @@ def share_context(windows: Sequence[Window], scale: float, size: Size, geometry:
     return Context(left, top, side, corners, scale)
 
 
-def overlap(a: Window, b: Window) -> bool:
-    """Whether two squares share a pixel."""
-    return all(a[k] < b[k] + b[2] and b[k] < a[k] + a[2] for k in (0, 1))
-
-
 def native_window(context: Context, corner: Corner, crop_size: int) -> Window:
     """The defect window at `corner` of a context in px of the output image: left, top and side."""
     left, top = corner

@@ -21,6 +21,7 @@ from utils import images, labels
 from utils.errors import UserError
 
 READERS = 4  # threads that check whether images can be decoded
+MOST_JOBS = 1_000_000  # of one run
 LONGEST = 200  # bytes of a sample's base name; file systems take 255, and endings are added
 
 
@@ -109,6 +110,7 @@ def plan_jobs(
             found, bad = labels.read_annotations_and_problems(text, classes)
             problems += bad
             if not problem:
+                _check_total(len(jobs), len(found), options)
                 jobs += _jobs_of(path, text, found, geometry, options, problems)
     problems += _colliding_names(jobs) + _long_names(jobs)
     if not problems and not jobs:
@@ -119,6 +121,16 @@ def plan_jobs(
     if problems:
         raise UserError.from_problems(f"defect_free_dir {folder} cannot be painted", problems)
     return jobs
+
+
+def _check_total(before: int, annotations: int, options: JobOptions) -> None:
+    """Raises UserError before so many jobs are made that neither the memory nor anyone's patience holds them."""
+    each = options.n_samples * options.n_iter
+    if before + each * (min(annotations, 1) if options.together else annotations) > MOST_JOBS:
+        raise UserError(
+            f"n_samples, n_iter: got {options.n_samples} and {options.n_iter}, which with the annotations ask "
+            f"for more than {MOST_JOBS} samples; ask for fewer, or share them among several folders"
+        )
 
 
 def _label_files(folder: Path) -> dict[str, Path]:

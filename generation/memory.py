@@ -1,11 +1,10 @@
 """How many contexts fit into memory at once, from what one forward pass keeps for its backward pass."""
 
-import os
-
 import torch
 from torch import Tensor
 
 from guided_diffusion.ddim import Model
+from utils.device import free_bytes
 
 SHARE = 0.7  # of the free memory that a batch may take
 OVERHEAD = 1.6  # memory of a guided step in units of what one forward pass keeps (temporaries, gradients)
@@ -31,15 +30,3 @@ def kept_bytes(model: Model, x: Tensor) -> int:
         kept = model(x.requires_grad_(), torch.zeros(1, device=x.device), None)
     del kept
     return sum(storages.values())
-
-
-def free_bytes(device: torch.device) -> int:
-    """Memory that can be had: on a GPU by its driver's word, else what the system calls available."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            lines = dict(line.split(":", 1) for line in file)
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):  # no Linux
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

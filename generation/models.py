@@ -7,11 +7,11 @@ from torch import nn
 
 from generation.jobs import Job
 from generation.memory import fitting_batch_size
-from guided_diffusion.create import create_unet
+from guided_diffusion.create import create_unet, unet_bytes
 from guided_diffusion.ddim import Model
 from utils import labels
 from utils.checkpoint import load_strict
-from utils.device import DTYPES, prefers_channels_last, resolve_precision
+from utils.device import DTYPES, check_memory, prefers_channels_last, resolve_precision
 from utils.errors import UserError
 from utils.network_metadata import (
     SHAPE_KEYS,
@@ -35,14 +35,21 @@ def load_models(
         raise UserError.from_problems("the weights are not there", problems)
     check_metadata(config, classes)
     count = count_classes(config, classes)
-    contextual = create_unet(**config.network.plain())
+    contextual = build(config.network)
     load_strict(contextual, config.model_path, SHAPE_KEYS, "the contextual model (top-level keys)")
-    prior = create_unet(**config.crop.plain(), num_classes=count)
+    prior = build(config.crop, count)
     keys = [f"crop.{key}" for key in SHAPE_KEYS] + ["num_classes"]
     load_strict(prior, config.crop_model_path, keys, "the defect prior (keys under crop)")
     contextual = prepare(contextual, config.network, config, device)
     prior = prepare(prior, config.crop, config, device)
     return contextual, prior if config.crop.class_cond else without_classes(prior)
+
+
+def build(network: NetworkConfig, num_classes: int | None = None) -> nn.Module:
+    """A network with random weights; UserError when the memory cannot hold it."""
+    options = {**network.plain(), "num_classes": num_classes}
+    check_memory(unet_bytes(**options), f"a network of num_channels {network.num_channels}")
+    return create_unet(**options)
 
 
 def check_metadata(config: GenerationConfig, classes: dict[str, int]) -> None:
@@ -102,6 +109,6 @@ def with_arithmetic(config: GenerationConfig, device: torch.device) -> Generatio
     config = config.model_copy(update={"precision": precision})
     if config.batch_size != "auto":
         return config
-    contextual = prepare(create_unet(**config.network.plain()), config.network, config, device)
+    contextual = prepare(build(config.network), config.network, config, device)
     size = fitting_batch_size(contextual, config.network.image_size, device)
     return config.model_copy(update={"batch_size": size})

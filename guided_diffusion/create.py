@@ -1,6 +1,9 @@
 """Networks and diffusion chains from the plain values of a configuration."""
 
 from collections.abc import Sequence
+from typing import Any
+
+import torch
 
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion, beta_schedule
 from guided_diffusion.respace import kept_timesteps
@@ -57,6 +60,12 @@ def create_unet(
         use_checkpoint=use_checkpoint,
         in_channels=3 + (CHANNELS if sees_surroundings else 0),
     )
+
+
+def unet_bytes(**options: Any) -> int:
+    """Bytes of the float32 weights of `create_unet(**options)`, which is built without memory for them."""
+    with torch.device("meta"):
+        return sum(p.numel() * p.element_size() for p in create_unet(**options).parameters())
 
 
 def create_diffusion(

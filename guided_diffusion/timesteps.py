@@ -10,6 +10,7 @@ import re
 import numpy as np
 
 SCHEDULE_TYPES = ("linear", "quad")
+LONGEST = 1_000_000  # steps of a walk
 FILTER_TYPES = ("none", "firstp-P", "lastp-P", "firstn-K", "lastn-K")
 
 
@@ -107,6 +108,11 @@ def time_travel_timesteps(
     lowest, highest = _kept_jumps(time_travel_filter_type, ddpm_num_steps)
     feet = range(0, start - jump_length, jump_length)
     jumps = {j: jump_n_sample - 1 for j in feet if lowest <= j <= highest}
+    if (length := start + 2 * jump_length * sum(jumps.values())) > LONGEST:
+        raise ValueError(
+            f"jump_length and jump_n_sample: got {jump_length} and {jump_n_sample}, which make a walk of {length} "
+            f"steps; expected at most {LONGEST}"
+        )
     stride = ddpm_num_steps // num_inference_steps
     return [stride * count for count in _resampling_steps(start, jump_length, jumps)]
 

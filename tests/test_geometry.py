@@ -8,7 +8,6 @@ from generation.geometry import (
     Geometry,
     centered_corner,
     native_window,
-    overlap,
     pixel_center,
     place,
     share_context,
@@ -133,11 +132,6 @@ def test_shared_contexts_are_clamped_and_hold_their_windows(scale: float):
 def test_squashed_pictures_have_one_context_for_all():
     context = share_context([(0, 0, 64), (192, 192, 64)], 1.0, (256, 256), SQUASH)
     assert context == Context(None, None, None, ((0, 0), (192, 192)), 1.0)
-
-
-def test_overlap_means_a_common_pixel():
-    assert overlap((0, 0, 4), (3, 3, 2)) and overlap((3, 3, 2), (0, 0, 9))
-    assert not overlap((0, 0, 4), (4, 0, 4)) and not overlap((0, 0, 4), (0, 5, 4))
 
 
 def test_native_window_is_the_model_s_window_in_the_picture():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from generation.geometry import Context, Geometry, overlap
+from generation.geometry import Context, Geometry
 from generation.jobs import Job, JobOptions, make_groups, nothing_to_paint, plan_groups, plan_jobs, safe_name
 from generation.passes import Pass
 from utils.errors import UserError
@@ -203,6 +203,11 @@ def test_only_windows_of_one_scale_share_a_context(tmp_path: Path):
     auto = Geometry("native", "auto", 64, 32)
     (job,) = plan_jobs(tmp_path, CLASSES, auto, JobOptions(together=True))
     assert sorted(one.context.scale for one in job.passes) == [1.0, 1.5]
+
+
+def overlap(a: tuple[int, int, int], b: tuple[int, int, int]) -> bool:
+    """Whether two squares (left, top, side) share a pixel."""
+    return all(a[k] < b[k] + b[2] and b[k] < a[k] + a[2] for k in (0, 1))
 
 
 def test_no_two_windows_of_a_turn_overlap_wherever_they_lie(tmp_path: Path):

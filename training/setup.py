@@ -11,13 +11,19 @@ import torch
 from torch import nn
 
 from guided_diffusion.boxed_patches import BoxedPatchDataset
-from guided_diffusion.create import create_diffusion, create_unet
+from guided_diffusion.create import create_diffusion, create_unet, unet_bytes
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion
 from guided_diffusion.image_datasets import PatchDataset
 from guided_diffusion.respace import kept_timesteps
 from training.data import load_dataset
 from utils import labels, logger
-from utils.device import prefers_channels_last, resolve_device, resolve_precision, start_process_group
+from utils.device import (
+    check_memory,
+    prefers_channels_last,
+    resolve_device,
+    resolve_precision,
+    start_process_group,
+)
 from utils.errors import UserError
 from utils.schema.training import TrainingConfig
 
@@ -69,7 +75,13 @@ def make_model(run: TrainingRun) -> nn.Module:
     """The network with the initial weights of `seed`; logs what is trained on."""
     config = run.config
     torch.manual_seed(config.seed)
-    model = create_unet(**config.network.plain(), num_classes=count_classes(config, run.names))
+    options = {**config.network.plain(), "num_classes": count_classes(config, run.names)}
+    # AdamW keeps two numbers per weight, the gradient is one, an average one for each rate
+    check_memory((4 + len(config.ema_rate)) * unet_bytes(**options), "training this network (num_channels)")
+    check_memory(
+        config.batch_size * 24 * config.network.image_size**2, "a batch (batch_size)"
+    )  # images and noise
+    model = create_unet(**options)
     images_count, millions = len(run.dataset), sum(p.numel() for p in model.parameters()) / 1e6
     device = run.process.device
     run.log.info("%d images, %.2f M parameters, %s, %s", images_count, millions, device, config.precision)

@@ -101,3 +101,24 @@ def prefers_channels_last(precision: str, num_channels: int, device: torch.devic
     """The faster memory layout of a network with `num_channels` base channels: channels_last but for narrow ones
     in bfloat16 on a CPU (measured: twice as fast in float32, half as fast for narrow networks in bfloat16)."""
     return device.type != "cpu" or precision == "fp32" or num_channels >= WIDE
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that can be had: on a GPU by its driver's word, else what the system calls available."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):  # no Linux
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def check_memory(needed: float, what: str) -> None:
+    """Raises UserError when `what` needs more bytes than this machine has free; more would end the process."""
+    free = free_bytes(torch.device("cpu"))
+    if needed > free:
+        raise UserError(
+            f"{what}: needs {needed / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free; choose less"
+        )

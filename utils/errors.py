@@ -44,6 +44,12 @@ def on_a_screen(message: str) -> str:
     return "\n".join([*(shortened(line, SHOWN_CHARACTERS) for line in lines[:SHOWN_LINES]), *more])
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, or PyTorch on any device, found no memory."""
+    told = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in told or "can't allocate memory" in told
+
+
 def run_main(main: Callable[[list[str]], None], argv: list[str] | None = None) -> int:
     """Run `main(argv)`; returns the exit code.
 
@@ -57,6 +63,12 @@ def run_main(main: Callable[[list[str]], None], argv: list[str] | None = None) -
         sys.stdout.flush()
     except UserError as error:
         print(f"error: {on_a_screen(str(error))}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        told = "the memory does not suffice; choose a smaller batch_size, smaller images or fewer samples"
+        print(f"error: {told}", file=sys.stderr)
         return 2
     except Stopped as stop:
         return stop.exit_code
