@@ -4,13 +4,14 @@ import argparse
 import re
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from utils.errors import UserError, run_main
 from utils.files import check_replaceable, replace_folder
 from utils.labels import load_class_names
 from utils.manifest import VERSION
-from utils.prepare_data.cutting import CutOptions
+from utils.prepare_data.cutting import CutOptions, fitting_tile
 from utils.prepare_data.formats.recognition import FORMATS
 from utils.prepare_data.holdout import choose_groups
 from utils.prepare_data.survey import survey_source
@@ -20,8 +21,10 @@ EPILOG = """\
 Formats, detected automatically: Pascal VOC, YOLO, COCO, DeepPCB, LabelMe, MVTec folders, masks named like the images,
 and data sets of utils.export_dataset. docs/annotation-formats.md shows their layouts.
 
-DIR gets train/defect_free (tiles), train/defect (patches), classes.json, test and test_clean (held-out images and
-their clean counterparts, with YOLO labels), index.csv, report.txt and contact_sheet.png.
+DIR gets train/boxed (patches, each with the place of its defect) and train/clean (pieces without defects) for a prior
+that sees its surroundings, train/defect (centered patches) and train/defect_free (tiles) for the published pair,
+train_clean (clean images), test and test_clean (held-out images and their clean counterparts, with YOLO labels),
+classes.json, index.csv, report.txt and contact_sheet.png.
 
 example: boards 07 and 10 are held out for testing
   python -m utils.prepare_data path/to/PCB_DATASET --out data/board --holdout 07 10
@@ -55,7 +58,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_cutting(add: Callable[..., object]) -> None:
     cut, distance = CutOptions, f"px between tiles and boxes if there are no clean images {DEFAULT}"
-    add("--tile", type=int, default=cut.tile, help=f"side of a tile in px {DEFAULT}")
+    add(
+        "--tile",
+        type=int,
+        metavar="PX",
+        help="side of a tile (default: 256 px, less where that does not fit)",
+    )
     add("--window", type=int, default=cut.window, help=f"side of the defect prior's window in px {DEFAULT}")
     add("--margin", type=int, default=cut.margin, help=f"px around the window, for jittered crops {DEFAULT}")
     add(
@@ -68,6 +76,7 @@ def _add_cutting(add: Callable[..., object]) -> None:
         help="images without defects (default: folders named clean, ...)",
     )
     add("--clean-distance", type=int, default=cut.clean_distance, help=distance)
+    add("--per-class", type=int, metavar="N", help="at most N defects a class to train on (default: all)")
 
 
 def _add_holdout(group: argparse._ArgumentGroup) -> None:
@@ -80,15 +89,16 @@ def _add_holdout(group: argparse._ArgumentGroup) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     problems = []
-    if args.tile < 32:
+    if args.tile is not None and args.tile < 32:
         problems.append(f"--tile must be 32 px or more, got {args.tile}")
     if args.window < 16 or args.window % 2:
         problems.append(f"--window must be an even number of pixels, 16 or more, got {args.window}")
     for name in ("margin", "clean_distance", "seed"):
         if getattr(args, name) < 0:
             problems.append(f"--{name.replace('_', '-')} must be 0 or more, got {getattr(args, name)}")
-    if args.tiles_per_image is not None and args.tiles_per_image < 1:
-        problems.append(f"--tiles-per-image must be 1 or more, got {args.tiles_per_image}")
+    for name in ("tiles_per_image", "per_class"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            problems.append(f"--{name.replace('_', '-')} must be 1 or more, got {getattr(args, name)}")
     if not 0 <= args.holdout_share < 1:
         problems.append(f"--holdout-share must be at least 0 and below 1, got {args.holdout_share}")
     if args.group_pattern is not None:
@@ -122,8 +132,15 @@ def main(argv: list[str]) -> None:
     survey = survey_source(args.source, args.format, classes, args.clean_dir, args.group_pattern)
     held = choose_groups(survey, args.holdout, args.holdout_share, args.seed)
     cut = CutOptions(
-        args.tile, args.window, args.margin, args.clean_distance, args.tiles_per_image, args.seed
+        tile=args.tile or 0,
+        window=args.window,
+        margin=args.margin,
+        clean_distance=args.clean_distance,
+        tiles_per_image=args.tiles_per_image,
+        per_class=args.per_class,
+        seed=args.seed,
     )
+    cut = replace(cut, tile=fitting_tile(survey, held, cut))
     with replace_folder(args.out, KIND, VERSION, args.overwrite) as folder:
         report = write_all(folder, survey, held, cut, _options_text(args))
     print(report, end="")

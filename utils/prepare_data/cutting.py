@@ -1,7 +1,7 @@
 """Where tiles lie and how patches are cut."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -10,18 +10,21 @@ from utils.errors import UserError
 from utils.labels import auto_scale
 from utils.prepare_data.sources import DefectBox, SourceImage, Survey
 
+TILES = (256, 192, 128, 96, 64)  # sides of a tile to choose from
+
 Places = dict[str, list[tuple[int, int]]]  # name of an image -> (left, top) of its tiles
 
 
 @dataclass(frozen=True)
 class CutOptions:
-    """How tiles and patches are cut, in px (see --help of the command line)."""
+    """How tiles and patches are cut, in px (see --help of the command line); tile 0: none fits."""
 
-    tile: int = 256
+    tile: int = 0
     window: int = 64
     margin: int = 16
     clean_distance: int = 16
     tiles_per_image: int | None = None
+    per_class: int | None = None
     seed: int = 0
 
     @property
@@ -45,12 +48,22 @@ def cut_patch(image: np.ndarray, box: DefectBox, window: int, margin: int) -> tu
     padded = min(inner) < 0 or inner[2] > image.shape[1] or inner[3] > image.shape[0]
     if scale == 1:
         return _take(image, *inner), scale, padded
+    crop = (x - reach, y - reach, x + reach, y + reach)
+    return shrunk(image, crop, (side, side), scale), scale, padded
+
+
+def shrunk(
+    image: np.ndarray, crop: tuple[float, float, float, float], size: tuple[int, int], scale: float
+) -> np.ndarray:
+    """The rectangle (left, top, right, bottom) of (H, W, 3) uint8, shrunk by `scale` to `size` (width, height).
+
+    Bicubic with antialiasing. The rectangle may extend beyond the edge, where the image is reflected.
+    """
     context = math.ceil(2 * scale) + 1  # what the bicubic kernel sees beyond the crop
-    left, top = inner[0] - context, inner[1] - context
-    region = _take(image, left, top, inner[2] + context, inner[3] + context)
-    crop = (x - reach - left, y - reach - top, x + reach - left, y + reach - top)
-    patch = Image.fromarray(region).resize((side, side), Image.Resampling.BICUBIC, box=crop)
-    return np.array(patch), scale, padded
+    left, top = math.floor(crop[0]) - context, math.floor(crop[1]) - context
+    region = _take(image, left, top, math.ceil(crop[2]) + context, math.ceil(crop[3]) + context)
+    inner = (crop[0] - left, crop[1] - top, crop[2] - left, crop[3] - top)
+    return np.array(Image.fromarray(region).resize(size, Image.Resampling.BICUBIC, box=inner))
 
 
 def _take(image: np.ndarray, left: int, top: int, right: int, bottom: int) -> np.ndarray:
@@ -136,18 +149,14 @@ def _meets(box: DefectBox, left: int, top: int, cut: CutOptions) -> bool:
 def plan_tiles(survey: Survey, held: set[str], cut: CutOptions) -> tuple[Places, bool, int]:
     """The places of all training tiles, whether they are on images with defects, and how many images have none.
 
-    Raises UserError if no tile fits anywhere.
+    No tiles with a `cut.tile` of 0. Raises UserError if no tile fits anywhere.
     """
     train = [image for image in survey.images if image.group not in held]
     clean = [image for image in train if image.is_clean]
     images = clean or [image for image in train if image.boxes]
-    plan: Places = {}
-    for index, image in enumerate(images):
-        rng = np.random.default_rng([cut.seed, 1, index])
-        if image.is_clean:
-            plan[image.name] = clean_places(image.size, cut.tile, cut.tiles_per_image, rng)
-        else:
-            plan[image.name] = places_between(image, cut, rng)
+    if not cut.tile:
+        return {}, not clean, len(images)
+    plan = _tiles_of(images, cut)
     empty = sum(not places for places in plan.values())
     if empty == len(plan):
         smallest = min(min(image.size) for image in images)
@@ -157,3 +166,32 @@ def plan_tiles(survey: Survey, held: set[str], cut: CutOptions) -> tuple[Places,
             "give a smaller --tile" + ("" if clean else ", or a folder of clean images as --clean-dir")
         )
     return plan, not clean, empty
+
+
+def _tiles_of(images: list[SourceImage], cut: CutOptions) -> Places:
+    plan: Places = {}
+    for index, image in enumerate(images):
+        rng = np.random.default_rng([cut.seed, 1, index])
+        if image.is_clean:
+            plan[image.name] = clean_places(image.size, cut.tile, cut.tiles_per_image, rng)
+        else:
+            plan[image.name] = places_between(image, cut, rng)
+    return plan
+
+
+def fitting_tile(survey: Survey, held: set[str], cut: CutOptions) -> int:
+    """`cut.tile`, or if that is 0 the largest of TILES that fits on most of the images that tiles come from.
+
+    Where none fits on most, the largest that fits on any; 0 where none does.
+    """
+    if cut.tile:
+        return cut.tile
+    train = [image for image in survey.images if image.group not in held]
+    images = [image for image in train if image.is_clean] or [image for image in train if image.boxes]
+    fits = {}
+    for tile in TILES:
+        plan = _tiles_of(images, replace(cut, tile=tile, tiles_per_image=1))
+        fits[tile] = sum(bool(places) for places in plan.values())
+        if 2 * fits[tile] > len(images):
+            return tile
+    return max((tile for tile, count in fits.items() if count), default=0)

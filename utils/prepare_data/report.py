@@ -126,6 +126,8 @@ def _made_lines(survey: Survey, made: Prepared) -> list[str]:
         f"train/defect       {len(patches)} patches of {size}; {len(scaled)} shrunk (s > 1){largest}",
         f"{'':18} {made.padded} extend beyond the image's edge and were padded by reflection",
         f"{'':18} {made.crowded} show part of a defect of another class in their window",
+        f"train/boxed        the same defects in {folders['train/boxed']} patches with the place of each box",
+        f"train/clean        {folders['train/clean']} pieces without defects, at the scales of the patches",
         f"train/defect_free  {folders['train/defect_free']} tiles",
     ]
     if made.tiles_from_defective:
@@ -134,6 +136,7 @@ def _made_lines(survey: Survey, made: Prepared) -> list[str]:
         )
     if made.small_images:
         lines.append(f"{'':18} {made.small_images} images have no room for a tile")
+    lines.append(f"train_clean        {folders['train_clean']} clean images to paint on")
     lines.append(f"test               {folders['test']} images with YOLO labels")
     lines.append(f"test_clean         {folders['test_clean']} clean counterparts with the same labels")
     return lines

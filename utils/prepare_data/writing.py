@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,34 +11,48 @@ from tqdm import tqdm
 
 from utils.errors import UserError
 from utils.images import load_rgb, save_png
-from utils.labels import auto_scale, format_annotation
+from utils.labels import auto_scale, format_annotation, relative_box
+from utils.prepare_data.boxed import Chosen, Piece, boxed_patch, choose_defects, cut_piece, plan_pieces, sized
 from utils.prepare_data.cutting import CutOptions, Places, cut_patch, is_crowded, plan_tiles
 from utils.prepare_data.report import IndexRow, Prepared, contact_sheet, report_text, write_index
 from utils.prepare_data.sources import DefectBox, SourceImage, Survey, file_name
 
 KIND = "prepared data set"  # in the folder's mark
+MOST_CLEAN = 200  # training images without defects that are copied for plans
 
 
-def write_training_set(
-    folder: Path, survey: Survey, held: set[str], places: Places, cut: CutOptions
-) -> Prepared:
-    """Write tiles and patches of the images that are not held out, one image at a time."""
-    (folder / "train/defect_free").mkdir(parents=True)
-    (folder / "train/defect").mkdir()
+@dataclass(frozen=True)
+class Cuts:
+    """What is cut from the training images: by their names, tiles, defects that become patches, clean pieces."""
+
+    tiles: Places
+    defects: Chosen
+    pieces: dict[str, list[Piece]]
+
+
+def write_training_set(folder: Path, survey: Survey, held: set[str], cuts: Cuts, cut: CutOptions) -> Prepared:
+    """Write tiles, patches and clean pieces of the images that are not held out, one image at a time."""
+    for part in ("defect_free", "defect", "boxed", "clean"):
+        (folder / "train" / part).mkdir(parents=True)
     rows: list[IndexRow] = []
     numbers: Counter[str] = Counter()
     padded = crowded = 0
     train = [image for image in survey.images if image.group not in held]
     for image in tqdm(train, desc="cutting", disable=None):
-        if not image.boxes and not places.get(image.name):
+        if not any(image.name in part for part in (cuts.tiles, cuts.defects, cuts.pieces)):
             continue
         pixels = load_rgb(image.path)
-        rows += _write_tiles(folder, survey, image, pixels, places.get(image.name, []), cut.tile)
-        for box in image.boxes:
+        rows += _write_tiles(folder, survey, image, pixels, cuts.tiles.get(image.name, []), cut.tile)
+        rows += _write_pieces(folder, survey, image, pixels, cuts.pieces.get(image.name, []))
+        for box in cuts.defects.get(image.name, []):
+            name = f"{file_name(box.class_name)}_{numbers[box.class_name]:04d}.png"
             patch, scale, over = cut_patch(pixels, box, cut.window, cut.margin)
-            file = f"train/defect/{file_name(box.class_name)}_{numbers[box.class_name]:04d}.png"
-            save_png(folder / file, patch)
-            rows.append(_box_row(file, survey, image, box, scale, "train"))
+            save_png(folder / "train/defect" / name, patch)
+            rows.append(_box_row(f"train/defect/{name}", survey, image, box, scale, "train"))
+            class_id = survey.classes[box.class_name]
+            scale = _write_boxed(folder / "train/boxed" / name, pixels, box, class_id, cut.window)
+            outline = sized(box, cut.window)
+            rows.append(_box_row(f"train/boxed/{name}", survey, image, outline, scale, "train"))
             numbers[box.class_name] += 1
             padded += over
             crowded += is_crowded(image, box, cut.window)
@@ -54,6 +69,27 @@ def _write_tiles(
         source = survey.tree.relative(image.path)
         rows.append(IndexRow(file, source, "", left, top, left + tile, top + tile, 1, image.group, "train"))
     return rows
+
+
+def _write_pieces(
+    folder: Path, survey: Survey, image: SourceImage, pixels: np.ndarray, pieces: list[Piece]
+) -> list[IndexRow]:
+    rows = []
+    for number, piece in enumerate(pieces):
+        file = f"train/clean/{image.name}_{number:03d}.png"
+        save_png(folder / file, cut_piece(pixels, piece))
+        source = survey.tree.relative(image.path)
+        rows.append(IndexRow(file, source, "", *astuple(piece), image.group, "train"))
+    return rows
+
+
+def _write_boxed(path: Path, pixels: np.ndarray, box: DefectBox, class_id: int, window: int) -> float:
+    """Write a patch for a prior that sees its surroundings, and beside it the box, as a YOLO line; its scale."""
+    patch, inner, scale = boxed_patch(pixels, box, window)
+    save_png(path, patch)
+    line = format_annotation(class_id, *relative_box(inner, patch.shape[1], patch.shape[0]))
+    path.with_suffix(".txt").write_text(f"{line}\n", encoding="utf-8")
+    return scale
 
 
 def _box_row(
@@ -104,11 +140,30 @@ def _copy_with_labels(
     return rows
 
 
+def write_clean_set(folder: Path, survey: Survey, held: set[str], seed: int) -> list[IndexRow]:
+    """Copy the clean images that are not held out to train_clean, at most MOST_CLEAN, drawn by `seed`."""
+    images = [image for image in survey.clean if image.group not in held]
+    if len(images) > MOST_CLEAN:
+        rng = np.random.default_rng([seed, 5])
+        images = [images[i] for i in sorted(rng.permutation(len(images))[:MOST_CLEAN])]
+    rows = []
+    for image in images:
+        (folder / "train_clean").mkdir(exist_ok=True)
+        file = f"train_clean/{image.name}{image.path.suffix.lower()}"
+        shutil.copyfile(image.path, folder / file)
+        source = survey.tree.relative(image.path)
+        rows.append(IndexRow(file, source, "", 0, 0, *image.size, 1, image.group, "train"))
+    return rows
+
+
 def write_all(folder: Path, survey: Survey, held: set[str], cut: CutOptions, options: str) -> str:
     """Write everything into an empty folder; returns the report. Raises UserError before writing anything."""
     places, from_defective, small = plan_tiles(survey, held, cut)
-    trained = write_training_set(folder, survey, held, places, cut)
+    chosen = choose_defects(survey, held, cut.per_class, cut.seed)
+    pieces = plan_pieces(survey, held, chosen, cut.window, cut.clean_distance, cut.seed)
+    trained = write_training_set(folder, survey, held, Cuts(places, chosen, pieces), cut)
     rows = [*trained.rows, *write_test_set(folder, survey, held, cut.window)]
+    rows += write_clean_set(folder, survey, held, cut.seed)
     made = Prepared(rows, cut.patch, trained.padded, trained.crowded, from_defective, small)
     (folder / "classes.json").write_text(json.dumps(survey.classes) + "\n", encoding="utf-8")
     report = report_text(survey, held, made, options)

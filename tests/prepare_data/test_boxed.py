@@ -1,0 +1,124 @@
+"""Patches with the place of their box, the choice of defects, and clean pieces."""
+
+from pathlib import Path
+
+import numpy as np
+
+from tests.prepare_data.builders import index_of, pixels, write_boards, write_image, write_text
+from utils.images import load_rgb
+from utils.prepare_data.__main__ import main
+from utils.prepare_data.boxed import boxed_patch, choose_defects, cut_piece, plan_pieces
+from utils.prepare_data.cutting import CutOptions, fitting_tile
+from utils.prepare_data.sources import DefectBox, SourceImage, Survey
+from utils.prepare_data.tree import FileTree
+
+
+def survey_of(tmp_path: Path, images: list[SourceImage]) -> Survey:
+    for number, image in enumerate(images):
+        image.name, image.group = f"image{number}", image.group or f"group{number}"
+    return Survey(FileTree(tmp_path), "voc", None, images, {"spur": 0, "short": 1})
+
+
+def test_a_patch_copies_twice_the_window_around_the_box():
+    image = pixels(0)
+    patch, box, scale = boxed_patch(image, DefectBox("spur", 70, 50, 80, 61), window=32)
+    assert scale == 1 and patch.shape == (64, 64, 3)
+    top, left = 50 - int(box[1]), 70 - int(box[0])
+    assert np.array_equal(patch, image[top : top + 64, left : left + 64])
+    assert box == (27, 26, 37, 37)  # of the corner (43, 23.5), rounded to (43, 24)
+
+
+def test_a_patch_at_the_edge_is_shifted_into_the_image_and_not_reflected():
+    image = pixels(0)
+    patch, box, _ = boxed_patch(image, DefectBox("spur", 0, 112, 10, 120), window=32)
+    assert np.array_equal(patch, image[120 - 64 :, :64]) and box == (0, 56, 10, 64)
+
+
+def test_a_patch_of_a_large_defect_is_shrunk_and_its_box_with_it():
+    image = np.zeros((600, 600, 3), np.uint8)
+    image[250:346, 301:397] = 255
+    patch, box, scale = boxed_patch(image, DefectBox("spur", 301, 250, 397, 346), window=64)
+    assert scale == 2 and patch.shape == (128, 128, 3) and box == (40, 40, 88, 88)
+    white = patch[..., 0] > 127
+    assert white[40:88, 40:88].all() and white.sum() == 48 * 48
+
+
+def test_an_image_below_the_patch_gives_all_of_it_and_below_the_window_its_reflection():
+    image = pixels(0, 50, 20)
+    patch, box, _ = boxed_patch(image, DefectBox("spur", 5, 5, 15, 15), window=32)
+    assert patch.shape == (32, 50, 3) and box == (5, 11, 15, 21)
+    assert np.array_equal(patch[6:26], image) and np.array_equal(patch[5], image[1])
+
+
+def test_a_point_has_a_box_of_half_the_window():
+    patch, box, _ = boxed_patch(pixels(0), DefectBox("spur", 80, 60, 80, 60, is_point=True), window=32)
+    assert patch.shape == (64, 64, 3) and box == (24, 24, 40, 40)
+
+
+def test_chosen_defects_are_spread_over_groups_and_images(tmp_path):
+    def image(group: str, count: int) -> SourceImage:
+        boxes = [DefectBox("spur", 10 * k, 0, 10 * k + 5, 5) for k in range(count)]
+        return SourceImage(Path("x.png"), boxes, group=group, size=(100, 100))
+
+    survey = survey_of(tmp_path, [image("a", 9), image("a", 9), image("b", 9), image("c", 1), image("d", 9)])
+    chosen = choose_defects(survey, {"d"}, 5, seed=0)
+    assert {name: len(boxes) for name, boxes in chosen.items()} == {
+        "image0": 1, "image1": 1, "image2": 2, "image3": 1,
+    }  # fmt: skip
+    assert choose_defects(survey, {"d"}, 5, seed=0) == chosen != choose_defects(survey, {"d"}, 5, seed=1)
+    assert sum(map(len, choose_defects(survey, {"d"}, None, seed=0).values())) == 28
+
+
+def test_pieces_between_boxes_keep_their_distance(tmp_path):
+    boxes = [DefectBox("spur", 80, 40, 120, 160)]
+    survey = survey_of(tmp_path, [SourceImage(Path("x.png"), boxes, size=(200, 200))])
+    small = {"image0": [DefectBox("spur", 0, 0, 9, 9)]}
+    pieces = plan_pieces(survey, set(), small, window=16, distance=8, seed=0)["image0"]
+    assert len(pieces) > 20 and all(
+        piece.scale == 1 and piece.size in ((64, 64), (32, 32)) for piece in pieces
+    )
+    assert all(p.right <= 72 or p.left >= 128 or p.bottom <= 32 or p.top >= 168 for p in pieces)
+    assert plan_pieces(survey, set(), {"image0": boxes}, window=32, distance=8, seed=0) == {}
+
+
+def test_pieces_come_from_clean_images_of_any_size(tmp_path):
+    images = [
+        SourceImage(Path("x.png"), [DefectBox("spur", 0, 0, 9, 9)], size=(90, 90)),
+        SourceImage(Path("y.png"), is_clean=True, size=(30, 50)),
+        SourceImage(Path("z.png"), is_clean=True, size=(12, 50)),
+    ]
+    survey = survey_of(tmp_path, images)
+    plan = plan_pieces(survey, set(), {"image0": images[0].boxes}, window=32, distance=8, seed=0)
+    assert set(plan) == {"image1"} and all(piece.size == (30, 50) for piece in plan["image1"])
+    assert np.array_equal(cut_piece(pixels(1, 30, 50), plan["image1"][0]), pixels(1, 30, 50))
+
+
+def test_the_tile_is_the_largest_that_fits_most_images(tmp_path):
+    clean = [
+        SourceImage(Path("x.png"), is_clean=True, size=size) for size in ((300, 300), (140, 200), (200, 130))
+    ]
+    survey = survey_of(tmp_path, clean)
+    assert fitting_tile(survey, set(), CutOptions()) == 128
+    assert fitting_tile(survey, set(), CutOptions(tile=40)) == 40
+
+
+def test_small_photographs_are_prepared_without_a_changed_option(tmp_path):
+    root, out = write_boards(tmp_path / "source"), tmp_path / "out"
+    main([str(root), "--out", str(out), "--holdout", "03", "--per-class", "2"])
+    rows = index_of(out)
+    boxed = [row for row in rows if row["file"].startswith("train/boxed/")]
+    assert sorted(row["class"] for row in boxed) == ["short", "short", "spur", "spur"]
+    assert all((out / row["file"]).with_suffix(".txt").is_file() for row in boxed)
+    pieces = [load_rgb(out / row["file"]) for row in rows if row["file"].startswith("train/clean/")]
+    assert pieces and all(piece.shape == (120, 160, 3) for piece in pieces)
+    assert {p.name for p in (out / "train_clean").iterdir()} == {"01.png", "02.png", "04.png"}
+
+
+def test_photographs_below_every_tile_still_teach_the_prior(tmp_path):
+    for name in "abc":
+        write_image(tmp_path / f"source/{name}.png", ord(name), 60, 50)
+        write_text(tmp_path / f"source/{name}.txt", "0 0.2 0.2 0.2 0.2\n")
+    write_text(tmp_path / "source/classes.txt", "pit\n")
+    main([str(tmp_path / "source"), "--out", str(tmp_path / "out"), "--holdout", "a"])
+    assert len(list((tmp_path / "out/train/boxed").glob("*.png"))) == 2
+    assert not list((tmp_path / "out/train/defect_free").iterdir())
