@@ -32,6 +32,8 @@ from guided_diffusion.refinement import (
     refine,
     warm_start,
 )
+from guided_diffusion.rows import select_rows
+from guided_diffusion.surroundings import Surroundings
 from guided_diffusion.timesteps import estimate_chain
 from guided_diffusion.windows import Target, Windows
 
@@ -129,12 +131,20 @@ class Result:
 
 
 class Sampler:
-    """The two models on one chain; `sample` is the algorithm, the other methods its parts."""
+    """The two models on one chain; `sample` is the algorithm, the other methods its parts.
+
+    `clean_class` is the id of the class "clean" of a prior that sees its surroundings.
+    """
 
     def __init__(
-        self, contextual: Model, prior: Model, diffusion: GaussianDiffusion, options: SamplerOptions
+        self,
+        contextual: Model,
+        prior: Model,
+        diffusion: GaussianDiffusion,
+        options: SamplerOptions,
+        clean_class: int | None = None,
     ):
-        self.contextual, self.prior = contextual, prior
+        self.contextual, self.prior, self.clean_class = contextual, prior, clean_class
         self.diffusion, self.options = diffusion, options
 
     @torch.no_grad()
@@ -171,7 +181,7 @@ class Sampler:
 
     def guided_step(self, state: State, t: int, target: Target, classes: Tensor, noise: Noise) -> StepRecord:
         """Refine x and, with `lr_crop`, the crop at t, toward `target`, whose masks are computed here."""
-        networks = self.networks(t, classes, noise)
+        networks = self.networks(t, target, classes, noise)
         images, descent = range(len(state.x)), self.descent(t, state.lr, state.reg)
         prior = networks.crop(state.crop, range(len(state.crop)))
         attention, instant, mask = self.options.attention, None, state.mask
@@ -233,7 +243,7 @@ class Sampler:
         crop = d.ddim_step(point.prior, s, sigma, noise.crop(point.crop) if draw else None)
         return x, crop
 
-    def networks(self, t: int, classes: Tensor, noise: Noise) -> Networks:
+    def networks(self, t: int, target: Target, classes: Tensor, noise: Noise) -> Networks:
         """Both models at t; `classes` (M,), and `noise` for the sub-steps of the contextual model's estimate."""
         chain, eta = self.options.estimate_chain(t), self.options.ddim_sigma
         sigmas = [self.diffusion.ddim_sigma(a, b, eta) for a, b in pairwise(chain)]
@@ -242,7 +252,8 @@ class Sampler:
             return self._image_estimate(x, chain, sigmas, lambda like: noise.image(like, images))
 
         def crop(c: Tensor, index: Sequence[int]) -> Prediction:
-            return self._prior(c, t, classes if len(index) == len(classes) else classes[list(index)])
+            known = None if target.known is None else target.known.select(index)
+            return self._prior(c, t, select_rows(classes, index), known)
 
         return Networks(image, crop, noisy=any(sigmas))
 
@@ -253,7 +264,7 @@ class Sampler:
         contextual model sees."""
         plain = self._plain(crop, t)
         ids = (torch.full((len(crop),), class_id, device=crop.device) for class_id in class_ids)
-        return (self._prior(crop, t, y, plain) for y in ids), plain
+        return (self._prior(crop, t, y, plain=plain) for y in ids), plain
 
     def _call(self, model: Model, x: Tensor, t: int, y: Tensor | None) -> Tensor:
         """The one place where a network is called."""
@@ -266,17 +277,29 @@ class Sampler:
         """The contextual model's prediction at a crop, which it takes for a small defect-free image."""
         return self._predict(self.contextual, crop, t, None, self.options.clip_denoised)
 
-    def _prior(self, crop: Tensor, t: int, y: Tensor, plain: Prediction | None = None) -> Prediction:
-        """The prior's prediction; with guidance s, eps = eps_prior + s (eps_prior - eps_contextual).
+    def _prior(
+        self,
+        crop: Tensor,
+        t: int,
+        y: Tensor,
+        known: Surroundings | None = None,
+        plain: Prediction | None = None,
+    ) -> Prediction:
+        """The prior's prediction; with guidance s, eps = eps_prior + s (eps_prior - eps_plain).
 
-        `plain` is the contextual model's prediction at the crop, if it is known.
+        `plain` is the prediction of a window without a defect: the contextual model's, or that of a prior that sees its
+        surroundings, `known`, for the class "clean" (classifier-free guidance, Ho & Salimans 2022).
         """
         s, clip = self.options.prior_guidance, self.options.clip_denoised
-        prediction = self._predict(self.prior, crop, t, y, clip)
-        if s == 0:
-            return prediction
-        plain = plain or self._plain(crop, t)
-        return self.diffusion.from_eps(prediction.eps + s * (prediction.eps - plain.eps), crop, t, clip)
+        prior = self.prior if known is None else known.seen_by(self.prior)
+        prediction = self._predict(prior, crop, t, y, clip)
+        if s > 0:
+            if known is not None:
+                plain = self._predict(prior, crop, t, torch.full_like(y, self.clean_class), clip)
+            plain = plain or self._plain(crop, t)
+            eps = prediction.eps + s * (prediction.eps - plain.eps)
+            prediction = self.diffusion.from_eps(eps, crop, t, clip)
+        return prediction if known is None else known.restore(prediction, crop, t, self.diffusion)
 
     def _image_estimate(
         self, x: Tensor, chain: Sequence[int], sigmas: Sequence[float], draw: Callable[[Tensor], Tensor]

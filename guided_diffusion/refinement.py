@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from guided_diffusion.gaussian_diffusion import Prediction
+from guided_diffusion.rows import select_rows
 from guided_diffusion.transfer import to_device
-from guided_diffusion.windows import Target, Windows, select_rows
+from guided_diffusion.windows import Target, Windows
 
 log = logging.getLogger(__name__)
 

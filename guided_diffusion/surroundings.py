@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion, Prediction
-from guided_diffusion.windows import select_rows
+from guided_diffusion.rows import select_rows
 
 CHANNELS = 4  # beside the noisy image: three of the surroundings, one of the box
 

@@ -10,16 +10,22 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from guided_diffusion.rows import select_rows
+from guided_diffusion.surroundings import Surroundings
 from guided_diffusion.transfer import to_device
 
 
 @dataclass(frozen=True)
 class Windows:
-    """The M windows of N images: corners (left, top) in px, side in px, and the image of each."""
+    """The M windows of N images: corners (left, top) in px, side in px, and the image of each.
+
+    `boxes` (M, 1, size, size) are masks of the defects' boxes, for a prior that sees its surroundings.
+    """
 
     corners: Sequence[tuple[int, int]]
     size: int
     owner: Tensor  # (M,) int64, ascending
+    boxes: Tensor | None = None
 
     @cached_property
     def owners(self) -> list[int]:
@@ -31,6 +37,13 @@ class Windows:
         parts = zip(self.owners, self.corners, strict=True)
         s = self.size
         return torch.stack([x[i, :, top : top + s, left : left + s] for i, (left, top) in parts])
+
+    def pasted(self, x: Tensor, crops: Tensor) -> Tensor:
+        """A copy of x (N, C, H, W) with `crops` (M, C, size, size) in the windows, the last on top."""
+        x, s = x.clone(), self.size
+        for i, (left, top), crop in zip(self.owners, self.corners, crops, strict=True):
+            x[i, :, top : top + s, left : left + s] = crop
+        return x
 
     def outside(self, x: Tensor) -> Tensor:
         """1 off every window of an image, 0 inside one: (N, 1, H, W) for x (N, C, H, W)."""
@@ -46,7 +59,8 @@ class Windows:
         index = [m for i in images for m, o in enumerate(self.owners) if o == i]
         place = {i: n for n, i in enumerate(images)}
         renumbered = to_device(torch.tensor([place[self.owners[m]] for m in index]), self.owner.device)
-        return Windows([self.corners[m] for m in index], self.size, renumbered), index
+        boxes = None if self.boxes is None else self.boxes[index]
+        return Windows([self.corners[m] for m in index], self.size, renumbered, boxes), index
 
 
 @dataclass(frozen=True)
@@ -69,6 +83,12 @@ class Target:
         """A target without attention masks."""
         return cls(clean, windows, windows.cut(clean), windows.outside(clean))
 
+    @property
+    def known(self) -> Surroundings | None:
+        """What a prior that sees its surroundings is shown; None without boxes."""
+        boxes = self.windows.boxes
+        return None if boxes is None else Surroundings(self.clean_windows, boxes)
+
     def select(self, images: Sequence[int]) -> "Target":
         """The target of some images only, in that order."""
         windows, index = self.windows.select(images)
@@ -80,8 +100,3 @@ class Target:
             None if self.defect is None else select_rows(self.defect, index),
             None if self.background is None else select_rows(self.background, index),
         )
-
-
-def select_rows(values: Tensor, index: Sequence[int]) -> Tensor:
-    """The rows of `values` in the order of `index`; `values` itself, not a copy, when that is all of them."""
-    return values if list(index) == list(range(len(values))) else values[list(index)]

@@ -28,6 +28,7 @@ LEAVES = (
     "attention_mask",
     "resample",
     "transfer",
+    "rows",
 )
 
 # What each module of guided_diffusion may import of the project; the others are bound by the package's rule.
@@ -35,13 +36,21 @@ ALLOWED = {f"guided_diffusion.{leaf}": set() for leaf in LEAVES}
 ALLOWED["guided_diffusion.unet"] = {"guided_diffusion.frozen"}
 ALLOWED["guided_diffusion.attention_mask"] = {"guided_diffusion.transfer"}
 ALLOWED["guided_diffusion.gaussian_diffusion"] = {"guided_diffusion.losses", "guided_diffusion.respace"}
-ALLOWED["guided_diffusion.windows"] = {"guided_diffusion.transfer"}
+ALLOWED["guided_diffusion.surroundings"] = {"guided_diffusion.gaussian_diffusion", "guided_diffusion.rows"}
+ALLOWED["guided_diffusion.windows"] = {
+    "guided_diffusion.rows",
+    "guided_diffusion.surroundings",
+    "guided_diffusion.transfer",
+}
 ALLOWED["guided_diffusion.refinement"] = {
     "guided_diffusion.gaussian_diffusion",
+    "guided_diffusion.rows",
     "guided_diffusion.transfer",
     "guided_diffusion.windows",
 }
-ALLOWED["guided_diffusion.ddim"] = {f"guided_diffusion.{leaf}" for leaf in (*LEAVES, "windows", "refinement")}
+ALLOWED["guided_diffusion.ddim"] = {
+    f"guided_diffusion.{name}" for name in (*LEAVES, "surroundings", "windows", "refinement")
+}
 
 # What the training loop needs besides image tensors.
 OF_UTILS = {

@@ -43,6 +43,11 @@ def base() -> Sampler:
     return sampler(CASE)
 
 
+def whole() -> Target:
+    """One image and its first window, without attention masks."""
+    return Target.of_clean(images(1), Windows(CORNERS[:1], WINDOW, torch.tensor([0])))
+
+
 def variant(base: Sampler, **changes) -> Sampler:
     fresh = sampler_options(CASE["config"], **(SMALL | changes))
     return Sampler(base.contextual, base.prior, base.diffusion, fresh)
@@ -163,7 +168,7 @@ def test_prior_guidance_in_closed_form(base):
     # eps = eps_prior + s (eps_prior - eps_contextual), both at the same step.
     crop, t = images(1)[:, :, :WINDOW, :WINDOW], 3
     run = variant(base, prior_guidance=2.0, clip_denoised=False)
-    got = run.networks(t, torch.tensor([4]), Streams([0], [0])).crop(crop, [0])
+    got = run.networks(t, whole(), torch.tensor([4]), Streams([0], [0])).crop(crop, [0])
     with torch.no_grad():
         times = run.diffusion.network_times(t)
         prior = run.prior(crop, times, torch.tensor([4]))[:, :3]
@@ -187,7 +192,7 @@ def test_two_intervals_below_two(base):
     # For t < k the sub-step 0 -> 0 still runs: at t = 1 the end is two predictions' clean image.
     run = variant(base, mid_interval_num=2)
     x, d = run.diffusion.q_sample(images(1), 1, torch.zeros(1, 3, SIDE, SIDE)), run.diffusion
-    estimate = run.networks(1, torch.tensor([0]), Streams([0], [0])).image(x, [0])
+    estimate = run.networks(1, whole(), torch.tensor([0]), Streams([0], [0])).image(x, [0])
     with torch.no_grad():
 
         def predict(x: Tensor, t: int):
