@@ -1,5 +1,10 @@
 """Paint defects on defect-free images: `python sample_generation.py --conf_path confs/demo.yml [key=value ...]`."""
 
+if __name__ == "__main__":  # the libraries take seconds to load
+    from utils.interrupts import exit_on_signals
+
+    exit_on_signals()
+
 import argparse
 import logging
 import sys

@@ -4,6 +4,11 @@ The same command goes on where a stopped run ended. `torchrun --nproc-per-node=N
 several devices.
 """
 
+if __name__ == "__main__":  # the libraries take seconds to load
+    from utils.interrupts import exit_on_signals
+
+    exit_on_signals()
+
 import argparse
 import sys
 
@@ -19,7 +24,8 @@ from training.setup import (
     setup_run,
 )
 from utils.config import load_training_config
-from utils.errors import Stopped, run_main
+from utils.errors import run_main
+from utils.interrupts import Stopped
 from utils.schema.training import TrainingConfig
 
 
@@ -54,7 +60,7 @@ def train(config: TrainingConfig, process: ProcessInfo) -> None:
     end = "stopped" if loop.interrupted else "finished"
     run.log.info("%s at step %d; the averaged weights are in %s", end, loop.step, loop.last_weights)
     if loop.interrupted:
-        raise Stopped(loop.interrupted)
+        raise Stopped(loop.interrupted, told=True)
 
 
 if __name__ == "__main__":

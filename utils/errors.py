@@ -2,8 +2,11 @@
 
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable
+
+from utils.interrupts import Stopped, ignore_signals, message_of, raised_signals
 
 SHOWN_LINES = 40  # of one message: a screen
 SHOWN_CHARACTERS = 1000  # of a line of it
@@ -21,14 +24,6 @@ class UserError(Exception):
         if len(problems) == 1:
             return cls(problems[0])
         return cls("\n".join([f"{title} ({len(problems)} problems):", *(f"  - {p}" for p in problems)]))
-
-
-class Stopped(Exception):
-    """A run that ended early at the signal `number`, with everything saved and said."""
-
-    def __init__(self, number: int):
-        super().__init__(f"stopped by signal {number}")
-        self.exit_code = 128 + number  # as shells expect
 
 
 def shortened(text: str, length: int = 120) -> str:
@@ -50,17 +45,18 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or "out of memory" in told or "can't allocate memory" in told
 
 
-def run_main(main: Callable[[list[str]], None], argv: list[str] | None = None) -> int:
-    """Run `main(argv)`; returns the exit code.
+def run_main(main: Callable[[list[str]], int | None], argv: list[str] | None = None) -> int:
+    """Run `main(argv)`, by default with the program's arguments; returns the exit code.
 
-    0; 2 with one message on stderr after a UserError; 130 after Ctrl-C and 143 after SIGTERM, as shells expect;
-    141 when what is printed finds no reader any more (`... | head`).
+    `main`'s own, 0 for None; 2 with one message on stderr after a UserError; 130 after Ctrl-C and 143 after
+    SIGTERM, as shells expect, with one line; 141 when what is printed finds no reader any more (`... | head`).
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold what no terminal shows
     try:
-        main(sys.argv[1:] if argv is None else argv)
-        sys.stdout.flush()
+        with raised_signals():
+            code = main(sys.argv[1:] if argv is None else argv)
+            sys.stdout.flush()
     except UserError as error:
         print(f"error: {on_a_screen(str(error))}", file=sys.stderr)
         return 2
@@ -70,12 +66,14 @@ def run_main(main: Callable[[list[str]], None], argv: list[str] | None = None) -
         told = "the memory does not suffice; choose a smaller batch_size, smaller images or fewer samples"
         print(f"error: {told}", file=sys.stderr)
         return 2
-    except Stopped as stop:
+    except KeyboardInterrupt as interrupt:
+        if argv is None:  # the program ends here: what comes now is a repeat
+            ignore_signals()
+        stop = interrupt if isinstance(interrupt, Stopped) else Stopped(signal.SIGINT)
+        if not stop.told:
+            print(message_of(stop.number), file=sys.stderr)
         return stop.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from what is finished", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at exit
         return 141
-    return 0
+    return code or 0

@@ -1,5 +1,10 @@
 """A page to look through a run's results, in one file without a network: `python -m utils.report RUN [--out FILE]`."""
 
+if __name__ == "__main__":  # the libraries take seconds to load
+    from utils.interrupts import exit_on_signals
+
+    exit_on_signals()
+
 import argparse
 import base64
 import html

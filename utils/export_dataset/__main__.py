@@ -6,6 +6,11 @@ mask images and a README.md, split by source image.
     python -m utils.export_dataset images/demo --out data/synthetic
 """
 
+if __name__ == "__main__":  # the libraries take seconds to load
+    from utils.interrupts import exit_on_signals
+
+    exit_on_signals()
+
 import argparse
 import math
 from pathlib import Path

@@ -1,5 +1,10 @@
 """Turn annotated images into what both models train on: tiles without defects, patches around defects."""
 
+if __name__ == "__main__":  # the libraries take seconds to load
+    from utils.interrupts import exit_on_signals
+
+    exit_on_signals()
+
 import argparse
 import re
 import shlex

@@ -8,6 +8,11 @@ that the defect touches. The classes are those of PKU-Market-PCB (Huang and Wei,
 Detection and Classification", 2019); no photograph is used.
 """
 
+if __name__ == "__main__":  # the libraries take seconds to load
+    from utils.interrupts import exit_on_signals
+
+    exit_on_signals()
+
 import argparse
 import json
 from pathlib import Path
