@@ -15,7 +15,7 @@ from generation.scoring import PaintedSample
 from utils import images
 from utils.config import differences, load_generation_config, resolved_yaml, settings_fingerprint
 from utils.errors import UserError
-from utils.files import file_sha256, replacing
+from utils.files import file_sha256, replacing, sweep
 from utils.manifest import VERSION, append_entry, iterate_manifest, rewrite
 from utils.schema.generation import GenerationConfig
 
@@ -134,6 +134,8 @@ class Outputs:
         with self._writing():
             for name in FOLDERS:
                 (self.root / name).mkdir(parents=True, exist_ok=True)
+            for folder in (self.root, *filter(Path.is_dir, self.root.iterdir())):
+                sweep(folder)
             self.log_file.touch()
             if replaced:
                 names = {job.name for job in replaced}

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from utils.checkpoint import load_state_dict, load_strict, load_training_state, 
 from utils.errors import UserError
 from utils.files import replacing
 from utils.network_metadata import UnreadableCheckpoint
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def network(width: int = 4, seed: int = 0) -> nn.Sequential:
@@ -144,12 +148,18 @@ def test_file_without_weights(tmp_path: Path, content):
 # Training states
 
 
+def training_state(**changes: object) -> dict:
+    weights = {"w": torch.zeros(2)}
+    parts = {"optimizer": {}, "scaler": {}, "time_sampler": {}}
+    return {"step": 3, "model": weights, "ema": {0.9: weights}, **parts} | changes
+
+
 def test_training_state_comes_back(tmp_path: Path):
     model = network()
     optimizer = torch.optim.AdamW(model.parameters())
     model(torch.zeros(1, 3, 4, 4)).sum().backward()
     optimizer.step()
-    save_atomic(tmp_path / "run/state.pt", {"step": 5, "optimizer": optimizer.state_dict()})
+    save_atomic(tmp_path / "run/state.pt", training_state(step=5, optimizer=optimizer.state_dict()))
     state = load_training_state(tmp_path / "run/state.pt")
     assert state["step"] == 5
     first = optimizer.state_dict()["state"][0]["exp_avg"]
@@ -162,6 +172,30 @@ def test_unusable_training_states(tmp_path: Path):
     save_atomic(tmp_path / "list.pt", [1])
     with pytest.raises(UnreadableCheckpoint, match="got a list, expected a training state"):
         load_training_state(tmp_path / "list.pt")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"step": step} for step in (1.5, -3, "3", None, True)),
+        *({"model": model} for model in ([], {"w": 1}, {1: torch.zeros(1)})),
+        *({"ema": {"x": {}}}, {"optimizer": 3}, {"scaler": None}, {"time_sampler": torch.zeros(1)}),
+    ],
+)
+def test_damaged_training_states(tmp_path: Path, change: dict):
+    save_atomic(tmp_path / "state.pt", training_state(**change))
+    with pytest.raises(UnreadableCheckpoint, match=f"no training state: {next(iter(change))}"):
+        load_training_state(tmp_path / "state.pt")
+
+
+def test_equal_training_states_are_equal_bytes_whichever_process_writes_them(tmp_path: Path):
+    save_atomic(tmp_path / "here.pt", training_state())
+    program = (
+        "import sys, torch; from utils.checkpoint import save_atomic; from tests.test_checkpoint import "
+        "training_state; save_atomic(sys.argv[1], training_state())"
+    )
+    subprocess.run([sys.executable, "-c", program, tmp_path / "there.pt"], cwd=ROOT, check=True)
+    assert (tmp_path / "here.pt").read_bytes() == (tmp_path / "there.pt").read_bytes()
 
 
 # Atomic writing

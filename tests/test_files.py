@@ -1,16 +1,29 @@
 """Files and folders appear whole or not at all; only our own folders are replaced, and a kill loses none."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
 from utils.errors import UserError
-from utils.files import MARK, append_csv, check_replaceable, read_mark, replace_folder, replacing
+from utils.files import (
+    HOST,
+    MARK,
+    STARTED,
+    append_csv,
+    check_replaceable,
+    drop_rows,
+    read_mark,
+    replace_folder,
+    replacing,
+    sweep,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -170,3 +183,37 @@ def test_a_csv_grows_by_lines_also_after_a_kill(tmp_path: Path):
         file.write("2,0.")
     append_csv(path, {"step": 2, "loss": 0.25})
     assert path.read_text().splitlines() == ["step,loss", "1,0.5", "2,0.", "2,0.25"]
+
+
+# What killed processes leave
+
+
+def test_temporary_files_of_processes_that_are_over_are_swept(tmp_path: Path):
+    over = subprocess.Popen([sys.executable, "-c", ""])
+    over.wait()
+    day_ago = time.time() - 90_000
+    for name, written in (
+        (f".a.png.{HOST}-{over.pid}.tmp", time.time()),
+        (f".b.png.{HOST}-{os.getpid()}.tmp", STARTED - 60),
+        (".c.png.000000-1.tmp", day_ago),
+        (f".d.png.{HOST}-{os.getppid()}.tmp", day_ago),
+        (f".e.png.{HOST}-{os.getpid()}.tmp", time.time() + 60),
+        (".f.png.000000-1.tmp", time.time()),
+        (".notes.tmp", day_ago),
+    ):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (written, written))
+    sweep(tmp_path)
+    assert [path.name[1] for path in sorted(tmp_path.iterdir())] == ["d", "e", "f", "n"]
+
+
+def test_rows_of_steps_that_are_taken_again_go(tmp_path: Path):
+    path = tmp_path / "log.csv"
+    for step in (10, 20, 30):
+        append_csv(path, {"step": step, "loss": step / 10})
+    with path.open("a") as file:
+        file.write("40")
+    drop_rows(path, "step", 20)
+    append_csv(path, {"step": 30, "loss": 9})
+    assert path.read_text().split() == ["step,loss", "10,1.0", "20,2.0", "30,9"]
+    drop_rows(tmp_path / "none.csv", "step", 20)

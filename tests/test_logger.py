@@ -53,3 +53,17 @@ def test_debug_shows_the_projects_details_alone(capsys: pytest.CaptureFixture):
     logging.getLogger("utils.seeding").debug("detail")
     logging.getLogger("other.package").debug("chatter")
     assert capsys.readouterr().err == "detail\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_is_said_once_without_a_traceback(capsys: pytest.CaptureFixture):
+    log = setup_logging("/dev/full")
+    log.info("one")
+    log.info("two")
+    said = capsys.readouterr().err
+    assert said.count("log lines are lost") == 1 and "Traceback" not in said and "Logging error" not in said
+
+
+def test_names_that_are_no_text_are_logged(tmp_path: Path):
+    setup_logging(tmp_path / "a.log").info("\udcff.png")
+    assert "\\udcff.png" in (tmp_path / "a.log").read_text()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from generation.geometry import Geometry
 from generation.placement.candidates import (
@@ -16,6 +17,7 @@ from generation.placement.candidates import (
     candidates,
     choose,
     grid_centers,
+    survey,
     window_of,
 )
 from utils.errors import UserError
@@ -129,3 +131,15 @@ def test_scarce_room_is_shared_among_the_classes():
     wanted = [Wanted("open_circuit", 0, 30), Wanted("short", 1, 30)]
     chosen = choose(pools, wanted, 0, 6, np.random.default_rng(0))
     assert sorted(one.class_name for one in chosen) == ["open_circuit"] * 3 + ["short"] * 3
+
+
+def test_an_image_too_small_for_a_context_is_named_and_the_others_serve(tmp_path: Path, caplog):
+    paths = [tmp_path / "large.png", tmp_path / "small.png"]
+    for path, side in zip(paths, (128, 40), strict=True):
+        Image.new("RGB", (side, side)).save(path)
+    request = ([Wanted("short", 1, 3)], plan_of(size=[8, 8], rank="uniform"), GEOMETRY)
+    pools, _ = survey(paths, *request, lambda class_id, picture: None, None, 0)
+    assert {one.picture for one in pools["short"]} == {0}
+    assert "small.png" in caplog.text and "large.png" not in caplog.text
+    with pytest.raises(UserError, match="small.png"):
+        survey(paths[1:], *request, lambda class_id, picture: None, None, 0)

@@ -8,6 +8,7 @@ from typing import Any
 from guided_diffusion.train_util import TrainLoop
 from utils.config import differences, load_training_config
 from utils.errors import UserError
+from utils.files import drop_rows
 from utils.schema.training import TrainingConfig
 
 
@@ -21,7 +22,7 @@ def resume(loop: TrainLoop, config: TrainingConfig) -> None:
         loop.resume(Path(config.resume_checkpoint) if config.resume_checkpoint else None)
     except UserError:
         raise
-    except (RuntimeError, ValueError, LookupError) as error:
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         reason = (
             "; ".join(changed_settings(config, architecture_settings))
             or str(error).strip().partition("\n")[0]
@@ -33,6 +34,8 @@ def resume(loop: TrainLoop, config: TrainingConfig) -> None:
             f"{where} does not fit this configuration: {reason}; use the settings that it was trained with "
             "(config.yml beside it), or another checkpoint_dir"
         ) from error
+    if loop.rank == 0:  # the steps since that state are taken again
+        drop_rows(Path(config.checkpoint_dir) / "train_log.csv", "step", loop.step)
     if loop.step > 0:
         warn_about_resumption(loop, config)
 

@@ -25,6 +25,7 @@ from utils.device import (
     start_process_group,
 )
 from utils.errors import UserError
+from utils.files import sweep
 from utils.schema.training import TrainingConfig
 
 
@@ -120,6 +121,8 @@ def start_log(config: TrainingConfig, process: ProcessInfo) -> logging.Logger:
     """
     try:
         log = logger.setup_logging(Path(config.checkpoint_dir) / "train.log" if process.rank == 0 else None)
+        if process.rank == 0:
+            sweep(Path(config.checkpoint_dir))
     except OSError as error:
         raise UserError(
             f"checkpoint_dir {config.checkpoint_dir}: cannot be written to ({error}); choose another folder"

@@ -6,9 +6,10 @@ import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -24,6 +25,18 @@ PICKLE_ERRORS = (
 )
 WRAPPERS = ("state_dict", "model")
 SHOWN = 5  # differing keys named in one message
+
+
+class _TrainingState(BaseModel):
+    """The layout of what a resumed run needs; the parts say themselves whether they fit the run."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, strict=True, protected_namespaces=())
+    step: Annotated[int, Field(ge=0)]
+    model: dict[str, Tensor]
+    ema: dict[float, dict[str, Tensor]]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+    time_sampler: dict[str, Any]
 
 
 # Loading
@@ -60,6 +73,12 @@ def load_training_state(path: str | Path) -> dict[str, Any]:
     state = _load_pickle(path)
     if not isinstance(state, dict):
         raise UnreadableCheckpoint(f"{path}: got a {type(state).__name__}, expected a training state")
+    try:
+        _TrainingState.model_validate(state)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UnreadableCheckpoint(f"{path}: no training state: {place}: {first['msg']}") from error
     return state
 
 
@@ -182,11 +201,12 @@ def _sort_header(path: Path) -> None:
 def save_atomic(path: str | Path, obj: Any) -> None:
     """`torch.save(obj)` under a temporary name, then rename; makes the folder when there is none.
 
-    Raises OSError when there is no room or no right to.
+    Equal contents give equal bytes. Raises OSError when there is no room or no right to.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with _written(path) as temporary:
-        torch.save(obj, temporary)
+    # Into an open file: PyTorch would write the temporary name, which holds the process id, into the file
+    with _written(path) as temporary, temporary.open("wb") as file:
+        torch.save(obj, file)
 
 
 @contextmanager

@@ -5,9 +5,12 @@ import hashlib
 import json
 import logging
 import os
+import platform
+import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,10 @@ from utils.reading import read_json
 
 MARK = ".crg-export.json"  # in every folder that may be replaced: its kind, and the names of what was written
 SHOWN = 5  # names in one message
+
+HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:6]  # in the names of temporary files
+STARTED = time.time()
+DAY = 24 * 3600  # seconds; a temporary file of another host that is older belongs to no run any more
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +39,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.write_bytes(data)
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{HOST}-{os.getpid()}.tmp")
     try:
         yield temporary
         temporary.chmod(0o666 & ~_umask())
@@ -50,6 +57,46 @@ def step_of(path: Path) -> int:
     """The step in a state's file name; -1 for a name that is none of ours."""
     number = path.stem.removeprefix("state_")
     return int(number) if number.isdecimal() else -1
+
+
+def sweep(folder: Path) -> None:
+    """Delete the temporary files in `folder` that killed processes left (see `replacing`); OSError is passed on."""
+    for path in folder.glob(".*.tmp"):
+        if match := re.fullmatch(r"\..+\.([0-9a-f]{6})-(\d+)\.tmp", path.name):
+            with suppress(FileNotFoundError):  # another process sweeps too
+                if _is_left_over(match[1], int(match[2]), path.stat().st_mtime):
+                    path.unlink()
+
+
+def _is_left_over(host: str, process: int, written: float) -> bool:
+    """Whether the process that wrote a temporary file at the time `written` (s) is over."""
+    if host != HOST or os.name == "nt":  # where looking would end the process
+        return time.time() - written > DAY
+    if process == os.getpid():  # numbers come again, in containers at every start
+        return written < STARTED
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
+
+
+def drop_rows(path: Path, column: str, last: int) -> None:
+    """Leave out of a CSV file, atomically, the rows whose `column` is above `last`, and those a kill cut short."""
+    if not path.is_file():
+        return
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        reader = csv.DictReader(file)
+        names, rows = list(reader.fieldnames or ()), list(reader)
+    kept = [row for row in rows if None not in row.values() and row.get(column, "").isdecimal()]
+    kept = [row for row in kept if int(row[column]) <= last]
+    if len(kept) < len(rows):
+        with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, names, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(kept)
 
 
 def append_csv(path: str | Path, row: Mapping[str, Any]) -> None:

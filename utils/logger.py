@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from tqdm import tqdm
@@ -29,7 +30,23 @@ class _ConsoleHandler(logging.StreamHandler):
 
 
 class _FileHandler(logging.FileHandler):
-    """A type of our own, so that a second set-up finds what the first one put up."""
+    """A log file that says once that it cannot be written, as on a full disk, and lets the run go on."""
+
+    failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self.failed:
+            self.failed = True
+            tqdm.write(
+                f"warning: {self.baseFilename}: log lines are lost ({error.strerror})", file=sys.stderr
+            )
+
+    def close(self) -> None:
+        with suppress(OSError):  # of what is still to be written
+            super().close()
 
 
 def setup_logging(log_file: str | Path | None = None, debug: bool = False) -> logging.Logger:
@@ -46,7 +63,7 @@ def setup_logging(log_file: str | Path | None = None, debug: bool = False) -> lo
     root.addHandler(_ConsoleHandler(sys.stderr))
     if log_file is not None:
         Path(log_file).parent.mkdir(parents=True, exist_ok=True)
-        file_handler = _FileHandler(log_file, encoding="utf-8")
+        file_handler = _FileHandler(log_file, encoding="utf-8", errors="backslashreplace")
         file_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
         root.addHandler(file_handler)
     logging.captureWarnings(True)

@@ -4,9 +4,10 @@ A function passed in scores how well a window suits a class. The places drawn ke
 are spread evenly over the images.
 """
 
+import logging
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from utils import images, labels
 from utils.errors import UserError
 from utils.schema.generation import PlanConfig
 from utils.seeding import sample_seed
+
+log = logging.getLogger(__name__)
 
 # Windows (B, s, s, 3) uint8 and a class id -> (B,), higher is better
 Score = Callable[[np.ndarray, int], np.ndarray]
@@ -100,10 +103,9 @@ def survey(
     share = plan.keep if ranked else 1.0
     pools: dict[str, list[Candidate]] = {one.class_name: [] for one in wanted}
     counts = {one.class_name: dict.fromkeys(("possible", "looked_at", "kept"), 0) for one in wanted}
-    for number, path in enumerate(pictures):
-        picture = load_clean_image(number, path, geometry)
+    for picture in _large_enough(pictures, plan, geometry):
         for one in wanted:
-            stream = random_stream(seed, path.name, one.class_name)
+            stream = random_stream(seed, picture.path.name, one.class_name)
             grid = grid_centers(picture.size, plan.stride, allowed(one.class_id, picture), stream)
             enough = math.ceil(SPARE * one.count / (share * len(pictures))) if ranked else MAX_CANDIDATES
             limit = min(enough, MAX_CANDIDATES)
@@ -115,6 +117,33 @@ def survey(
         pools[name] = best(pool, share)
         counts[name]["kept"] = len(pools[name])
     return pools, counts
+
+
+def _large_enough(paths: Sequence[Path], plan: PlanConfig, geometry: Geometry) -> Iterator[Picture]:
+    """The images one by one, but for those too small for a context, which a warning names; UserError if all are."""
+    problems = []
+    for number, path in enumerate(paths):
+        picture = load_clean_image(number, path, geometry)
+        if problem := _too_small(picture, plan, geometry):
+            problems.append(problem)
+        else:
+            yield picture
+    if problems and len(problems) == len(paths):
+        raise UserError.from_problems("plan: no image is large enough", problems)
+    for problem in problems:
+        log.warning("plan: %s; it gets no defect", problem)
+
+
+def _too_small(picture: Picture, plan: PlanConfig, geometry: Geometry) -> str | None:
+    """Why an image cannot hold the context of the largest box that the plan may draw; None if it can."""
+    width, height = picture.size
+    largest = plan.size[1]
+    middle = Candidate(picture.number, "", 0, width // 2, height // 2, largest, largest)
+    try:
+        window_of(middle, picture.size, geometry)
+    except UserError as error:
+        return f"plan.size: a box of {largest}x{largest} px on {picture.path}: {error}"
+    return None
 
 
 def load_clean_image(number: int, path: Path, geometry: Geometry) -> Picture:
