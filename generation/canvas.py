@@ -108,6 +108,17 @@ def soft_windows(square: Window, windows: Sequence[Window], feather: float) -> n
     return weight
 
 
+def placed_masks(square: Window, masks: Sequence[tuple[Window, np.ndarray]]) -> np.ndarray:
+    """Soft masks (h, w) of windows, in px of the image, together in `square`: (side, side) float32, the largest where
+    they overlap."""
+    left, top, side = square
+    weight = np.zeros((side, side), np.float32)
+    for (x, y, size), mask in masks:
+        part = weight[y - top : y - top + size, x - left : x - left + size]
+        np.maximum(part, mask, out=part)
+    return weight
+
+
 def feathered_window(image_size: int, corner: tuple[int, int], size: int, feather: float) -> np.ndarray:
     """1 inside the window, falling to 0 at its edge over `feather` px, 0 outside: (image_size, image_size) float32."""
     distance = np.minimum(np.arange(1, size + 1), np.arange(size, 0, -1)).astype(np.float32)

@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from generation.jobs import Job, nothing_to_paint
-from generation.models import build, count_classes, prepare
+from generation.models import build, count_classes, prepare, weight_paths
 from generation.setup import Run
 from guided_diffusion.ddim import SamplerOptions, guided_steps
 from guided_diffusion.unet import UNetModel
@@ -79,7 +79,12 @@ def seconds(run: Run) -> StepCost:
 
 
 def _cost(config: GenerationConfig, contextual: float, prior: float) -> StepCost:
-    """With guidance the contextual model runs on the crop too, at a cost in proportion to the pixels."""
+    """With guidance the contextual model runs on the crop too, at a cost in proportion to the pixels, or the prior a
+    second time, for its class clean."""
+    if not config.model_path:
+        contextual = 0.0
+    if config.crop.condition == "surroundings":
+        return StepCost(contextual, prior, prior if config.prior_guidance else 0.0)
     share = (config.crop.image_size / config.network.image_size) ** 2 if config.prior_guidance else 0.0
     return StepCost(contextual, prior, share * contextual)
 
@@ -87,10 +92,11 @@ def _cost(config: GenerationConfig, contextual: float, prior: float) -> StepCost
 @torch.no_grad()
 def forward_operations(network: NetworkConfig) -> float:
     """Operations of one forward at batch 1."""
-    x = torch.zeros(1, 3, network.image_size, network.image_size)
+    model = random_network(network)
+    x = torch.zeros(1, model.in_channels, network.image_size, network.image_size)
     y = torch.zeros(1, dtype=torch.long) if network.class_cond else None
     with FlopCounterMode(display=False) as counter:
-        random_network(network)(x, torch.zeros(1), y)
+        model(x, torch.zeros(1), y)
     return counter.get_total_flops()
 
 
@@ -99,7 +105,7 @@ def time_forward(run: Run, network: NetworkConfig) -> float:
     """Seconds of one forward at batch 1, with random weights."""
     classes, device = count_classes(run.config, run.classes), run.device
     model = prepare(random_network(network, classes), network, run.config, device)
-    x = torch.zeros(1, 3, network.image_size, network.image_size, device=device)
+    x = torch.zeros(1, model.in_channels, network.image_size, network.image_size, device=device)
     y = torch.zeros(1, dtype=torch.long, device=device) if network.class_cond else None
     for _ in range(2):  # the first one warms up
         started = time.perf_counter()
@@ -126,7 +132,7 @@ def print_plan(run: Run, groups: list[list[Job]], total: int) -> None:
         f"{len(passes)} contexts of {len(steps)} steps each: "
         f"about {duration(total_seconds)} on {run.device} (reckoned one context at a time)"
     )
-    for problem in filter(None, map(missing_checkpoint, (run.config.model_path, run.config.crop_model_path))):
+    for problem in filter(None, map(missing_checkpoint, weight_paths(run.config))):
         print(f"before that: {problem}")
 
 

@@ -10,6 +10,7 @@ from utils.errors import UserError
 Size = tuple[int, int]  # width, height in px
 Corner = tuple[int, int]  # left, top in model px
 Window = tuple[int, int, int]  # left, top, side in px of the output image
+PixelBox = tuple[int, int, int, int]  # left, top, right, bottom in px, right and bottom exclusive
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,23 @@ def annotation_scale(annotation: labels.Annotation, size: Size, geometry: Geomet
     if annotation.w is None or annotation.h is None:
         return 1.0
     return labels.auto_scale(annotation.w * size[0], annotation.h * size[1], geometry.crop_size)
+
+
+def native_box(annotation: labels.Annotation, size: Size) -> PixelBox | None:
+    """The annotation's box in px of an image of `size`, rounded outwards; None for a point."""
+    return None if annotation.w is None else labels.pixel_box(annotation, *size)
+
+
+def box_in_window(box: PixelBox, window: Window, side: int) -> PixelBox:
+    """A box in px of the image in px of `window` at model size, `side` px wide; rounded outwards, not cut off."""
+    left, top, native = window
+    scale = side / native
+    return (
+        math.floor((box[0] - left) * scale),
+        math.floor((box[1] - top) * scale),
+        math.ceil((box[2] - left) * scale),
+        math.ceil((box[3] - top) * scale),
+    )
 
 
 def share_context(windows: Sequence[Window], scale: float, size: Size, geometry: Geometry) -> Context | None:

@@ -10,8 +10,10 @@ from pathlib import Path
 from generation.geometry import (
     Context,
     Geometry,
+    PixelBox,
     Size,
     Window,
+    native_box,
     native_window,
     pixel_center,
     place,
@@ -32,6 +34,7 @@ class Defect:
     annotation: labels.Annotation
     center: tuple[int, int]  # px of the output image
     window: Window
+    box: PixelBox | None = None  # px of the output image, None without width and height
 
 
 @dataclass(frozen=True)
@@ -207,7 +210,9 @@ def _jobs_of(
         try:
             context = place(annotation, size, geometry)
             if options.boxes and annotation.w is None:
-                raise UserError("no width and height, which label_box: annotation needs; add them")
+                raise UserError(
+                    "no width and height, which label_box: annotation and condition: surroundings need; add them"
+                )
         except UserError as error:
             problems.append(f"{text}:{annotation.line}: {error}")
             continue
@@ -215,7 +220,7 @@ def _jobs_of(
     if options.together:
         turns = joint_turns([context for _, context in placed], size, geometry, options.whole_contexts)
         defects = tuple(
-            Defect(annotation, pixel_center(annotation, size), window)
+            Defect(annotation, pixel_center(annotation, size), window, native_box(annotation, size))
             for (annotation, _), window in zip(placed, _windows(turns, geometry), strict=True)
         )
         samples = [(defects, turns, f"{path.stem}_all")] if defects else []
@@ -241,7 +246,9 @@ def _singles(
         if taken[base] > 1:
             base = f"{base}-{taken[base]}"
         turns = ((Pass(context, (0,)),),)
-        samples.append(((Defect(annotation, (x, y), *_windows(turns, geometry)),), turns, base))
+        (window,) = _windows(turns, geometry)
+        defect = Defect(annotation, (x, y), window, native_box(annotation, size))
+        samples.append(((defect,), turns, base))
     return samples
 
 

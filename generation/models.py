@@ -27,22 +27,29 @@ from utils.schema.network import NetworkConfig
 
 def load_models(
     config: GenerationConfig, classes: dict[str, int], device: torch.device
-) -> tuple[Model, Model]:
-    """The contextual model and the defect prior, frozen, in eval mode and the wanted precision."""
-    paths = config.model_path, config.crop_model_path
-    problems = list(filter(None, map(missing_checkpoint, paths)))
+) -> tuple[Model | None, Model]:
+    """The contextual model (None without `model_path`) and the defect prior, frozen, in eval mode and the wanted
+    precision."""
+    problems = list(filter(None, map(missing_checkpoint, weight_paths(config))))
     if problems:
         raise UserError.from_problems("the weights are not there", problems)
     check_metadata(config, classes)
     count = count_classes(config, classes)
-    contextual = build(config.network)
-    load_strict(contextual, config.model_path, SHAPE_KEYS, "the contextual model (top-level keys)")
+    contextual = None
+    if config.model_path:
+        contextual = build(config.network)
+        load_strict(contextual, config.model_path, SHAPE_KEYS, "the contextual model (top-level keys)")
+        contextual = prepare(contextual, config.network, config, device)
     prior = build(config.crop, count)
     keys = [f"crop.{key}" for key in SHAPE_KEYS] + ["num_classes"]
     load_strict(prior, config.crop_model_path, keys, "the defect prior (keys under crop)")
-    contextual = prepare(contextual, config.network, config, device)
     prior = prepare(prior, config.crop, config, device)
     return contextual, prior if config.crop.class_cond else without_classes(prior)
+
+
+def weight_paths(config: GenerationConfig) -> list[str]:
+    """The weights that painting reads."""
+    return [path for path in (config.model_path, config.crop_model_path) if path]
 
 
 def build(network: NetworkConfig, num_classes: int | None = None) -> nn.Module:
@@ -57,9 +64,9 @@ def check_metadata(config: GenerationConfig, classes: dict[str, int]) -> None:
     than the configuration says: before they are loaded, since shapes alone say less, or nothing."""
     path, prior_path = config.model_path, config.crop_model_path
     metadata = load_metadata(prior_path)
-    problems = network_differences(load_metadata(path), config.network.plain(), path)
+    problems = network_differences(load_metadata(path), config.network.plain(), path) if path else []
     problems += network_differences(metadata, config.crop.plain(), prior_path, "crop.")
-    for weights in (path, prior_path):
+    for weights in weight_paths(config):
         problems += diffusion_differences(load_metadata(weights), config.diffusion.agreed(), weights)
     trained = described(metadata, "classes")
     if trained and classes and not labels.same_classes(trained, classes):

@@ -13,17 +13,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from generation.canvas import Canvas, soft_windows
-from generation.geometry import Context, Window, native_window
+from generation.canvas import Canvas, placed_masks, soft_windows
+from generation.compositing import defect_region
+from generation.geometry import Context, Window, box_in_window, native_window
 from generation.jobs import Job
 from generation.scoring import (
     PaintedDefect,
     PaintedSample,
     outside_change,
+    painted_region,
     score_window,
 )
 from guided_diffusion.ddim import Result, Sampler, StepRecord
 from guided_diffusion.refinement import NonFiniteEnergy
+from guided_diffusion.surroundings import box_masks
 from guided_diffusion.windows import Windows
 from utils import images
 from utils.errors import UserError
@@ -39,7 +42,8 @@ STRIP = 6  # steps shown in the strip of a window's attention
 class PaintOptions:
     """How results are pasted and scored; sizes in px.
 
-    `generated`: the whole context is replaced, else the window alone, with a soft edge of `feather` model px.
+    `generated`: the whole context is replaced, else the window alone, with a soft edge of `feather` model px, or with
+    `masked` the defect alone, by its soft mask. `sees_surroundings`: the prior is told the boxes of the defects.
     A window whose score is below `min_score` is re-sampled at most `max_rerolls` times. At most `batch_size`
     contexts go through the networks together. `strips`: keep the attention's evolution.
     """
@@ -54,6 +58,8 @@ class PaintOptions:
     min_score: float = 0.0
     max_rerolls: int = 0
     strips: bool = False
+    masked: bool = False
+    sees_surroundings: bool = False
 
 
 @dataclass(frozen=True)
@@ -183,7 +189,8 @@ class Painter:
     ) -> tuple[Result, list[np.ndarray | None]]:
         owner = [n for n, (_, item) in enumerate(pairs) for _ in item.defects]
         corners = [corner for _, item in pairs for corner in item.context.windows]
-        windows = Windows(corners, self.options.crop_size, torch.tensor(owner, device=self.device))
+        size, boxes = self.options.crop_size, self.boxes(pairs)
+        windows = Windows(corners, size, torch.tensor(owner, device=self.device), boxes)
         classes = [job.defects[k].annotation.class_id for job, item in pairs for k in item.defects]
         noise = SampleNoise([item_seed(self.options.seed, job, item) for job, item in pairs], owner)
         masks: list[Tensor] = []
@@ -207,6 +214,17 @@ class Painter:
         self.callback.finish()
         return result, attention_strips(masks, len(owner))
 
+    def boxes(self, pairs: Sequence[tuple[Job, BatchItem]]) -> Tensor | None:
+        """Masks (M, 1, h, w) of the boxes of the defects in their windows, for a prior that sees its surroundings."""
+        if not self.options.sees_surroundings:
+            return None
+        size, boxes = self.options.crop_size, []
+        for job, item in pairs:
+            for k, corner in zip(item.defects, item.context.windows, strict=True):
+                window = native_window(item.context, corner, size)
+                boxes.append(box_in_window(job.defects[k].box, window, size))
+        return box_masks(boxes, size).to(self.device)
+
     # Scoring and pasting
 
     def judge(self, item: BatchItem, job: Job, canvas: Canvas, result: ContextResult) -> list[PaintedDefect]:
@@ -223,15 +241,16 @@ class Painter:
             row, column = window[1] - top, window[0] - left
             part = np.s_[row : row + window[2], column : column + window[2]]
             model = np.s_[y : y + o.crop_size, x : x + o.crop_size]
-            seen = None if result.attention is None else result.attention[k]
-            wanted = job.defects[item.defects[k]].center
-            region, scores = score_window(
-                (native[part], painted[part]),
-                (result.before[model], result.after[model]),
-                result.crops[k],
-                seen,
-                (wanted[0] + 0.5 - window[0], wanted[1] + 0.5 - window[1]),
-                outside,
+            wanted = job.defects[item.defects[k]]
+            if o.masked:
+                box = None if wanted.box is None else box_in_window(wanted.box, window, window[2])
+                alpha, region = defect_region(native[part], painted[part], box)
+            else:
+                seen = None if result.attention is None else result.attention[k]
+                center = (wanted.center[0] + 0.5 - window[0], wanted.center[1] + 0.5 - window[1])
+                alpha, region = None, painted_region(native[part], painted[part], seen, center)
+            scores = score_window(
+                region, (result.before[model], result.after[model]), result.crops[k], outside
             )
             found.append(
                 PaintedDefect(
@@ -243,6 +262,7 @@ class Painter:
                     attempt=item.attempt,
                     crop=result.crops[k],
                     strip=result.strips[k],
+                    alpha=alpha,
                 )
             )
         return found
@@ -253,18 +273,23 @@ class Painter:
         """Put the accepted windows of a painted context into the image."""
         good = [k for k, defect in enumerate(found) if defect.accepted]
         if good:
-            alpha = self.alpha(item.context, canvas.square(item.context), good)
+            square = canvas.square(item.context)
+            if self.options.masked:
+                alpha = placed_masks(square, [(found[k].window, found[k].alpha) for k in good])
+            else:
+                alpha = self.alpha(item.context, square, good)
             canvas.put(item.context, canvas.painted(item.context, result.before, result.after, alpha))
 
     def alpha(self, context: Context, square: Window, accepted: Sequence[int]) -> np.ndarray:
         """How much of a painted context is taken, in px of its `square`: (side, side) in [0, 1], all of it, or the
-        windows with a soft edge. Windows that are not among the `accepted` ones are left out either way.
+        windows, with a soft edge unless they are to be masked. Windows that are not among the `accepted` ones are left
+        out either way.
         """
         o = self.options
         windows = [native_window(context, corner, o.crop_size) for corner in context.windows]
         rejected = [k for k in range(len(windows)) if k not in accepted]
         edged = [windows[k] for k in (rejected if o.generated else accepted)]
-        soft = soft_windows(square, edged, o.feather * context.scale)
+        soft = soft_windows(square, edged, 0 if o.masked else o.feather * context.scale)
         return 1 - soft if o.generated else soft
 
 

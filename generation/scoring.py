@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from generation.geometry import Context, Window
+from generation.geometry import Context, PixelBox, Window
 from generation.jobs import Job
 
 SMOOTHING = 0.8  # px, of the difference before thresholding
@@ -16,7 +16,6 @@ CENTRAL = 0.2  # sigma of the Gaussian around the wanted center, share of the wi
 RELEVANT_SHARE = 0.3  # components with less of the largest one's central change are left out
 SPECK = 6  # px; smaller components are noise, as a single pixel is, smoothed
 FULL_CONTRAST = 16.0  # gray levels of change from which on a defect counts as fully visible
-PixelBox = tuple[int, int, int, int]  # left, top, right, bottom in px, right and bottom exclusive
 Pair = tuple[np.ndarray, np.ndarray]  # before and after painting, (h, w, 3) uint8
 EIGHT = np.ones((3, 3), dtype=bool)
 
@@ -37,7 +36,8 @@ class PaintedDefect:
     """One window after painting.
 
     `window` (left, top, side) in px of the output image; `region` in px of the window; `crop` (h, w, 3) uint8,
-    the prior's own result; `strip` (h, n * w) uint8, its attention at n steps, or None; `attempt` counts rerolls.
+    the prior's own result; `strip` (h, n * w) uint8, its attention at n steps, or None; `attempt` counts rerolls;
+    `alpha` (h, w) in [0, 1], the soft mask by which the defect alone is put into the image, None without one.
     Without `accepted` the image does not hold it.
     """
 
@@ -49,6 +49,7 @@ class PaintedDefect:
     attempt: int
     crop: np.ndarray
     strip: np.ndarray | None
+    alpha: np.ndarray | None = None
 
     @property
     def box(self) -> PixelBox | None:
@@ -161,30 +162,20 @@ def box_of(mask: np.ndarray) -> PixelBox | None:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def score_window(
-    native: Pair,
-    model: Pair,
-    prior: np.ndarray,
-    attention: np.ndarray | None,
-    center: tuple[float, float],
-    outside: float,
-) -> tuple[Region, dict[str, float]]:
-    """What was painted in a window, and the scores of the manifest.
+def score_window(region: Region, model: Pair, prior: np.ndarray, outside: float) -> dict[str, float]:
+    """The scores of the manifest for what was painted in a window.
 
-    `native` and `model` are the window before and after painting, in px of the image and of the model; `prior`
-    (h, w, 3) uint8 is the prior's own result, `attention` (h, w) in [0, 1], `center` (x, y), in native px of the
-    window, where the defect was wanted, and `outside` the change off the windows.
+    `model` is the window before and after painting at model size; `prior` (h, w, 3) uint8 is the prior's own result,
+    and `outside` the change off the windows.
     """
-    region = painted_region(*native, attention, center)
     agrees = agreement(*model, prior)
-    scores = {
+    return {
         "score": agrees * min(region.contrast / FULL_CONTRAST, 1.0),
         "area": int(region.mask.sum()),
         "contrast": region.contrast,
         "outside": outside,
         "agreement": agrees,
     }
-    return region, scores
 
 
 def outside_change(before: np.ndarray, after: np.ndarray, context: Context, crop_size: int) -> float:

@@ -10,13 +10,14 @@ import torch
 
 from generation.geometry import Geometry
 from generation.jobs import JobOptions
-from generation.models import load_models, with_arithmetic
+from generation.models import count_classes, load_models, weight_paths, with_arithmetic
 from generation.outputs import Outputs
 from generation.painter import PaintOptions
 from guided_diffusion.attention_mask import AttentionOptions, defect_attention
 from guided_diffusion.create import create_diffusion
 from guided_diffusion.ddim import Sampler, SamplerOptions
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion
+from guided_diffusion.prior_sampler import PriorSampler
 from guided_diffusion.respace import kept_timesteps
 from guided_diffusion.timesteps import check_chain_length, gradient_steps, noising_index, sampling_timesteps
 from utils.config import load_generation_config
@@ -39,9 +40,11 @@ class Run:
 
     @cached_property
     def sampler(self) -> Sampler:
-        """Both networks on the noise schedule, loaded when first asked for. Raises UserError for weights."""
+        """The networks on the noise schedule, loaded when first asked for. Raises UserError for weights."""
         contextual, prior = load_models(self.config, self.classes, self.device)
-        return Sampler(contextual, prior, self.diffusion, self.options)
+        kind = PriorSampler if contextual is None else Sampler
+        clean_class = count_classes(self.config, self.classes)  # follows the classes of defects
+        return kind(contextual, prior, self.diffusion, self.options, clean_class)
 
 
 def setup_run(conf_path: str | Path, overrides: Sequence[str]) -> Run:
@@ -59,6 +62,8 @@ def setup_run(conf_path: str | Path, overrides: Sequence[str]) -> Run:
 def make_schedule(config: GenerationConfig) -> tuple[GaussianDiffusion, SamplerOptions]:
     """The respaced chain and the sampler's options. ValueErrors become UserErrors."""
     schedule, optimize = config.ddim.schedule_params, config.optimize_xt
+    if not config.model_path:  # there is nothing to refine
+        optimize = optimize.model_copy(update={"optimize_xt": False})
     try:
         diffusion = create_diffusion(**config.diffusion.plain(), learn_sigma=config.network.learn_sigma)
         check_chain_length(schedule.ddpm_num_steps, diffusion.num_timesteps)
@@ -109,7 +114,7 @@ def check_trained_range(config: GenerationConfig) -> None:
     schedule, steps = config.ddim.schedule_params, config.diffusion.diffusion_steps
     lowest, highest = visited_timesteps(config, schedule.start_step)
     problems = []
-    for path in (config.model_path, config.crop_model_path):
+    for path in weight_paths(config):
         trained = trained_diffusion(load_metadata(path), path)
         if trained.get("diffusion_steps", steps) != steps:
             continue  # other units, which is refused when the weights are loaded
@@ -168,6 +173,8 @@ def paint_options(config: GenerationConfig) -> PaintOptions:
         batch_size=config.batch_size,
         squash=config.resize == "squash",
         generated=config.background == "generated",
+        masked=config.background == "masked",
+        sees_surroundings=config.crop.condition == "surroundings",
         feather=config.feather,
         min_score=config.min_score,
         max_rerolls=config.max_rerolls,

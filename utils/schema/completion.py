@@ -14,7 +14,7 @@ from utils.network_metadata import (
     trained_network,
 )
 from utils.schema.fields import Int
-from utils.schema.network import AGREED_KEYS, NetworkConfig
+from utils.schema.network import AGREED_KEYS, CROP_VALUES, NetworkConfig
 from utils.schema.problems import Findings
 
 # Group of a network -> key of its weights, whose metadata tell what the file leaves out
@@ -50,6 +50,10 @@ def complete_from_weights(values: dict[str, Any], findings: Findings) -> None:
         values["diffusion"] = {**agreed, **values.get("diffusion", {})}
         if name == "crop" and described(metadata, "classes"):
             values.setdefault("crop_class_json_path", "")
+    if values.get("model_path", "-") in (None, ""):
+        # The prior paints alone: its window is all there is
+        alone = {"class_cond": False, "condition": "none"}
+        values["network"] = {**CROP_VALUES, **values.get("crop", {}), **alone}
 
 
 def _attention_at_size(trained: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -198,8 +198,9 @@ class GenerationConfig(Section):
     crop: NetworkConfig = Field(default_factory=lambda: NetworkConfig(**CROP_VALUES))
     diffusion: DiffusionConfig = Field(default_factory=DiffusionConfig)
 
-    model_path: FilePath = Field(
-        "checkpoint/checkpoint-256-defect-free.pt", description="weights of the defect-free model"
+    model_path: OptionalPath = Field(
+        "checkpoint/checkpoint-256-defect-free.pt",
+        description="weights of the contextual model; null or '' = the prior paints alone",
     )
     crop_model_path: FilePath = Field(
         "checkpoint/checkpoint-64-defect.pt", description="weights of the defect prior"
@@ -237,12 +238,17 @@ class GenerationConfig(Section):
     scale: Annotated[Float, Field(ge=1)] | Literal["auto"] = Field(
         1.0, description="native px per model px (native mode); auto = from each box"
     )
-    background: Literal["generated", "original"] = Field(
-        "generated", description="what surrounds the window: the model's image or the untouched photograph"
+    background: Literal["generated", "original", "masked"] = Field(
+        "generated",
+        description="what surrounds a defect: generated = the model's image; original = the photograph outside its "
+        "window; masked = the photograph outside its own soft mask",
     )
     feather: Int = Field(8, ge=0, description="soft edge of the pasted window, px (original background)")
     prior_guidance: Float = Field(
-        0.0, ge=0, description="push of the prior away from the defect-free model; 0 = none"
+        0.0,
+        ge=0,
+        description="push of the prior away from no defect, as the contextual model sees it, or, with condition: "
+        "surroundings, the prior's own class clean; 0 = none",
     )
 
     label_box: Literal["painted", "annotation"] = Field(
@@ -286,6 +292,11 @@ class GenerationConfig(Section):
             problems.append(
                 f"crop.image_size: got {self.crop.image_size}, expected at most image_size "
                 f"({self.network.image_size})"
+            )
+        if not self.model_path and self.crop.condition == "none" and self.prior_guidance > 0:
+            problems.append(
+                f"prior_guidance: got {self.prior_guidance:g} without model_path, expected 0 (the prior has nothing "
+                "to be pushed from)"
             )
         if self.network.class_cond:
             problems.append("class_cond: got true, expected false (the defect-free model knows no classes)")

@@ -1,0 +1,75 @@
+"""What of a painted window is the defect: its soft mask, by which it is put into the photograph, and its region.
+
+For `background: masked`. Outside the soft mask the image stays the photograph, byte for byte, so that mask and
+change are the same thing.
+"""
+
+import numpy as np
+from scipy import ndimage
+
+from generation.scoring import EIGHT, SPECK, PixelBox, Region, box_of
+
+SMOOTHING = 0.8  # px, of the change before thresholding, in which the noise of resynthesized texture cancels
+PEAK_FRACTION = 0.25  # the threshold in units of the strongest change (95th percentile inside the box)
+THRESHOLDS = (6.0, 20.0)  # gray levels, its lowest and highest value
+MINOR = 0.02  # components smaller than this fraction of the largest one are left out
+CLOSING, GROWTH = 2, 2  # px, radius of the gaps that are closed, and of the growth around the visible change
+SOFTNESS = 1.0  # px, sigma of the mask's soft edge
+VISIBLE = 10.0  # gray levels from which on a change is counted as visible
+
+
+def defect_region(before: np.ndarray, after: np.ndarray, box: PixelBox | None) -> tuple[np.ndarray, Region]:
+    """The soft mask (h, w) float32 in [0, 1] of the defect in a painted window, and its region after compositing.
+
+    `before` and `after` are (h, w, 3) uint8; `box` (left, top, right, bottom) in px of the window is where the defect
+    was asked for, None: anywhere. The region's mask covers every visible change that compositing by the soft mask
+    leaves.
+    """
+    alpha = soft_mask(before, after, box)
+    change = np.abs(composite(before, after, alpha).astype(np.float32) - before).max(axis=2)
+    mask = ndimage.binary_closing(np.pad(change >= VISIBLE, CLOSING), _disk(CLOSING))
+    mask = mask[CLOSING:-CLOSING, CLOSING:-CLOSING]
+    contrast = float(change[mask].mean()) if mask.any() else 0.0
+    return alpha, Region(mask, box_of(mask), contrast)
+
+
+def soft_mask(before: np.ndarray, after: np.ndarray, box: PixelBox | None) -> np.ndarray:
+    """The soft mask (h, w) float32 of `defect_region`: 1 on the defect, falling to 0 around it."""
+    difference = after.astype(np.float32) - before
+    change = np.abs(ndimage.gaussian_filter(difference, (SMOOTHING, SMOOTHING, 0))).max(axis=2)  # (h, w)
+    allowed = np.ones(change.shape, dtype=bool)
+    if box is not None:
+        left, top, right, bottom = (max(side, 0) for side in box)
+        allowed[:] = False
+        allowed[top:bottom, left:right] = True
+    if not allowed.any():
+        return np.zeros(change.shape, np.float32)
+    peak = float(np.percentile(change[allowed], 95))
+    mask = (change > np.clip(PEAK_FRACTION * peak, *THRESHOLDS)) & allowed
+    mask = _without_minor(ndimage.binary_fill_holes(ndimage.binary_closing(mask, _disk(CLOSING)) | mask))
+    if not mask.any():
+        return np.zeros(change.shape, np.float32)
+    grown = ndimage.binary_dilation(mask, _disk(GROWTH))
+    soft = ndimage.gaussian_filter(grown.astype(np.float32), SOFTNESS)
+    return np.where(mask, 1.0, soft).astype(np.float32)
+
+
+def composite(before: np.ndarray, after: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """`before` with `after` put in by `alpha` (h, w): (h, w, 3) uint8."""
+    mixed = before + alpha[..., None] * (after.astype(np.float32) - before)
+    return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+
+
+def _without_minor(mask: np.ndarray) -> np.ndarray:
+    """`mask` without specks and components that are minor beside the largest one."""
+    labeled, count = ndimage.label(mask, structure=EIGHT)
+    if count == 0:
+        return mask
+    sizes = np.bincount(labeled.ravel())
+    sizes[0] = 0
+    return (sizes >= max(SPECK, MINOR * sizes.max()))[labeled]
+
+
+def _disk(radius: int) -> np.ndarray:
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    return x**2 + y**2 <= radius**2 + 0.5

@@ -1,0 +1,76 @@
+"""Soft masks and regions of painted defects, against shapes that are known."""
+
+import numpy as np
+import pytest
+
+from generation.compositing import VISIBLE, composite, defect_region, soft_mask
+
+SIZE = 48
+
+
+def photograph(seed: int = 0, noise: float = 2.0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return np.clip(120 + noise * rng.standard_normal((SIZE, SIZE, 3)), 0, 255).astype(np.uint8)
+
+
+def with_disk(image: np.ndarray, center: tuple[int, int], radius: float, change: int) -> np.ndarray:
+    y, x = np.mgrid[:SIZE, :SIZE]
+    painted = image.astype(int)
+    painted[(x - center[0]) ** 2 + (y - center[1]) ** 2 <= radius**2] += change
+    return np.clip(painted, 0, 255).astype(np.uint8)
+
+
+def test_the_mask_is_the_defect_and_nothing_else_changes():
+    before = photograph()
+    after = with_disk(before, (24, 20), 7, 60)
+    alpha, region = defect_region(before, after, (14, 10, 36, 32))
+    done = composite(before, after, alpha)
+    assert (done == after).all()  # the whole defect is there
+    y, x = np.mgrid[:SIZE, :SIZE]
+    disk = (x - 24) ** 2 + (y - 20) ** 2 <= 49
+    assert (region.mask & disk).sum() / (region.mask | disk).sum() > 0.95
+    assert region.box == (17, 13, 32, 28)
+    assert region.contrast == pytest.approx(60, abs=3)
+
+
+def test_every_visible_change_lies_in_the_mask():
+    rng = np.random.default_rng(1)
+    before = photograph(1, noise=8)
+    # A defect, and texture painted anew all over its box
+    after = with_disk(before, (22, 25), 8, -70).astype(int)
+    after[12:40, 10:38] += np.rint(6 * rng.standard_normal((28, 28, 1))).astype(int)
+    after = np.clip(after, 0, 255).astype(np.uint8)
+    alpha, region = defect_region(before, after, (10, 12, 38, 40))
+    change = np.abs(composite(before, after, alpha).astype(int) - before).max(axis=2)
+    assert not (change >= VISIBLE)[~region.mask].any()
+    y, x = np.mgrid[:SIZE, :SIZE]
+    disk = (x - 22) ** 2 + (y - 25) ** 2 <= 64
+    assert region.mask[disk].mean() > 0.97
+    # Most of what was only painted anew is the photograph again
+    again = np.zeros((SIZE, SIZE), bool)
+    again[12:40, 10:38] = True
+    assert (change[again & ~disk] == 0).mean() > 0.5
+
+
+def test_changes_outside_the_box_are_left_out():
+    before = photograph()
+    after = with_disk(with_disk(before, (12, 12), 5, 80), (36, 36), 5, 80)
+    alpha, region = defect_region(before, after, (5, 5, 20, 20))
+    assert region.box == (7, 7, 18, 18)
+    assert (alpha[28:, 28:] == 0).all()
+
+
+def test_a_second_piece_belongs_to_the_defect():
+    before = photograph()
+    after = with_disk(with_disk(before, (14, 14), 5, 80), (34, 30), 4, 80)
+    _, region = defect_region(before, after, None)
+    assert region.box == (9, 9, 39, 35)
+
+
+def test_nothing_painted_is_no_region():
+    before = photograph()
+    alpha, region = defect_region(before, before, (5, 5, 20, 20))
+    assert not alpha.any() and region.box is None and region.contrast == 0
+    assert not soft_mask(
+        before, with_disk(before, (10, 10), 4, 90), (60, 60, 70, 70)
+    ).any()  # box off the window
