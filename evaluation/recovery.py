@@ -21,11 +21,13 @@ from utils.config import load_generation_config
 from utils.errors import UserError, run_main
 from utils.images import ImageCache, resize_float, to_tensor
 from utils.manifest import read_manifest
+from utils.schema.generation import AttentionConfig
 from utils.synthetic_pcb.board import CLASSES, defect_center
 from utils.synthetic_pcb.defects import add_defects
 from utils.synthetic_pcb.layout import draw_board
 from utils.synthetic_pcb.rendering import render
 
+ATTENTION = AttentionOptions(**AttentionConfig().model_dump())  # the configuration's defaults
 SIDE = 64  # px of a window
 BOARD_SEED = 980_000  # of the first board; no training saw it
 MARGIN = 3  # px around a painted region that are not yet noise
@@ -115,7 +117,7 @@ def recover(case: Case, noise: np.ndarray, strength: float = 1.0, scale: int = 1
     change = strength * (case.edited.astype(np.float32) - case.clean)
     outside = ~ndimage.binary_dilation(case.mask)
     painted = np.clip(np.rint(case.clean + change + noise * outside[..., None]), 0, 255).astype(np.uint8)
-    attention = defect_attention(to_tensor(case.clean), to_tensor(painted), AttentionOptions())[0, 0].numpy()
+    attention = defect_attention(to_tensor(case.clean), to_tensor(painted), ATTENTION)[0, 0].numpy()
     before, mask = case.clean, case.mask
     if scale > 1:  # as images are painted: the change is resampled and added
         before, mask = (a.repeat(scale, axis=0).repeat(scale, axis=1) for a in (before, mask))

@@ -69,11 +69,11 @@ class JobOptions:
     `boxes`: every annotation must have a width and a height.
     """
 
-    n_samples: int = 1
-    n_iter: int = 1
-    together: bool = False
-    whole_contexts: bool = False
-    boxes: bool = False
+    n_samples: int
+    n_iter: int
+    together: bool
+    whole_contexts: bool
+    boxes: bool
 
 
 def safe_name(text: str) -> str:

@@ -51,15 +51,15 @@ class PaintOptions:
     image_size: int
     crop_size: int
     seed: int
-    batch_size: int = 1
-    squash: bool = False
-    generated: bool = True
-    feather: int = 8
-    min_score: float = 0.0
-    max_rerolls: int = 0
-    strips: bool = False
-    masked: bool = False
-    sees_surroundings: bool = False
+    batch_size: int
+    squash: bool
+    generated: bool
+    feather: int
+    min_score: float
+    max_rerolls: int
+    strips: bool
+    masked: bool
+    sees_surroundings: bool
 
 
 @dataclass(frozen=True)

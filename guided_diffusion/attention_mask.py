@@ -24,37 +24,26 @@ EIGHT_NEIGHBORS = np.ones((3, 3), dtype=bool)
 
 @dataclass(frozen=True)
 class AttentionOptions:
-    """Parameters of the attention, named as in the configuration, with the published defaults.
+    """The configuration's `attention_features`; defaults and ranges stand in utils/schema/generation.py.
 
-    `radial_decay` and `center_region_ratio` are shares of the way from center to corner, `blur_sigma` is
-    in pixels, `min_area_ratio` a share of the window's pixels. Raises ValueError for a value out of range.
+    `radial_decay` and `center_region_ratio` are fractions of the distance from center to corner, `blur_sigma` is in
+    pixels, `min_area_ratio` a fraction of the window's pixels.
     """
 
-    enabled: bool = True
-    temperature: float = 0.3
-    blur_sigma: float = 1.0
-    center_weight: float = 1.0
-    radial_decay: float = 0.15
-    connected_components: bool = True
-    min_area_ratio: float = 0.01
-    center_region_ratio: float = 0.2
-    adaptive_threshold: bool = True
-    threshold_factor: float = 0.6
-    accumulation_enabled: bool = True
-    accumulation_beta: float = 0.9
-    adaptive_beta: bool = True
-    beta_min: float = 0.5
-
-    def __post_init__(self) -> None:
-        for name in ("temperature", "radial_decay", "center_region_ratio"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: got {getattr(self, name)}, expected a number above 0")
-        for name in ("blur_sigma", "center_weight", "threshold_factor"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name}: got {getattr(self, name)}, expected a number not below 0")
-        for name in ("min_area_ratio", "accumulation_beta", "beta_min"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}, expected a number in 0..1")
+    enabled: bool
+    temperature: float
+    blur_sigma: float
+    center_weight: float
+    radial_decay: float
+    connected_components: bool
+    min_area_ratio: float
+    center_region_ratio: float
+    adaptive_threshold: bool
+    threshold_factor: float
+    accumulation_enabled: bool
+    accumulation_beta: float
+    adaptive_beta: bool
+    beta_min: float
 
 
 def defect_attention(pred: torch.Tensor, clean: torch.Tensor, config: AttentionOptions) -> torch.Tensor:

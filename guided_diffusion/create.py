@@ -70,14 +70,14 @@ def unet_bytes(**options: Any) -> int:
 
 def create_diffusion(
     *,
-    diffusion_steps: int = 1000,
-    noise_schedule: str = "linear",
-    timestep_respacing: str | int = "",
-    learn_sigma: bool = False,
-    predict_xstart: bool = False,
-    use_kl: bool = False,
-    rescale_timesteps: bool = False,
-    rescale_learned_sigmas: bool = False,
+    diffusion_steps: int,
+    noise_schedule: str,
+    timestep_respacing: str | int,
+    learn_sigma: bool,
+    predict_xstart: bool,
+    use_kl: bool,
+    rescale_timesteps: bool,
+    rescale_learned_sigmas: bool,
 ) -> GaussianDiffusion:
     """The respaced chain of a configuration. Raises ValueError for a schedule or respacing that is none."""
     betas = beta_schedule(noise_schedule, diffusion_steps)

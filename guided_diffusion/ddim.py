@@ -6,7 +6,7 @@ windows; each window has its own crop state and class.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Protocol
 
@@ -52,7 +52,7 @@ class Noise(Protocol):
 
 @dataclass(frozen=True)
 class SamplerOptions:
-    """Plain values of the configuration's `ddim`, `optimize_xt` and `attention_features`.
+    """Plain values of the configuration's `ddim`, `optimize_xt` and `attention_features` (utils/schema/generation.py).
 
     `timesteps` is the sequence of chain indices, `start_index` where the clean image is noised, and
     `gradient_steps[t]` the number of gradient steps at t.
@@ -61,21 +61,21 @@ class SamplerOptions:
     timesteps: Sequence[int]
     start_index: int
     gradient_steps: Sequence[int]
-    ddim_sigma: float = 0.0
-    optimize_xt: bool = True
-    lr_xt: float = 0.1
-    lr_crop: bool = False
-    lr_xt_decay: float = 1.012
-    use_smart_lr_xt_decay: bool = True
-    use_adaptive_lr_xt: bool = True
-    carry_lr_xt: bool = False
-    coef_xt_reg: float = 1e-4
-    coef_xt_reg_decay: float = 1.01
-    mid_interval_num: int = 1
-    optimize_before_time_travel: bool = True
-    clip_denoised: bool = True
-    prior_guidance: float = 0.0
-    attention: AttentionOptions = field(default_factory=AttentionOptions)
+    ddim_sigma: float
+    optimize_xt: bool
+    lr_xt: float
+    lr_crop: bool
+    lr_xt_decay: float
+    use_smart_lr_xt_decay: bool
+    use_adaptive_lr_xt: bool
+    carry_lr_xt: bool
+    coef_xt_reg: float
+    coef_xt_reg_decay: float
+    mid_interval_num: int
+    optimize_before_time_travel: bool
+    clip_denoised: bool
+    prior_guidance: float
+    attention: AttentionOptions
 
     @property
     def refines_before_jumps(self) -> bool:

@@ -24,12 +24,12 @@ class Augmentation:
     around a box cover between zoom^-0.5 and zoom times their usual side; 1 is off.
     """
 
-    flip: bool = True
-    rotate90: bool = True
-    jitter: int = 4
-    color: float = 0.0
-    shrink: float = 1.0
-    zoom: float = 1.0
+    flip: bool
+    rotate90: bool
+    jitter: int
+    color: float
+    shrink: float
+    zoom: float
 
 
 def augment(

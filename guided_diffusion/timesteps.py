@@ -16,16 +16,16 @@ FILTER_TYPES = ("none", "firstp-P", "lastp-P", "firstn-K", "lastn-K")
 
 def sampling_timesteps(
     *,
-    num_inference_steps: int = 250,
-    ddpm_num_steps: int = 250,
-    schedule_type: str = "linear",
-    jump_length: int = 10,
-    jump_n_sample: int = 3,
-    use_timetravel: bool = True,
-    time_travel_filter_type: str = "none",
-    start_step: int | None = 30,
+    num_inference_steps: int,
+    ddpm_num_steps: int,
+    schedule_type: str,
+    jump_length: int,
+    jump_n_sample: int,
+    use_timetravel: bool,
+    time_travel_filter_type: str,
+    start_step: int | None,
 ) -> list[int]:
-    """The sampler's timestep sequence; arguments and defaults are the configuration's.
+    """The sampler's timestep sequence; the arguments are the configuration's.
 
     `schedule_type` counts only without time travel, the jump parameters only with it. Never empty; starts at
     or below `start_step` and ends at 0. Raises ValueError for numbers out of range and unknown names.

@@ -26,28 +26,27 @@ from utils.seeding import dropout_seed, step_generator
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Numbers of one run; names and meanings are the training configuration's."""
+    """Plain values of a training configuration (utils/schema/training.py), `precision` and `channels_last` resolved."""
 
-    lr: float = 1e-4
-    weight_decay: float = 0.0
-    warmup_steps: int = 0
-    lr_anneal_steps: int = 0
-    microbatch: int = -1
-    ema_rates: tuple[float, ...] = (0.9999,)
-    grad_clip: float = 1.0
-    total_steps: int = 0
-    max_minutes: float = 0.0
-    precision: str = "fp32"
-    channels_last: bool = True
-    compile: bool = False
-    seed: int = 0
-    log_interval: int = 100
-    save_interval: int = 10000
-    keep_checkpoints: int = 3
-    sample_interval: int = 0
-    show_progress: bool = True
-    min_snr_gamma: float = 0.0
-    outside_weight: float = 1.0
+    lr: float
+    weight_decay: float
+    warmup_steps: int
+    lr_anneal_steps: int
+    microbatch: int
+    ema_rate: tuple[float, ...]
+    grad_clip: float
+    total_steps: int
+    max_minutes: float
+    precision: str
+    channels_last: bool
+    compile: bool
+    seed: int
+    log_interval: int
+    save_interval: int
+    keep_checkpoints: int
+    sample_interval: int
+    min_snr_gamma: float
+    outside_weight: float
 
 
 @dataclass
@@ -177,12 +176,11 @@ class TrainLoop:
             self.hooks.message(f"interrupted after step {self.step}; the same command goes on from here")
 
     def _bar(self, last: float) -> tqdm:
-        shown = self.options.show_progress and self.rank == 0
         return tqdm(
             total=None if last == math.inf else last,
             initial=self.step,
             unit="step",
-            disable=None if shown else True,  # None: off without a terminal
+            disable=None if self.rank == 0 else True,  # None: off without a terminal
         )
 
     def _highest(self, number: int) -> int:
@@ -299,9 +297,9 @@ class TrainLoop:
         bar.set_postfix(loss=f"{row['loss']:.4f}", images_s=f"{speed:.1f}")
         if self.rank > 0:
             return
-        if self.options.show_progress:  # where the bar is shown, the line goes to the log file only
-            say = self.hooks.message if bar.disable else self.hooks.note
-            say(progress_line(self.step, last, row["loss"], speed, batch))
+        # Where the bar is shown, the line goes to the log file only
+        say = self.hooks.message if bar.disable else self.hooks.note
+        say(progress_line(self.step, last, row["loss"], speed, batch))
         append_csv(self.folder / "train_log.csv", row)
         self.hooks.scalars({k: v for k, v in row.items() if k != "step" and not math.isnan(v)}, self.step)
 
@@ -310,7 +308,7 @@ class TrainLoop:
         weights = self.model.state_dict()
         self.ema = {
             rate: {k: v.detach().float().clone() for k, v in weights.items()}
-            for rate in self.options.ema_rates
+            for rate in self.options.ema_rate
         }
 
     def state(self) -> dict:

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import torch
 
-from guided_diffusion.attention_mask import AttentionOptions
-from guided_diffusion.create import create_diffusion, create_unet
+from guided_diffusion.create import create_unet
 from guided_diffusion.ddim import Sampler, SamplerOptions
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion
 from guided_diffusion.timesteps import gradient_steps, noising_index, sampling_timesteps
 from guided_diffusion.unet import UNetModel
+from tests import defaults
 from tests.golden import NoiseStream, fill_weights
 
 SIZE_MULT = {256: "1, 1, 2, 2, 4, 4", 64: "1, 2, 3, 4", 32: "1, 2, 3, 4"}
@@ -44,7 +44,7 @@ def unet(config: dict, num_classes: int = 6) -> UNetModel:
 def diffusion(config: dict, **other) -> GaussianDiffusion:
     """The chain of a golden configuration."""
     keys = ["diffusion_steps", "noise_schedule", "timestep_respacing"]
-    return create_diffusion(**{k: config[k] for k in keys}, **other)
+    return defaults.diffusion(**{k: config[k] for k in keys}, **other)
 
 
 def sampler_options(config: dict, **changes) -> SamplerOptions:
@@ -57,10 +57,10 @@ def sampler_options(config: dict, **changes) -> SamplerOptions:
         "gradient_steps": gradient_steps(length, **config["g_scha"]),
         "ddim_sigma": config["ddim"]["ddim_sigma"],
         "clip_denoised": config["clip_denoised"],
-        "attention": AttentionOptions(**config["attention_features"]),
+        "attention": defaults.attention_options(**config["attention_features"]),
         **optimize,
     }
-    return SamplerOptions(**(values | changes))
+    return defaults.sampler_options(**(values | changes))
 
 
 def sampler(case: dict, **changes) -> Sampler:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from guided_diffusion.boxed_patches import BoxedPatch, BoxedPatchDataset, CleanExamples, window
-from guided_diffusion.image_datasets import Augmentation
+from tests.defaults import augmentation
 
 NO_CLEAN = CleanExamples((), 0.0, 9)
-STILL = Augmentation(flip=False, rotate90=False, color=0.0)
+STILL = augmentation(flip=False, rotate90=False, color=0.0)
 
 
 def ramp(height: int, width: int) -> np.ndarray:
@@ -53,7 +53,7 @@ def test_a_long_box_gets_a_larger_window():
 
 def test_the_mask_lies_on_the_defect_after_every_turn():
     box = (40, 20, 60, 28)
-    data = dataset([marked(96, 96, box)], [box], how=Augmentation(flip=True, rotate90=True, zoom=1.3))
+    data = dataset([marked(96, 96, box)], [box], how=augmentation(flip=True, rotate90=True, zoom=1.3))
     shapes = set()
     for seed in range(30):
         values, label, mask = data[0, seed]
@@ -83,7 +83,7 @@ def test_clean_examples_come_at_their_ratio_with_boxes_of_usual_size():
 
 def test_items_depend_on_index_and_seed_alone():
     box = (10, 10, 20, 16)
-    how = Augmentation(color=0.2, zoom=1.2)
+    how = augmentation(color=0.2, zoom=1.2)
     make = lambda: dataset([ramp(64, 64)], [box], how=how)  # noqa: E731
     first, second = make()[0, 4], make()[0, 4]
     assert all((a == b).all() if hasattr(a, "all") else a == b for a, b in zip(first, second, strict=True))
@@ -92,10 +92,10 @@ def test_items_depend_on_index_and_seed_alone():
 
 def test_gray_images_stay_gray():
     gray = np.repeat(ramp(64, 64)[..., :1], 3, axis=2)
-    data = dataset([gray], [(10, 10, 20, 16)], how=Augmentation(color=0.4))
+    data = dataset([gray], [(10, 10, 20, 16)], how=augmentation(color=0.4))
     values, _, _ = data[0, 1]
     assert (values[0] == values[1]).all() and (values[0] == values[2]).all()
     tinted, _, _ = dataset(
-        [ramp(64, 64) + np.uint8([90, 120, 150])], [(10, 10, 20, 16)], how=Augmentation(color=0.4)
+        [ramp(64, 64) + np.uint8([90, 120, 150])], [(10, 10, 20, 16)], how=augmentation(color=0.4)
     )[0, 1]
     assert not (tinted[0] == tinted[1]).all()

@@ -7,21 +7,21 @@ import torch
 
 from benchmarks.measure import Probe
 from generation.cost import StepCost, duration, forward_operations, operations
-from guided_diffusion.attention_mask import AttentionOptions
-from guided_diffusion.create import create_diffusion
 from guided_diffusion.ddim import Sampler, SamplerOptions
 from guided_diffusion.windows import Windows
+from tests import defaults
+from tests.defaults import attention_options, sampler_options
 from utils.config import load_generation_config
 from utils.schema.network import NetworkConfig
 
 # Down to 0, up by two and down again; 0, 1 or 2 gradient steps
-OPTIONS = SamplerOptions(
+OPTIONS = sampler_options(
     [5, 4, 3, 2, 1, 0, 1, 2, 1, 0],
     start_index=5,
     gradient_steps=[0, 0, 1, 1, 2, 2, *[0] * 14],
     lr_xt=1e-6,
     use_adaptive_lr_xt=False,  # every trial is accepted
-    attention=AttentionOptions(enabled=False),
+    attention=attention_options(enabled=False),
 )
 ADAPTIVE = {"use_adaptive_lr_xt": True, "ddim_sigma": 0.5}
 
@@ -39,7 +39,7 @@ def counted(options: SamplerOptions, windows: int) -> tuple[int, int, int]:
     """Passes, forward and back, of the contextual model on contexts and on crops and of the prior on crops."""
     device = torch.device("cpu")
     contextual, prior = (Probe(lambda x, t, y: 0.5 * x, device) for _ in range(2))
-    diffusion = create_diffusion(diffusion_steps=1000, timestep_respacing="20")
+    diffusion = defaults.diffusion(diffusion_steps=1000, timestep_respacing="20")
     owner = [0] * windows
     where = Windows([(4 * k, 0) for k in range(windows)], 8, torch.tensor(owner))
     Sampler(contextual, prior, diffusion, options).sample(

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from guided_diffusion.create import create_diffusion
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion, Prediction, beta_schedule
+from tests import defaults
 from tests.builders import unet
 from tests.golden import fill_weights, load_json, load_npz
 
@@ -17,7 +17,7 @@ LOSSES = load_json("losses.json")
 
 
 def chain(**options) -> GaussianDiffusion:
-    return create_diffusion(timestep_respacing="50", **options)
+    return defaults.diffusion(timestep_respacing="50", **options)
 
 
 def image(seed: int, count: int = 2) -> torch.Tensor:
@@ -53,7 +53,7 @@ def test_unknown_schedule():
 def test_respaced_betas_keep_the_signal_of_the_kept_steps(case):
     steps, kept = case["diffusion_steps"], case["kept"]
     full = np.cumprod(1 - np.linspace(0.1 / steps, 20 / steps, steps))
-    short = create_diffusion(diffusion_steps=steps, timestep_respacing=case["timestep_respacing"])
+    short = defaults.diffusion(diffusion_steps=steps, timestep_respacing=case["timestep_respacing"])
     assert short.num_timesteps == len(kept)
     assert np.abs(np.cumprod(1 - short.betas) - full[kept]).max() < 1e-12
     assert short.betas[0] == pytest.approx(1 - full[kept[0]], rel=1e-9)
@@ -63,10 +63,10 @@ def test_respaced_betas_keep_the_signal_of_the_kept_steps(case):
 
 
 def test_rescaled_timesteps_run_to_a_thousand():
-    full = create_diffusion(diffusion_steps=250, rescale_timesteps=True)
+    full = defaults.diffusion(diffusion_steps=250, rescale_timesteps=True)
     assert full.network_times(torch.tensor([0, 1, 249])).tolist() == [0.0, 4.0, 996.0]
     assert full.network_times(0).dtype == torch.float32
-    plain = create_diffusion(diffusion_steps=250)
+    plain = defaults.diffusion(diffusion_steps=250)
     assert plain.network_times(249).tolist() == [249]
 
 
@@ -175,7 +175,7 @@ def test_renoising_moves_the_signal_from_s_to_t(s, t):
 def test_losses_equal_the_golden_ones(i):
     case, arrays = LOSSES[i], load_npz("losses.npz")
     network = fill_weights(unet(case["unet"]), case["weight_seed"])
-    d = create_diffusion(**case["diffusion"])
+    d = defaults.diffusion(**case["diffusion"])
     x0, noise = (torch.from_numpy(arrays[f"{i}_{name}"]) for name in ("x", "noise"))
     with torch.no_grad():
         terms = d.training_losses(network, x0, torch.tensor(case["t"]), noise)
@@ -207,4 +207,4 @@ def test_perfect_network_has_no_loss():
 
 def test_a_chain_without_signal_at_its_end_is_refused():
     with pytest.raises(ValueError, match="diffusion_steps: got 20"):
-        create_diffusion(diffusion_steps=20)
+        defaults.diffusion(diffusion_steps=20)

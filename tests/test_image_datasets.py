@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from guided_diffusion.image_datasets import Augmentation, PatchDataset, StepSampler, augment, batches
+from guided_diffusion.image_datasets import PatchDataset, StepSampler, augment, batches
+from tests.defaults import augmentation
 
-STILL = Augmentation(flip=False, rotate90=False, jitter=0)
+STILL = augmentation(flip=False, rotate90=False, jitter=0)
 
 
 def numbered(height: int, width: int) -> np.ndarray:
@@ -43,7 +44,7 @@ def test_centered_crop_without_jitter_is_exactly_centered(height, width, place):
 
 
 def test_jitter_reaches_its_limits_and_no_further():
-    how = Augmentation(flip=False, rotate90=False, jitter=2)
+    how = augmentation(flip=False, rotate90=False, jitter=2)
     rng = np.random.default_rng(0)
     corners = {corner(augment(numbered(32, 32), 16, True, how, rng)) for _ in range(400)}
     assert corners == {(8 + i, 8 + j) for i in range(-2, 3) for j in range(-2, 3)}
@@ -59,7 +60,7 @@ def test_other_crops_lie_anywhere():
 
 def test_shrunk_crops_cover_more_and_keep_the_slope_of_a_ramp():
     ramp = np.repeat(2 * np.arange(64, dtype=np.uint8)[:, None, None], 64, axis=1).repeat(3, axis=2)
-    how, rng = Augmentation(flip=False, rotate90=False, shrink=2.0), np.random.default_rng(0)
+    how, rng = augmentation(flip=False, rotate90=False, shrink=2.0), np.random.default_rng(0)
     slopes = []
     for _ in range(200):
         values = augment(ramp, 32, False, how, rng)
@@ -74,7 +75,7 @@ def test_shrunk_crops_cover_more_and_keep_the_slope_of_a_ramp():
 
 
 def test_defect_patches_are_never_shrunk():
-    how = Augmentation(flip=False, rotate90=False, jitter=0, shrink=4.0)
+    how = augmentation(flip=False, rotate90=False, jitter=0, shrink=4.0)
     values = augment(numbered(64, 64), 16, True, how, np.random.default_rng(0))
     assert corner(values) == (24, 24) and values[1, 0, 0] - values[0, 0, 0] == pytest.approx(
         1 / 127.5, abs=1e-6
@@ -82,7 +83,7 @@ def test_defect_patches_are_never_shrunk():
 
 
 def test_turns_and_mirrors_are_the_eight_of_a_square():
-    how, rng = Augmentation(jitter=0), np.random.default_rng(0)
+    how, rng = augmentation(jitter=0), np.random.default_rng(0)
     picture = numbered(4, 4)
     seen = {
         np.rint((augment(picture, 4, True, how, rng) + 1) * 127.5).astype(np.uint8).tobytes()
@@ -97,7 +98,7 @@ def test_range_with_and_without_color():
     extremes[:, 4:] = 255
     values = augment(extremes, 8, True, STILL, np.random.default_rng(0))
     assert set(np.unique(values)) == {-1.0, 1.0}
-    how = Augmentation(flip=False, rotate90=False, jitter=0, color=0.4)
+    how = augmentation(flip=False, rotate90=False, jitter=0, color=0.4)
     colored = [augment(extremes, 8, True, how, np.random.default_rng(seed)) for seed in range(20)]
     assert min(v.min() for v in colored) == -1 and max(v.max() for v in colored) == 1
     middle = np.full((8, 8, 3), 100, np.uint8)
@@ -119,7 +120,7 @@ def test_dataset_items():
 
 
 def test_a_seed_decides_the_augmentation():
-    dataset = PatchDataset([numbered(40, 40)], None, 16, Augmentation(color=0.2))
+    dataset = PatchDataset([numbered(40, 40)], None, 16, augmentation(color=0.2))
     assert torch.equal(dataset[0, 3][0], dataset[0, 3][0])
     assert not torch.equal(dataset[0, 3][0], dataset[0, 4][0])
 
@@ -175,7 +176,7 @@ def test_ranks_share_out_the_global_batch(labels):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_batches(workers):
-    dataset = PatchDataset([numbered(20, 20) + i for i in range(3)], [2, 0, 1], 16, Augmentation())
+    dataset = PatchDataset([numbered(20, 20) + i for i in range(3)], [2, 0, 1], 16, augmentation())
     sampler = StepSampler(3, 2, seed=0)
     got = list(islice(batches(dataset, sampler, workers), 2))
     for (x, y), keys in zip(got, first(2, count=3, batch_size=2, seed=0), strict=True):

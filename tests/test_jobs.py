@@ -9,6 +9,7 @@ from PIL import Image
 from generation.geometry import Context, Geometry
 from generation.jobs import Job, JobOptions, make_groups, nothing_to_paint, plan_groups, plan_jobs, safe_name
 from generation.passes import Pass
+from tests.defaults import job_options
 from utils.errors import UserError
 
 CLASSES = {"spur": 0, "mouse bite": 1}
@@ -30,7 +31,7 @@ def write(folder: Path, name: str, text: str | None = "0 0.5 0.5", size: tuple[i
 
 def problems(folder: Path, geometry: Geometry = SQUASH, options: JobOptions | None = None) -> str:
     with pytest.raises(UserError) as caught:
-        plan_jobs(folder, CLASSES, geometry, options or JobOptions())
+        plan_jobs(folder, CLASSES, geometry, options or job_options())
     return str(caught.value)
 
 
@@ -42,7 +43,7 @@ def test_names_order_and_indices(tmp_path: Path):
     write(tmp_path, "a.JPG", "0 0.5 0.5 0.1 0.1 0.77")
     write(tmp_path, "empty.bmp", "")
     write(tmp_path, "bare.bmp", None)
-    jobs = plan_jobs(tmp_path, CLASSES, SQUASH, JobOptions(n_samples=2, n_iter=2))
+    jobs = plan_jobs(tmp_path, CLASSES, SQUASH, job_options(n_samples=2, n_iter=2))
     bases = ["b_mouse-bite_cx64_cy128", "b_spur_cx255_cy0", "b_mouse-bite_cx64_cy128-2"]
     expected = [f"a_spur_cx128_cy128_{i}" for i in range(4)]
     expected += [f"{base}_{i}" for pair in ((0, 1), (2, 3)) for base in bases for i in pair]
@@ -55,7 +56,7 @@ def test_names_order_and_indices(tmp_path: Path):
 
 def test_native_names_carry_native_pixels(tmp_path: Path):
     write(tmp_path, "wide.png", "0 0.75 0.5", size=(200, 100))
-    (job,) = plan_jobs(tmp_path, CLASSES, NATIVE, JobOptions())
+    (job,) = plan_jobs(tmp_path, CLASSES, NATIVE, job_options())
     context = Context(118, 18, 64, ((16, 16),), 1.0)
     assert (job.name, job.turns) == ("wide_spur_cx150_cy50_0", ((Pass(context, (0,)),),))
     assert job.defects[0].window == (134, 34, 32)
@@ -66,7 +67,7 @@ def test_turned_photograph_is_measured_as_it_is_shown(tmp_path: Path):
     exif[0x0112] = 6  # turned by a quarter: 100 x 200 is shown
     Image.fromarray(noise(100, 200, 3)).save(tmp_path / "t.jpg", exif=exif)
     (tmp_path / "t.txt").write_text("0 0.5 0.9")
-    (job,) = plan_jobs(tmp_path, CLASSES, NATIVE, JobOptions())
+    (job,) = plan_jobs(tmp_path, CLASSES, NATIVE, job_options())
     assert job.defects[0].center == (50, 180) and job.passes[0].context.top == 136
 
 
@@ -78,7 +79,7 @@ def test_suffixes_in_any_case_hidden_files_and_odd_names(tmp_path: Path):
     (tmp_path / "._BOARD 1.TXT").write_bytes(b"\x00\x05\x16\x07")
     (tmp_path / "classes.txt").write_text("spur")
     (tmp_path / "later.png").mkdir()
-    names = [job.name for job in plan_jobs(tmp_path, CLASSES, SQUASH, JobOptions())]
+    names = [job.name for job in plan_jobs(tmp_path, CLASSES, SQUASH, job_options())]
     assert names == ["BOARD 1_spur_cx128_cy128_0", "плата.v2 (копия)_spur_cx128_cy128_0"]
 
 
@@ -152,7 +153,7 @@ def test_pictures_whose_annotations_would_write_one_file_are_named(tmp_path: Pat
     with pytest.raises(
         UserError, match=r"board.png and board_open.png: both would write board_open_circuit_cx"
     ):
-        plan_jobs(tmp_path, classes, SQUASH, JobOptions())
+        plan_jobs(tmp_path, classes, SQUASH, job_options())
 
 
 # Several defects on one image
@@ -162,7 +163,7 @@ def together(folder: Path, centers: list[tuple[int, int]], whole: bool = False, 
     """The job of an image of 400 x 300 px with defects at these px, all on one image."""
     lines = [f"{k % 2} {x / 400} {y / 300}" for k, (x, y) in enumerate(centers)]
     write(folder, "a.png", "\n".join(lines), size=(400, 300))
-    options = JobOptions(together=True, whole_contexts=whole)
+    options = job_options(together=True, whole_contexts=whole)
     (job,) = plan_jobs(folder, CLASSES, Geometry(**{**vars(NATIVE), **geometry}), options)
     return job
 
@@ -201,7 +202,7 @@ def test_squashed_picture_is_one_pass_but_for_overlaps(tmp_path: Path):
 def test_only_windows_of_one_scale_share_a_context(tmp_path: Path):
     write(tmp_path, "a.png", "0 0.25 0.33 0.09 0.01\n1 0.33 0.33 0.02 0.02", size=(400, 300))  # 36 px: 1.5
     auto = Geometry("native", "auto", 64, 32)
-    (job,) = plan_jobs(tmp_path, CLASSES, auto, JobOptions(together=True))
+    (job,) = plan_jobs(tmp_path, CLASSES, auto, job_options(together=True))
     assert sorted(one.context.scale for one in job.passes) == [1.0, 1.5]
 
 
@@ -228,7 +229,7 @@ def test_no_two_windows_of_a_turn_overlap_wherever_they_lie(tmp_path: Path):
 
 def test_label_box_annotation_needs_boxes(tmp_path: Path):
     write(tmp_path, "a.png", "0 0.5 0.5\n1 0.2 0.2 0.1 0.1\n0 0.1 0.1")
-    text = problems(tmp_path, options=JobOptions(boxes=True))
+    text = problems(tmp_path, options=job_options(boxes=True))
     assert "(2 problems)" in text and "a.txt:1: no width and height" in text and "a.txt:3" in text
 
 
@@ -236,7 +237,7 @@ def test_annotations_in_a_folder_of_their_own(tmp_path: Path):
     write(tmp_path, "a.png", "1 0.1 0.1")
     (tmp_path / "plan").mkdir()
     (tmp_path / "plan/a.txt").write_text("0 0.5 0.5")
-    (job,) = plan_jobs(tmp_path, CLASSES, SQUASH, JobOptions(), tmp_path / "plan")
+    (job,) = plan_jobs(tmp_path, CLASSES, SQUASH, job_options(), tmp_path / "plan")
     assert job.name == "a_spur_cx128_cy128_0"
 
 
@@ -246,7 +247,7 @@ def test_names_that_no_file_can_have_are_found_before_painting(tmp_path: Path, n
     with pytest.raises(
         UserError, match=r"a\.png: its samples would be named a_.*shorten the image's or"
     ) as caught:
-        plan_jobs(tmp_path, {name: 0, "spur": 1}, SQUASH, JobOptions())
+        plan_jobs(tmp_path, {name: 0, "spur": 1}, SQUASH, job_options())
     assert "spur" not in str(caught.value)
 
 

@@ -9,12 +9,12 @@ from PIL import Image
 from torch import Tensor
 
 from generation.geometry import Geometry
-from generation.jobs import Job, JobOptions, plan_jobs
+from generation.jobs import Job, plan_jobs
 from generation.painter import Painter, PaintOptions, attention_strips, item_seed, turn_items
 from generation.scoring import PaintedSample
-from guided_diffusion.attention_mask import AttentionOptions
-from guided_diffusion.create import create_diffusion
-from guided_diffusion.ddim import Sampler, SamplerOptions
+from guided_diffusion.ddim import Sampler
+from tests import defaults
+from tests.defaults import attention_options, job_options, sampler_options
 from utils.errors import UserError
 
 SIZE, CROP = 32, 16
@@ -43,7 +43,7 @@ class World:
     window: dark for class 0, bright for class 1."""
 
     def __init__(self, calls_limit: int | None = None, visible: bool = True):
-        self.diffusion = create_diffusion(diffusion_steps=1000, timestep_respacing="50")
+        self.diffusion = defaults.diffusion(diffusion_steps=1000, timestep_respacing="50")
         steps = (int(step) for step in self.diffusion.network_steps)
         self.abar = dict(zip(steps, self.diffusion.abar, strict=True))
         self.limit, self.visible = calls_limit, visible
@@ -69,8 +69,20 @@ class World:
         return self.eps(x, x0, t)
 
     def painter(self, **options: object) -> Painter:
-        sampling = SamplerOptions([4, 3, 2, 1, 0], 4, [2] * 50, attention=AttentionOptions(), lr_xt=0.001)
-        values = {"generated": False, "feather": 2, "batch_size": 4, "seed": 0, **options}
+        sampling = sampler_options([4, 3, 2, 1, 0], 4, [2] * 50, attention=attention_options(), lr_xt=0.001)
+        values = {
+            "generated": False,
+            "feather": 2,
+            "batch_size": 4,
+            "seed": 0,
+            "squash": False,
+            "min_score": 0.0,
+            "max_rerolls": 0,
+            "strips": False,
+            "masked": False,
+            "sees_surroundings": False,
+            **options,
+        }
         sampler = Sampler(self.contextual, self.prior, self.diffusion, sampling)
         return Painter(sampler, PaintOptions(SIZE, CROP, **values), torch.device("cpu"), ProgressCallback())
 
@@ -82,7 +94,9 @@ def board(folder: Path, lines: str, name: str = "a", size: tuple[int, int] = (12
 
 def plan(folder: Path, together: bool = True, whole: bool = False, **geometry: object) -> list[Job]:
     values = {"resize": "native", "scale": 1.0, "image_size": SIZE, "crop_size": CROP, **geometry}
-    return plan_jobs(folder, CLASSES, Geometry(**values), JobOptions(together=together, whole_contexts=whole))
+    return plan_jobs(
+        folder, CLASSES, Geometry(**values), job_options(together=together, whole_contexts=whole)
+    )
 
 
 def paint_one(world: World, jobs: list[Job], **options: object) -> PaintedSample:

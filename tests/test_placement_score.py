@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from generation.placement.score import center_weight, placement_score, ring
-from guided_diffusion.create import create_diffusion
-from guided_diffusion.ddim import Sampler, SamplerOptions
+from guided_diffusion.ddim import Sampler
+from tests import defaults
+from tests.defaults import sampler_options
 
 SIDE, T = 32, 30
 CLEAN = 0.25  # of all windows
@@ -22,7 +23,7 @@ class World:
 
     def __init__(self, prior: dict[int, tuple[float, float]], plain: tuple[float, float] = (CLEAN, CLEAN)):
         self.prior_values, self.plain_values, self.calls = prior, plain, []
-        self.diffusion = create_diffusion(
+        self.diffusion = defaults.diffusion(
             diffusion_steps=100, noise_schedule="linear", timestep_respacing="100"
         )
 
@@ -42,7 +43,7 @@ class World:
         return self.eps(x, [self.prior_values[int(one)] for one in y])
 
     def score(self, class_id: int, others=(), guidance: float = 0.0, count: int = 1) -> list[float]:
-        options = SamplerOptions([T, 0], T, [0] * 100, prior_guidance=guidance)
+        options = sampler_options([T, 0], T, [0] * 100, prior_guidance=guidance)
         sampler = Sampler(self.contextual, self.prior, self.diffusion, options)
         return placement_score(sampler, torch.full((count, 3, SIDE, SIDE), CLEAN), class_id, others).tolist()
 

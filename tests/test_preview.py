@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from guided_diffusion.image_datasets import Augmentation, PatchDataset
+from guided_diffusion.image_datasets import PatchDataset
+from tests.defaults import augmentation
 from training.preview import LINE, PAD, Preview, broken, header
 from training.setup import ProcessInfo, TrainingRun, make_diffusion
 from utils.schema.training import TrainingConfig
@@ -49,7 +50,7 @@ def test_noise_is_no_news_in_the_first_twentieth(tmp_path: Path, caplog, step: i
         network=keys, total_steps=100, sample_num=2, checkpoint_dir=str(tmp_path), class_json_path=""
     )
     smooth = [np.full((16, 16, 3), 90, np.uint8)] * 2
-    dataset = PatchDataset(smooth, None, 16, Augmentation())
+    dataset = PatchDataset(smooth, None, 16, augmentation())
     log = logging.getLogger("crg")
     process = ProcessInfo(torch.device("cpu"))
     preview = Preview(TrainingRun(config, process, log, {}, dataset, *make_diffusion(config)))

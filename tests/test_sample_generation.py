@@ -18,9 +18,10 @@ import yaml
 from PIL import Image
 
 from guided_diffusion.create import create_unet
-from guided_diffusion.ddim import SamplerOptions, guided_steps
-from guided_diffusion.timesteps import sampling_timesteps
+from guided_diffusion.ddim import guided_steps
 from sample_generation import main
+from tests import defaults
+from tests.defaults import sampler_options
 from utils.checkpoint import load_state_dict, save_safetensors
 from utils.config import load_generation_config
 from utils.errors import run_main
@@ -599,9 +600,9 @@ def test_other_precision_and_plain_ddim(place: Place):
 
 
 def test_progress_is_counted_in_refinements():
-    timesteps = sampling_timesteps(**SCHEDULE | {"start_step": 4, "jump_length": 2})
-    assert guided_steps(SamplerOptions(timesteps, 4, [2] * 20)) == [3, 2, 1, 0, 2, 1]
-    without = SamplerOptions(timesteps, 4, [2] * 20, optimize_before_time_travel=False)
+    timesteps = defaults.timesteps(**SCHEDULE | {"start_step": 4, "jump_length": 2})
+    assert guided_steps(sampler_options(timesteps, 4, [2] * 20)) == [3, 2, 1, 0, 2, 1]
+    without = sampler_options(timesteps, 4, [2] * 20, optimize_before_time_travel=False)
     assert guided_steps(without) == [3, 2, 1, 2, 1]
 
 

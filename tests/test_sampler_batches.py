@@ -9,8 +9,9 @@ from torch import Tensor
 from guided_diffusion import attention_mask
 from guided_diffusion.ddim import Sampler
 from guided_diffusion.refinement import State
-from guided_diffusion.timesteps import noising_index, sampling_timesteps
+from guided_diffusion.timesteps import noising_index
 from guided_diffusion.windows import Target, Windows
+from tests import defaults
 from tests.builders import sampler, sampler_options
 from tests.golden import load_json
 
@@ -178,7 +179,7 @@ def test_prior_guidance_in_closed_form(base):
 
 
 def test_a_short_start_runs(base):
-    steps = sampling_timesteps(
+    steps = defaults.timesteps(
         num_inference_steps=50, ddpm_num_steps=50, jump_length=10, jump_n_sample=3, start_step=2
     )
     assert steps == [1, 0]

@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from guided_diffusion.create import create_diffusion
 from guided_diffusion.ddim import Sampler
 from guided_diffusion.gaussian_diffusion import Prediction
 from guided_diffusion.prior_sampler import PriorSampler
 from guided_diffusion.surroundings import Surroundings, box_masks, box_weights
 from guided_diffusion.unet import UNetModel
 from guided_diffusion.windows import Windows
+from tests import defaults
 from tests.builders import sampler_options
 from tests.golden import fill_weights, load_json
 from utils.seeding import SampleNoise
@@ -49,7 +49,7 @@ def test_seven_channels_reach_the_model_in_order():
 
 
 def test_known_pixels_come_back_with_the_noise_that_follows_from_them():
-    diffusion, one = create_diffusion(diffusion_steps=50), known()
+    diffusion, one = defaults.diffusion(diffusion_steps=50), known()
     noise = torch.randn(one.clean.shape, generator=torch.Generator().manual_seed(1))
     x = diffusion.q_sample(one.clean, 20, noise)
     wrong = Prediction(torch.zeros_like(x), torch.full_like(x, 9.0))
@@ -94,7 +94,7 @@ def sampler(kind, guidance: float = 0.0):
         prior_guidance=guidance,
     )
     options = replace(options, attention=replace(options.attention, center_region_ratio=0.9))
-    return kind(*networks, create_diffusion(timestep_respacing="20"), options, clean_class=3)
+    return kind(*networks, defaults.diffusion(timestep_respacing="20"), options, clean_class=3)
 
 
 def painted(kind, clean: torch.Tensor, guidance: float = 0.0):

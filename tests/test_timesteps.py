@@ -8,9 +8,9 @@ from guided_diffusion.timesteps import (
     gradient_steps,
     noising_index,
     plain_timesteps,
-    sampling_timesteps,
     time_travel_timesteps,
 )
+from tests import defaults
 from tests.golden import load_json
 
 SCHEDULES = load_json("schedules.json")
@@ -25,20 +25,20 @@ def case_id(case):
 def test_plain_equals_golden(case):
     assert plain_timesteps(**case["args"]) == case["steps"]
     arguments = {"start_step": None, **case["args"]}
-    assert sampling_timesteps(use_timetravel=False, **arguments) == case["steps"]
+    assert defaults.timesteps(use_timetravel=False, **arguments) == case["steps"]
 
 
 @pytest.mark.parametrize("case", SCHEDULES["time_travel"], ids=case_id)
 def test_time_travel_equals_golden(case):
     assert time_travel_timesteps(**case["args"]) == case["steps"]
     arguments = {"start_step": None, **case["args"]}
-    assert sampling_timesteps(use_timetravel=True, **arguments) == case["steps"]
+    assert defaults.timesteps(use_timetravel=True, **arguments) == case["steps"]
 
 
 @pytest.mark.parametrize("name", LOOPS)
 def test_schedule_of_golden_loops(name):
     loop = LOOPS[name]
-    assert sampling_timesteps(**loop["config"]["ddim"]["schedule_params"]) == loop["timesteps"]
+    assert defaults.timesteps(**loop["config"]["ddim"]["schedule_params"]) == loop["timesteps"]
 
 
 @pytest.mark.parametrize("length", [50, 100, 250])
@@ -80,7 +80,7 @@ def test_more_inference_steps_than_the_chain_has_count_as_its_length():
 
 
 def test_published_default_counts():
-    steps = sampling_timesteps()
+    steps = defaults.timesteps()
     assert len(steps) == 110
     assert sum(b < a for a, b in pairwise(steps)) == 69
     assert sum(b > a for a, b in pairwise(steps)) == 40
@@ -88,8 +88,8 @@ def test_published_default_counts():
 
 @pytest.mark.parametrize("start_step", range(1, 10))
 def test_small_start_steps_leave_no_jump(start_step):
-    assert sampling_timesteps(start_step=start_step) == list(range(start_step - 1, -1, -1))
-    plain = sampling_timesteps(start_step=start_step, use_timetravel=False)
+    assert defaults.timesteps(start_step=start_step) == list(range(start_step - 1, -1, -1))
+    plain = defaults.timesteps(start_step=start_step, use_timetravel=False)
     assert plain == list(range(start_step, -1, -1))
 
 
@@ -159,7 +159,7 @@ def test_chain_length():
 )
 def test_mistakes_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
-        sampling_timesteps(**arguments)
+        defaults.timesteps(**arguments)
 
 
 def test_negative_gradient_steps():

@@ -11,17 +11,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from guided_diffusion.create import create_diffusion
 from guided_diffusion.resample import create_sampler
 from guided_diffusion.train_util import (
     Hooks,
     NonFiniteLoss,
     TrainLoop,
-    TrainOptions,
     learning_rate,
     progress_line,
     update_ema,
 )
+from tests import defaults
+from tests.defaults import train_options
 from training.curves import read_log
 from utils.checkpoint import load_state_dict, load_training_state, save_atomic, save_safetensors
 from utils.files import state_files
@@ -55,14 +55,14 @@ def loop(folder: Path, make: Callable[[], nn.Module] = Toy, sampler: str = "unif
     """A loop on the toy, with the real files; `messages` on it are what it said."""
     torch.manual_seed(1)
     messages: list[str] = []
-    values = {"lr": 1e-2, "ema_rates": (0.9, 0.5), "show_progress": False, "save_interval": 3} | options
+    values = {"lr": 1e-2, "ema_rate": (0.9, 0.5), "save_interval": 3} | options
     run = TrainLoop(
         model=make(),
-        diffusion=create_diffusion(diffusion_steps=T, noise_schedule="cosine"),
+        diffusion=defaults.diffusion(diffusion_steps=T, noise_schedule="cosine"),
         time_sampler=create_sampler(sampler, T),
         data=source,
         folder=folder,
-        options=TrainOptions(**values),
+        options=train_options(**values),
         hooks=Hooks(
             *(save_atomic, load_training_state, save_safetensors),
             message=messages.append,
@@ -88,13 +88,13 @@ def same(a, b) -> bool:
 
 
 def test_learning_rate_in_closed_form():
-    constant = TrainOptions(lr=2.0)
+    constant = train_options(lr=2.0)
     assert [learning_rate(s, constant) for s in (0, 10**6)] == [2, 2]
-    warm = TrainOptions(lr=2.0, warmup_steps=4)
+    warm = train_options(lr=2.0, warmup_steps=4)
     assert [learning_rate(s, warm) for s in range(6)] == [0.5, 1, 1.5, 2, 2, 2]
-    falling = TrainOptions(lr=2.0, lr_anneal_steps=4)
+    falling = train_options(lr=2.0, lr_anneal_steps=4)
     assert [learning_rate(s, falling) for s in range(6)] == [2, 1.5, 1, 0.5, 0, 0]
-    both = TrainOptions(lr=2.0, warmup_steps=2, lr_anneal_steps=4)
+    both = train_options(lr=2.0, warmup_steps=2, lr_anneal_steps=4)
     assert [learning_rate(s, both) for s in range(4)] == [1, 1.5, 1, 0.5]
 
 
@@ -167,7 +167,7 @@ def test_progress_in_words(tmp_path):
     )
     assert progress_line(0, 9000, 1.0, 8.0, 32).endswith("8.0 images/s, 10.0 h left")
     assert progress_line(7, float("inf"), 1.0, 2.0, 4) == "step 7: loss 1.0000, 2.0 images/s"
-    run = loop(tmp_path, total_steps=4, log_interval=2, show_progress=True)  # tests have no terminal
+    run = loop(tmp_path, total_steps=4, log_interval=2)  # tests have no terminal
     run.run()
     assert [text.partition(":")[0] for text in run.messages] == ["step 2 of 4", "step 4 of 4"]
 
@@ -259,7 +259,7 @@ def test_a_preview_leaves_training_alone(tmp_path):
 def test_a_new_average_starts_from_the_resumed_weights(tmp_path):
     run = loop(tmp_path, total_steps=3)
     run.run()
-    later = loop(tmp_path, ema_rates=(0.9, 0.99))
+    later = loop(tmp_path, ema_rate=(0.9, 0.99))
     later.resume()
     assert same(later.ema[0.9], run.ema[0.9])
     assert same(later.ema[0.99], run.model.state_dict())

@@ -7,11 +7,13 @@ from itertools import pairwise
 import pytest
 import torch
 
-from guided_diffusion.attention_mask import AttentionOptions, accumulate, defect_attention
+from guided_diffusion.attention_mask import accumulate, defect_attention
 from guided_diffusion.ddim import Sampler
-from guided_diffusion.timesteps import gradient_steps, noising_index, sampling_timesteps
+from guided_diffusion.timesteps import gradient_steps, noising_index
 from guided_diffusion.windows import Windows
+from tests import defaults
 from tests.builders import GoldenNoise, sampler, sampler_options
+from tests.defaults import attention_options
 from tests.golden import load_json, load_npz
 
 CASE = load_json("loops.json")["mid3"]
@@ -144,7 +146,7 @@ def drawn_options(seed: int) -> dict:
     start, stop = r.choice([0, 1, 2]), r.choice([0, 0, 2])
     attention = {"enabled": r.random() < 0.7, "accumulation_enabled": r.random() < 0.7}
     return {
-        "timesteps": sampling_timesteps(**schedule),
+        "timesteps": defaults.timesteps(**schedule),
         "start_index": noising_index(schedule["start_step"], T),
         "gradient_steps": gradient_steps(T, start, r.choice([1, 2, 3]), stop),
         "ddim_sigma": r.choice([0.0, 0.5, 1.0, 1.6]),
@@ -157,7 +159,7 @@ def drawn_options(seed: int) -> dict:
         "mid_interval_num": r.choice([1, 2, 2, 3, 4]),
         "optimize_before_time_travel": r.random() < 0.7,
         "clip_denoised": r.random() < 0.8,
-        "attention": AttentionOptions(
+        "attention": attention_options(
             **attention,
             adaptive_beta=r.random() < 0.6,
             center_weight=r.choice([0.0, 1.0]),

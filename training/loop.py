@@ -127,7 +127,7 @@ def make_loop(run: TrainingRun, model: nn.Module, hooks: Hooks) -> TrainLoop:
         time_sampler=create_sampler(config.schedule_sampler, run.diffusion.num_timesteps, *run.span),
         data=data,
         folder=Path(config.checkpoint_dir),
-        options=TrainOptions(**values, ema_rates=tuple(config.ema_rate)),
+        options=TrainOptions(**values),
         hooks=hooks,
         class_cond=config.network.class_cond,
         device=process.device,
