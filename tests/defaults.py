@@ -5,9 +5,9 @@ from guided_diffusion.attention_mask import AttentionOptions
 from guided_diffusion.create import create_diffusion
 from guided_diffusion.ddim import SamplerOptions
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion
-from guided_diffusion.image_datasets import Augmentation
 from guided_diffusion.timesteps import sampling_timesteps
-from guided_diffusion.train_util import TrainOptions
+from training.image_datasets import Augmentation
+from training.train_loop import TrainOptions
 from utils.schema.generation import AttentionConfig, GenerationConfig, ScheduleConfig
 from utils.schema.network import DiffusionConfig
 from utils.schema.training import AugmentConfig, TrainingConfig

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from guided_diffusion.boxed_patches import BoxedPatch, BoxedPatchDataset, CleanExamples, window
 from tests.defaults import augmentation
+from training.boxed_patches import BoxedPatch, BoxedPatchDataset, CleanExamples, window
 
 NO_CLEAN = CleanExamples((), 0.0, 9)
 STILL = augmentation(flip=False, rotate90=False, color=0.0)

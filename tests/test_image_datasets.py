@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from guided_diffusion.image_datasets import PatchDataset, StepSampler, augment, batches
 from tests.defaults import augmentation
+from training.image_datasets import PatchDataset, StepSampler, augment, batches
 
 STILL = augmentation(flip=False, rotate90=False, jitter=0)
 

@@ -52,11 +52,6 @@ ALLOWED["guided_diffusion.ddim"] = {
     f"guided_diffusion.{name}" for name in (*LEAVES, "surroundings", "windows", "refinement")
 }
 
-# What the training loop needs besides image tensors.
-OF_UTILS = {
-    "guided_diffusion.train_util": {"utils.device", "utils.files", "utils.interrupts", "utils.seeding"},
-}
-
 
 def imported_modules(source: str, module: str) -> Iterator[str]:
     """Dotted names that the source text of `module` imports, relative ones resolved."""
@@ -81,8 +76,7 @@ def forbidden_imports(source: str, module: str) -> list[str]:
         return [name for name in project if name not in ALLOWED[module]]
     others = [name for name in project if name.split(".")[0] != package]
     if package == "guided_diffusion":  # plain arguments and tensors, neither configuration nor files
-        others = [name for name in others if name not in OF_UTILS.get(module, {"utils.images"})]
-        return others
+        return [name for name in others if name != "utils.images"]
     return [name for name in others if FLOORS[name.split(".")[0]] >= FLOORS[package]]
 
 
@@ -153,8 +147,8 @@ def test_a_cycle_is_found_through_any_number_of_modules():
         ("guided_diffusion.refinement", "from .ddim import sample", ["guided_diffusion.ddim"]),
         ("guided_diffusion.ddim", "from guided_diffusion.refinement import refine", []),
         ("guided_diffusion.ddim", "from utils.config import load", ["utils.config"]),
-        ("guided_diffusion.image_datasets", "import utils.images, utils.files", ["utils.files"]),
-        ("guided_diffusion.train_util", "import utils.files, utils.config", ["utils.config"]),
+        ("guided_diffusion.resample", "import utils.images, utils.files", ["utils.files"]),
+        ("training.train_loop", "import utils.files, utils.config", []),
     ],
 )
 def test_the_rule_itself(module, source, found):

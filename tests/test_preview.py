@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from guided_diffusion.image_datasets import PatchDataset
 from tests.defaults import augmentation
+from training.image_datasets import PatchDataset
 from training.preview import LINE, PAD, Preview, broken, header
 from training.setup import ProcessInfo, TrainingRun, make_diffusion
 from utils.schema.training import TrainingConfig

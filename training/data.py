@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from guided_diffusion.boxed_patches import BoxedPatch, BoxedPatchDataset, CleanExamples
-from guided_diffusion.image_datasets import Augmentation, PatchDataset
+from training.boxed_patches import BoxedPatch, BoxedPatchDataset, CleanExamples
+from training.image_datasets import Augmentation, PatchDataset
 from utils import images, labels
 from utils.errors import UserError
 from utils.schema.training import TrainingConfig

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from guided_diffusion.image_datasets import StepSampler, batches
 from guided_diffusion.resample import create_sampler
-from guided_diffusion.train_util import Hooks, NonFiniteLoss, TrainLoop, TrainOptions
 from training.curves import draw_curves, loss_warning, read_log
+from training.image_datasets import StepSampler, batches
 from training.preview import Preview
 from training.setup import TrainingRun
+from training.train_loop import Hooks, NonFiniteLoss, TrainLoop, TrainOptions
 from utils.checkpoint import load_training_state, save_atomic, save_safetensors
 from utils.config import resolved_yaml
 from utils.errors import UserError

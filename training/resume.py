@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from guided_diffusion.train_util import TrainLoop
+from training.train_loop import TrainLoop
 from utils.config import differences, load_training_config
 from utils.errors import UserError
 from utils.files import drop_rows

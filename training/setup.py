@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from guided_diffusion.boxed_patches import BoxedPatchDataset
 from guided_diffusion.create import create_diffusion, create_unet, unet_bytes
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion
-from guided_diffusion.image_datasets import PatchDataset
 from guided_diffusion.respace import kept_timesteps
+from training.boxed_patches import BoxedPatchDataset
 from training.data import load_dataset
+from training.image_datasets import PatchDataset
 from utils import labels, logger
 from utils.device import (
     check_memory,

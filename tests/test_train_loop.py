@@ -12,7 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from guided_diffusion.resample import create_sampler
-from guided_diffusion.train_util import (
+from tests import defaults
+from tests.defaults import train_options
+from training.curves import read_log
+from training.train_loop import (
     Hooks,
     NonFiniteLoss,
     TrainLoop,
@@ -20,9 +23,6 @@ from guided_diffusion.train_util import (
     progress_line,
     update_ema,
 )
-from tests import defaults
-from tests.defaults import train_options
-from training.curves import read_log
 from utils.checkpoint import load_state_dict, load_training_state, save_atomic, save_safetensors
 from utils.files import state_files
 from utils.seeding import dropout_seed, step_generator

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from guided_diffusion.image_datasets import Augmentation, Key, colored, turned
+from training.image_datasets import Augmentation, Key, colored, turned
 
 FILLED = 0.9  # share of the window's side that the longer side of a box takes at most
 SHIFT = 0.8  # share of the way to the window's edge that a box may be off the center
