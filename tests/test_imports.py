@@ -147,7 +147,7 @@ def test_a_cycle_is_found_through_any_number_of_modules():
         ("guided_diffusion.refinement", "from .ddim import sample", ["guided_diffusion.ddim"]),
         ("guided_diffusion.ddim", "from guided_diffusion.refinement import refine", []),
         ("guided_diffusion.ddim", "from utils.config import load", ["utils.config"]),
-        ("guided_diffusion.resample", "import utils.images, utils.files", ["utils.files"]),
+        ("guided_diffusion.create", "import utils.images, utils.files", ["utils.files"]),
         ("training.train_loop", "import utils.files, utils.config", []),
     ],
 )
