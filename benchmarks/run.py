@@ -81,7 +81,7 @@ def timed_step(options: SamplerOptions) -> int:
 
 
 @dataclass(frozen=True)
-class Row:
+class Measurement:
     """One measurement: seconds of a guided step with `n` gradient steps, memory beyond the imported packages."""
 
     wiring: str
@@ -141,7 +141,7 @@ def plan_of(config: GenerationConfig) -> Plan:
     return Plan(make_schedule(config)[1], operations(config))
 
 
-def show(row: Row, plan: Plan, n: int, baseline: Row | None) -> None:
+def show(row: Measurement, plan: Plan, n: int, baseline: Measurement | None) -> None:
     """Print a row; an image's seconds are those of the step in proportion to the operations."""
     if row.wiring != "published":
         step = plan.our_step()
@@ -164,7 +164,7 @@ def show(row: Row, plan: Plan, n: int, baseline: Row | None) -> None:
 
 def our_row(
     conf: str, batch: int, windows: int, precision: str, repeats: int, device_name: str
-) -> Row | None:
+) -> Measurement | None:
     """A guided step of the sampler, at rates so small that every trial is accepted; None: out of memory."""
     config, device = load_generation_config(conf, []), torch.device(device_name)
     base = memory_gb(device)
@@ -192,10 +192,10 @@ def our_row(
         return None
     memory = memory_gb(device) - base
     wiring = "ours" if windows == 1 else f"ours, {windows} in 1"
-    return Row(wiring, precision, batch, seconds, memory, matrix_peak(DTYPES[precision], device))
+    return Measurement(wiring, precision, batch, seconds, memory, matrix_peak(DTYPES[precision], device))
 
 
-def published_row(conf: str, n: int, repeats: int, device_name: str, tf32: bool) -> Row:
+def published_row(conf: str, n: int, repeats: int, device_name: str, tf32: bool) -> Measurement:
     """A step in the published wiring at batch 1 in float32, from its timed forwards and backwards."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     config, device = load_generation_config(conf, []), torch.device(device_name)
@@ -219,7 +219,9 @@ def published_row(conf: str, n: int, repeats: int, device_name: str, tf32: bool)
         backward = max(timed(both, repeats, device) - graph, 0.0)
         total += (n + 1) * graph + n * plain + n * backward
     memory = memory_gb(device) - base
-    return Row("published", "tf32" if tf32 else "fp32", 1, total, memory, matrix_peak(torch.float32, device))
+    return Measurement(
+        "published", "tf32" if tf32 else "fp32", 1, total, memory, matrix_peak(torch.float32, device)
+    )
 
 
 def inputs(config: GenerationConfig, batch: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

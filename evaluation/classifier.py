@@ -29,6 +29,8 @@ from utils.synthetic_pcb.rendering import render
 from utils.synthetic_pcb.sites import candidate_sites
 
 LABELS: tuple[str, ...] = (*CLASSES, "clean")
+PEAK_RATE = 3e-3  # of the one-cycle learning rate
+TRAINING_SEED = 0
 CLEAN = len(CLASSES)
 WINDOW = 64
 JITTER = 4
@@ -176,21 +178,19 @@ def train_classifier(
     labels: np.ndarray,
     steps: int = 2000,
     batch_size: int = 64,
-    lr: float = 3e-3,
-    seed: int = 0,
     progress: bool = True,
 ) -> tuple[DefectClassifier, list[float]]:
     """Train on (N, 72, 72, 3) uint8 patches with (N,) labels; returns the model in eval mode and the losses.
 
-    AdamW with a one-cycle learning rate that peaks at `lr`; every sample is varied anew. Runs on the CPU in
-    bfloat16. `seed` fixes the initial weights, the order and the variation; the global random state stays.
+    AdamW with a one-cycle learning rate that peaks at PEAK_RATE; every sample is varied anew. Runs on the CPU in
+    bfloat16. TRAINING_SEED fixes the initial weights, the order and the variation; the global random state stays.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(TRAINING_SEED)
         model = DefectClassifier().train().to(memory_format=torch.channels_last)
-    generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.15)
+    generator = torch.Generator().manual_seed(TRAINING_SEED)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=steps, pct_start=0.15)
     pixels, targets = torch.from_numpy(patches), torch.from_numpy(labels)
     losses: list[float] = []
     batches = _batches(len(targets), batch_size, generator)

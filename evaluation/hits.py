@@ -225,7 +225,7 @@ def clean_windows_named_clean(
 
 
 @dataclass(frozen=True)
-class Row:
+class ClassRow:
     """One line of the table: a class, or all of them. Means are over its samples; None: no clean image."""
 
     name: str
@@ -237,7 +237,7 @@ class Row:
     outside: float | None
 
 
-def table_rows(hits: Sequence[Hit]) -> list[Row]:
+def table_rows(hits: Sequence[Hit]) -> list[ClassRow]:
     """A row per class that occurs, in the order of CLASSES, and a last one named "total"."""
     rows = []
     for name in CLASSES:
@@ -247,9 +247,9 @@ def table_rows(hits: Sequence[Hit]) -> list[Row]:
     return [*rows, _row("total", hits)]
 
 
-def _row(name: str, hits: Sequence[Hit]) -> Row:
+def _row(name: str, hits: Sequence[Hit]) -> ClassRow:
     wrong = Counter(hit.predicted for hit in hits if not hit.right).most_common(1)
-    return Row(
+    return ClassRow(
         name,
         len(hits),
         sum(hit.right for hit in hits),
@@ -264,7 +264,7 @@ def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def format_table(rows: Sequence[Row]) -> str:
+def format_table(rows: Sequence[ClassRow]) -> str:
     """The rows as aligned text; `inside` and `outside` are mean absolute changes in gray levels of 0..255."""
     heads = ("class", "samples", "right", "share", "mean p", "inside", "outside", "most frequent wrong name")
     lines = [heads]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from guided_diffusion.ddim import Model
+from guided_diffusion.gaussian_diffusion import Model
 from utils.device import free_bytes
 
 SHARE = 0.7  # of the free memory that a batch may take

@@ -8,7 +8,7 @@ from torch import nn
 from generation.jobs import Job
 from generation.memory import fitting_batch_size
 from guided_diffusion.create import create_unet, unet_bytes
-from guided_diffusion.ddim import Model
+from guided_diffusion.gaussian_diffusion import Model
 from utils import labels
 from utils.checkpoint import load_strict
 from utils.device import DTYPES, check_memory, prefers_channels_last, resolve_precision

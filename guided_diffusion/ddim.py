@@ -20,7 +20,7 @@ from guided_diffusion.attention_mask import (
     begin_attention,
     beta_at,
 )
-from guided_diffusion.gaussian_diffusion import GaussianDiffusion, Prediction
+from guided_diffusion.gaussian_diffusion import GaussianDiffusion, Model, Prediction
 from guided_diffusion.refinement import (
     Descent,
     ImageEstimate,
@@ -36,8 +36,6 @@ from guided_diffusion.rows import select_rows
 from guided_diffusion.surroundings import Surroundings
 from guided_diffusion.timesteps import estimate_chain
 from guided_diffusion.windows import Target, Windows
-
-Model = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # model(x, t, y)
 
 
 class Noise(Protocol):

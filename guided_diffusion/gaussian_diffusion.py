@@ -15,9 +15,9 @@ from torch import Tensor
 
 from guided_diffusion.losses import discretized_gaussian_log_likelihood, mean_flat, normal_kl
 
-NetworkFn = Callable[
-    [Tensor, Tensor], Tensor
-]  # (x (N, 3, H, W), t (N,) as networks see it) -> (N, 3 or 6, H, W)
+# (x (N, 3, H, W), t (N,) as networks see it) -> (N, 3 or 6, H, W)
+NetworkFn = Callable[[Tensor, Tensor], Tensor]
+Model = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # as NetworkFn, with class ids y (N,) or None
 
 
 def beta_schedule(name: str, steps: int) -> np.ndarray:

@@ -6,18 +6,16 @@ into every clean estimate, as RePaint does with its known region (Lugmayr et al.
 classes the network knows a last one, "clean": a window without a defect.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from guided_diffusion.gaussian_diffusion import GaussianDiffusion, Prediction
+from guided_diffusion.gaussian_diffusion import GaussianDiffusion, Model, Prediction
 from guided_diffusion.rows import select_rows
 
 CHANNELS = 4  # beside the noisy image: three of the surroundings, one of the box
-
-Model = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # model(x, t, y)
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,16 @@ from generation.placement.candidates import (
     survey,
     window_of,
 )
+from generation.placement.request import PlacementRequest
 from utils.errors import UserError
 from utils.schema.generation import PlanConfig
 
 CLASSES = {"open_circuit": 0, "short": 1}
 GEOMETRY = Geometry("native", 1.0, 64, 32)
+
+
+def requested(config: PlanConfig, geometry: Geometry = GEOMETRY, pictures=()) -> PlacementRequest:
+    return PlacementRequest(pictures, {"short": 1}, config, geometry, 0)
 
 
 def plan_of(**changes) -> PlanConfig:
@@ -45,7 +50,7 @@ def test_boxes_keep_the_margin_and_windows_lie_inside_and_are_centered():
     points = grid_centers(picture.size, 1, None, np.random.default_rng(0))
     config = plan_of(size=[8, 40], edge_margin=6)
     found = candidates(
-        picture, Wanted("short", 1, 1), points, config, GEOMETRY, 10**6, np.random.default_rng(1)
+        picture, Wanted("short", 1, 1), points, requested(config), 10**6, np.random.default_rng(1)
     )
     assert len(found) > 1000
     assert {value for one in found for value in (one.w, one.h)} == set(range(8, 41))
@@ -61,7 +66,7 @@ def test_boxes_are_small_as_often_as_large():
     points = grid_centers(picture.size, 2, None, np.random.default_rng(0))
     config = plan_of(size=[16, 64], edge_margin=0)
     found = candidates(
-        picture, Wanted("short", 1, 1), points, config, GEOMETRY, 4000, np.random.default_rng(1)
+        picture, Wanted("short", 1, 1), points, requested(config), 4000, np.random.default_rng(1)
     )
     assert len(found) == 4000
     widths = np.array([one.w for one in found])
@@ -78,8 +83,7 @@ def test_auto_scale_cuts_larger_windows_around_larger_boxes():
             picture,
             Wanted("short", 1, 1),
             np.array([[128, 128]]),
-            plan_of(size=[200, 200]),
-            auto,
+            requested(plan_of(size=[200, 200]), auto),
             1,
             np.random.default_rng(0),
         )
@@ -137,9 +141,9 @@ def test_an_image_too_small_for_a_context_is_named_and_the_others_serve(tmp_path
     paths = [tmp_path / "large.png", tmp_path / "small.png"]
     for path, side in zip(paths, (128, 40), strict=True):
         Image.new("RGB", (side, side)).save(path)
-    request = ([Wanted("short", 1, 3)], plan_of(size=[8, 8], rank="uniform"), GEOMETRY)
-    pools, _ = survey(paths, *request, lambda class_id, picture: None, None, 0)
+    wanted, config = [Wanted("short", 1, 3)], plan_of(size=[8, 8], rank="uniform")
+    pools, _ = survey(requested(config, pictures=paths), wanted, lambda class_id, picture: None, None)
     assert {one.picture for one in pools["short"]} == {0}
     assert "small.png" in caplog.text and "large.png" not in caplog.text
     with pytest.raises(UserError, match="small.png"):
-        survey(paths[1:], *request, lambda class_id, picture: None, None, 0)
+        survey(requested(config, pictures=paths[1:]), wanted, lambda class_id, picture: None, None)

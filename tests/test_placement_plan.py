@@ -14,7 +14,8 @@ from generation.placement.candidates import (
     SPARE,
     Wanted,
 )
-from generation.placement.plan import PlacementRequest, make_plan, wanted_counts
+from generation.placement.plan import make_plan, wanted_counts
+from generation.placement.request import PlacementRequest
 from utils.errors import UserError
 from utils.images import save_png
 from utils.labels import read_annotations

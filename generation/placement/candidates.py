@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from generation.geometry import Geometry, Size, Window, native_window, place
+from generation.placement.request import PlacementRequest
 from utils import images, labels
 from utils.errors import UserError
 from utils.schema.generation import PlanConfig
@@ -86,30 +87,25 @@ def random_stream(seed: int, *identity: object) -> np.random.Generator:
 
 
 def survey(
-    pictures: Sequence[Path],
-    wanted: Sequence[Wanted],
-    plan: PlanConfig,
-    geometry: Geometry,
-    allowed: Allowed,
-    score: Score,
-    seed: int,
+    request: PlacementRequest, wanted: Sequence[Wanted], allowed: Allowed, score: Score
 ) -> tuple[dict[str, list[Candidate]], dict[str, dict[str, int]]]:
     """The candidates that places are drawn from, by class, and how many were possible, scored and kept.
 
     Every image is decoded once. So many are scored that the best `plan.keep` of them hold SPARE for each requested
     place, at most MAX_CANDIDATES per class and image; the best are taken over all images together.
     """
+    pictures, plan, geometry = request.pictures, request.plan, request.geometry
     ranked = plan.rank == "score"
     share = plan.keep if ranked else 1.0
     pools: dict[str, list[Candidate]] = {one.class_name: [] for one in wanted}
     counts = {one.class_name: dict.fromkeys(("possible", "looked_at", "kept"), 0) for one in wanted}
     for picture in _large_enough(pictures, plan, geometry):
         for one in wanted:
-            stream = random_stream(seed, picture.path.name, one.class_name)
+            stream = random_stream(request.seed, picture.path.name, one.class_name)
             grid = grid_centers(picture.size, plan.stride, allowed(one.class_id, picture), stream)
             enough = math.ceil(SPARE * one.count / (share * len(pictures))) if ranked else MAX_CANDIDATES
             limit = min(enough, MAX_CANDIDATES)
-            found = candidates(picture, one, grid, plan, geometry, limit, stream)
+            found = candidates(picture, one, grid, request, limit, stream)
             pools[one.class_name] += scored(found, picture, geometry, score) if ranked else found
             counts[one.class_name]["possible"] += len(grid)
             counts[one.class_name]["looked_at"] += len(found)
@@ -174,8 +170,7 @@ def candidates(
     picture: Picture,
     wanted: Wanted,
     points: np.ndarray,
-    plan: PlanConfig,
-    geometry: Geometry,
+    request: PlacementRequest,
     limit: int,
     stream: np.random.Generator,
 ) -> list[Candidate]:
@@ -184,6 +179,7 @@ def candidates(
     The box keeps `plan.edge_margin` from the edge. The window lies inside as a whole: the networks center it on
     the defect. Raises UserError where the context around a box is larger than the image.
     """
+    plan, geometry = request.plan, request.geometry
     low, high = plan.size
     sides = np.exp(stream.uniform(math.log(low - 0.5), math.log(high + 0.5), points.shape))  # log-uniform
     sides = np.clip(np.rint(sides), low, high).astype(int)

@@ -8,7 +8,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,14 @@ from generation.geometry import Geometry
 from generation.jobs import output_size
 from generation.models import count_classes
 from generation.placement.candidates import Candidate, Score, Wanted, choose, random_stream, survey
+from generation.placement.request import PlacementRequest
 from generation.placement.roi import Regions
 from generation.placement.score import placement_score
 from generation.records import Provenance
 from generation.setup import Run, make_geometry
 from utils import images, labels
 from utils.errors import UserError
-from utils.files import file_sha256, replacing
+from utils.files import replacing
 from utils.logger import setup_logging
 from utils.reading import read_json
 from utils.schema.generation import PlanConfig
@@ -36,34 +36,6 @@ PLAN_FILE = "plan.json"
 
 
 # The plan's folder
-
-
-@dataclass(frozen=True)
-class PlacementRequest:
-    """What is requested, and all that the places depend on.
-
-    `pictures` are the clean images, `classes` name -> id; `identity` (JSON values) is what the score depends on.
-    """
-
-    pictures: Sequence[Path]
-    classes: Mapping[str, int]
-    plan: PlanConfig
-    geometry: Geometry
-    seed: int
-    identity: Mapping[str, Any] = field(default_factory=dict)
-
-    def fingerprint(self, regions: Sequence[Path]) -> dict[str, Any]:
-        """What a plan must have been made from to be used again; `regions` are the mask files."""
-        geometry = self.geometry
-        return {
-            "plan": self.plan.plain(),
-            "classes": dict(self.classes),
-            "geometry": [geometry.resize, geometry.scale, geometry.image_size, geometry.crop_size],
-            "seed": self.seed,
-            "pictures": {path.name: file_sha256(path) for path in self.pictures},
-            "regions": sorted(map(file_sha256, regions)),
-            **self.identity,
-        }
 
 
 def make_plan(request: PlacementRequest, score: Score, out: Path, overwrite: bool = False) -> Path:
@@ -82,7 +54,7 @@ def make_plan(request: PlacementRequest, score: Score, out: Path, overwrite: boo
     fingerprint = request.fingerprint(regions.files)
     found = _read_plan(out, fingerprint, overwrite)
     if found is None:
-        pools, counts = survey(pictures, wanted, plan, geometry, regions.mask, score, request.seed)
+        pools, counts = survey(request, wanted, regions.mask, score)
         stream = random_stream(request.seed, "choice")
         chosen = choose(pools, wanted, plan.spacing, plan.per_image, stream)
         tally = count_places(wanted, chosen, counts)
