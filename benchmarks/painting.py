@@ -1,13 +1,12 @@
 """Whole images with trained weights: seconds, rejected trials, time outside the networks, and what precision does.
 
-    python -m benchmarks.painting --conf_path confs/demo.yml [--batches 1 6] [--precisions fp32 bf16] [key=value ...]
+    python -m benchmarks.painting confs/demo.yml --batches 1 6 --precisions fp32 bf16
 
 Paints every annotation of the conf for each precision and batch size. At batch 1 the runs in lower precision are
 compared with float32: PSNR of the painted contexts, and the share of the line search's gradient steps that took
 another number of trials.
 """
 
-import argparse
 import math
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from generation.models import load_models
 from generation.painter import Painter
 from generation.setup import job_options, make_geometry, make_schedule, paint_options
 from guided_diffusion.ddim import Sampler, guided_steps
+from utils.command_line import make_parser, parse_with_conf
 from utils.config import load_generation_config
 from utils.device import has_fast_bf16, resolve_device
 from utils.errors import UserError, run_main
@@ -55,14 +55,10 @@ class Silent:
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.painting", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("--conf_path", default="confs/demo.yml")
+    parser = make_parser("python -m benchmarks.painting", __doc__)
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 6], help="contexts at a time")
     parser.add_argument("--precisions", nargs="+", help="default: fp32, and bf16 if it pays here")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace the file's")
-    args = parser.parse_intermixed_args(argv)
+    args = parse_with_conf(parser, argv, default="confs/demo.yml")
     device = resolve_device(None)
     precisions = args.precisions or (["fp32", "bf16"] if has_fast_bf16(device) else ["fp32"])
     if min(args.batches) < 1:

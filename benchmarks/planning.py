@@ -1,10 +1,11 @@
-"""What planning and resuming many jobs cost: `python -m benchmarks.planning [--jobs 10000]`
+"""What planning and resuming many jobs cost.
+
+    python -m benchmarks.planning --jobs 10000
 
 Draws small images with five annotations each, plans four samples of every annotation, writes a manifest in which
 all but ten are done, and plans again as a resumed run does. Prints seconds and the memory beyond imports.
 """
 
-import argparse
 import resource
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from generation.jobs import Job, make_groups, plan_jobs
 from generation.outputs import Outputs
 from generation.setup import job_options, make_geometry
 from utils import images
+from utils.command_line import make_parser, parse_with_conf
 from utils.config import load_generation_config
 from utils.errors import UserError, run_main
 from utils.manifest import append_entry, mask_rle
@@ -29,10 +31,9 @@ SIDE = 160  # px, larger than the context of confs/demo.yml
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0].split(":")[0])
-    parser.add_argument("--conf_path", default="confs/demo.yml")
+    parser = make_parser("python -m benchmarks.planning", __doc__)
     parser.add_argument("--jobs", type=int, default=10000, help="samples to plan, rounded up to 20")
-    args = parser.parse_args(argv)
+    args = parse_with_conf(parser, argv, default="confs/demo.yml")
     if args.jobs < 1:
         raise UserError(f"--jobs: got {args.jobs}, expected 1 or more")
     before = peak()

@@ -1,6 +1,6 @@
 """How fast is it? Our wiring and the published one, demo and published configuration, in one table.
 
-    python -m benchmarks.run [--confs confs/demo.yml confs/pcb_gen.yml] [--device cpu] [--batches 1 2]
+    python -m benchmarks.run --confs confs/demo.yml --device cpu --batches 1 2
 
 Times one guided step with random weights and every line-search trial accepted; an image's seconds are the steps of
 its timestep sequence. The published wiring is composed of its timed parts: trainable parameters, contiguous tensors,
@@ -8,7 +8,6 @@ one forward with graph, then for each gradient step a backward, a forward withou
 benchmarks.painting measures whole images with trained weights, rejected trials included.
 """
 
-import argparse
 import sys
 from dataclasses import dataclass, replace
 from itertools import product
@@ -28,6 +27,7 @@ from generation.setup import make_schedule
 from guided_diffusion.ddim import Sampler, SamplerOptions, guided_steps
 from guided_diffusion.refinement import State
 from guided_diffusion.windows import Target, Windows
+from utils.command_line import make_parser
 from utils.config import load_generation_config
 from utils.device import DTYPES, has_fast_bf16, prefers_channels_last, resolve_device
 from utils.errors import UserError, run_main
@@ -93,8 +93,10 @@ class Measurement:
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.splitlines()[0])
-    parser.add_argument("--confs", nargs="+", default=["confs/demo.yml", "confs/pcb_gen.yml"])
+    parser = make_parser("python -m benchmarks.run", __doc__)
+    parser.add_argument(
+        "--confs", nargs="+", default=["confs/demo.yml", "confs/pcb_gen.yml"], help="settings to time"
+    )
     parser.add_argument("--device", default=None, help="cpu, cuda or cuda:N")
     parser.add_argument(
         "--precisions", nargs="+", choices=DTYPES, help="default: fp32, and bf16 if it pays here"

@@ -1,13 +1,12 @@
 """Training speed: images a second, forward and backward, against a plain float32 loop on contiguous tensors.
 
-    python -m benchmarks.training_throughput [--confs confs/demo-train-64.yml ...] [--device cpu]
+    python -m benchmarks.training_throughput --confs confs/demo-train-64.yml --device cpu
 
 Random images and weights, the conf's losses, the batch of `--batches`; the optimizer's step is left out. Each row
 runs in a process of its own. Operations are three times a forward's: the gradients of inputs and weights cost as much
 each.
 """
 
-import argparse
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -24,6 +23,7 @@ from benchmarks.measure import (
 )
 from generation.cost import forward_operations, random_network
 from training.setup import make_diffusion
+from utils.command_line import make_parser
 from utils.config import load_training_config
 from utils.device import DTYPES, has_fast_bf16, prefers_channels_last, resolve_device
 from utils.errors import UserError, run_main
@@ -38,10 +38,8 @@ CONFS = {
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.training_throughput", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("--confs", nargs="+", default=list(CONFS))
+    parser = make_parser("python -m benchmarks.training_throughput", __doc__)
+    parser.add_argument("--confs", nargs="+", default=list(CONFS), help="settings to time")
     parser.add_argument("--device", default=None, help="cpu, cuda or cuda:N")
     parser.add_argument("--batch", type=int, help="images at once; default: 1 to 32, by the network's size")
     parser.add_argument("--repeats", type=int, default=3, help="of each measurement, whose median counts")

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
 
+from utils.command_line import make_parser
 from utils.errors import UserError, run_main
 from utils.files import replacing
 from utils.synthetic_pcb.board import CLASSES, MAX_EXTENT, Board, BoardDefect, defect_center
@@ -300,9 +301,7 @@ def train_and_save(path: str | Path, per_class: int = 1200, steps: int = 2000) -
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.classifier", description="Train the network that names defects."
-    )
+    parser = make_parser("python -m evaluation.classifier", __doc__)
     parser.add_argument("--out", type=Path, default=DEFAULT_PATH, help="where the weights go")
     parser.add_argument("--per-class", type=int, default=1200, help="training patches drawn for each class")
     parser.add_argument("--held-out", type=int, default=200, help="test patches drawn for each class")

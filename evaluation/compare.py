@@ -23,6 +23,7 @@ from evaluation.classifier import DEFAULT_PATH, load_classifier, train_and_save
 from evaluation.hits import Hit, collect, contact_sheet, find_clean, judge, known_names, paint, parse_seeds
 from generation.cost import operations
 from generation.setup import make_schedule
+from utils.command_line import make_parser, parse_with_conf
 from utils.config import load_generation_config
 from utils.errors import UserError, run_main
 from utils.images import save_png
@@ -92,10 +93,7 @@ def box_offset(defect: Entry) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.compare", description="What do cheaper settings cost?"
-    )
-    parser.add_argument("--conf_path", required=True, help="generation settings, as for sample_generation.py")
+    parser = make_parser("python -m evaluation.compare", __doc__)
     parser.add_argument(
         "--variant", action="append", default=[], help="'name: key=value ...'; may be given often"
     )
@@ -107,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> None:
     """Paint, judge, print; writes a contact sheet per variant. Raises UserError."""
-    args = _parser().parse_args(argv)
+    args = parse_with_conf(_parser(), argv)
     seeds = parse_seeds(args.seeds)
     variants = [Variant("as it is", []), *map(parse_variant, args.variant)]
     model = load_classifier(args.classifier) if args.classifier.is_file() else train_and_save(args.classifier)

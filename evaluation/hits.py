@@ -30,6 +30,7 @@ from evaluation.classifier import (
     train_and_save,
     window_origin,
 )
+from utils.command_line import make_parser, parse_with_conf
 from utils.config import load_generation_config
 from utils.errors import UserError, run_main
 from utils.files import replacing
@@ -345,14 +346,10 @@ def _paste_cell(
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.hits", description="Measure how many painted defects show their class."
-    )
-    parser.add_argument("--conf_path", required=True, help="generation settings, as for sample_generation.py")
+    parser = make_parser("python -m evaluation.hits", __doc__)
     parser.add_argument("--seeds", default="0-4", help="such as 0-19 or 0,3,5-7")
     parser.add_argument("--out", type=Path, default=Path("runs/hits"), help="folder for images and results")
     parser.add_argument("--classifier", type=Path, default=DEFAULT_PATH, help="trained here if it is missing")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace the file's")
     return parser
 
 
@@ -366,7 +363,7 @@ def _check_overrides(overrides: Sequence[str]) -> None:
 
 def main(argv: list[str]) -> None:
     """Paint with every seed, judge, print the table, write hits.csv and sheet.png; raises UserError."""
-    args = _parser().parse_intermixed_args(argv)
+    args = parse_with_conf(_parser(), argv)
     seeds = parse_seeds(args.seeds)
     _check_overrides(args.overrides)
     cfg = load_generation_config(args.conf_path, args.overrides)

@@ -1,11 +1,12 @@
-"""Is the rest of the image untouched, and can the seam be seen? `python -m evaluation.integrity RUN`
+"""Is the rest of the image untouched, and can the seam be seen?
+
+    python -m evaluation.integrity images/set
 
 Reads the manifest of a run painted with `resize: native` and `background: original`, and prints a line a sample:
 pixels that differ outside the windows (0 is the promise), and the gradient's magnitude along the feathered edge
 of the windows against that of the clean image there.
 """
 
-import argparse
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from utils.command_line import make_parser
 from utils.config import load_generation_config
 from utils.errors import UserError, run_main
 from utils.images import load_rgb
@@ -33,7 +35,7 @@ class Integrity:
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser("python -m evaluation.integrity", __doc__)
     parser.add_argument("run", type=Path, help="outdir of a run, with manifest.jsonl")
     args = parser.parse_args(argv)
     rows = list(check_run(args.run))

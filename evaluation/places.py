@@ -27,6 +27,7 @@ from evaluation.hits import (
     table_rows,
     write_csv,
 )
+from utils.command_line import make_parser, parse_with_conf
 from utils.config import load_generation_config
 from utils.errors import UserError, run_main
 from utils.images import grid, load_rgb, save_png
@@ -80,22 +81,18 @@ def _cell(picture: np.ndarray, hit: Hit, frame: tuple[int, int, int]) -> np.ndar
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.places", description="Compare ranked places with random ones."
-    )
-    parser.add_argument("--conf_path", required=True, help="generation settings, as for sample_generation.py")
+    parser = make_parser("python -m evaluation.places", __doc__)
     parser.add_argument("--per-class", type=int, default=20, help="places of each class")
     parser.add_argument("--boards", type=int, default=40, help="boards to place them on")
     parser.add_argument("--seed", type=int, default=0, help="of the places and of the painting")
     parser.add_argument("--out", type=Path, default=Path("runs/places"), help="folder for images and results")
     parser.add_argument("--classifier", type=Path, default=DEFAULT_PATH, help="trained here if it is missing")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace the file's")
     return parser
 
 
 def main(argv: list[str]) -> None:
     """Plan, paint and judge with both ranks, print the tables, write the files; raises UserError."""
-    args = _parser().parse_intermixed_args(argv)
+    args = parse_with_conf(_parser(), argv)
     if min(args.per_class, args.boards) < 1:
         raise UserError("--per-class and --boards: expected 1 or more each")
     cfg = load_generation_config(args.conf_path, args.overrides)

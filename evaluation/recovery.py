@@ -1,4 +1,6 @@
-"""How true are masks and boxes? Exact defects in place of painted ones: `python -m evaluation.recovery RUN`
+"""How true are masks and boxes? Exact defects in place of painted ones.
+
+    python -m evaluation.recovery images/demo
 
 Takes from a run the residual noise of its painted windows, what changed outside the painted regions. Draws boards
 with defects whose masks are known, puts that noise around them, and recovers masks and boxes from the images
@@ -6,7 +8,6 @@ as for painted defects, with one step's attention at the published settings. Pri
 union) with the exact masks and boxes, per class, at several strengths of the change and scales.
 """
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from scipy import ndimage
 
 from generation.scoring import PixelBox, box_of, painted_region
 from guided_diffusion.attention_mask import AttentionOptions, defect_attention
+from utils.command_line import make_parser
 from utils.config import load_generation_config
 from utils.errors import UserError, run_main
 from utils.images import ImageCache, resize_float, to_tensor
@@ -151,7 +153,7 @@ def mean_overlap(overlaps: Sequence[Overlap]) -> tuple[float, float]:
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0].split(":")[0])
+    parser = make_parser("python -m evaluation.recovery", __doc__)
     parser.add_argument("run", type=Path, help="outdir of a run with painted samples")
     parser.add_argument("--boards", type=int, default=30, help="boards to draw defects on")
     args = parser.parse_args(argv)

@@ -31,7 +31,8 @@ from guided_diffusion.windows import Windows
 from utils import images
 from utils.errors import UserError
 from utils.images import ImageCache
-from utils.seeding import SampleNoise, sample_seed
+from utils.seeding import SampleNoise
+from utils.seeds import sample_seed
 
 log = logging.getLogger(__name__)
 

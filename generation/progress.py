@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 from tqdm import tqdm
@@ -11,11 +12,13 @@ from generation.jobs import Job
 from generation.outputs import Outputs
 from generation.painter import BatchItem
 from generation.scoring import PaintedSample
-from generation.visualize import AttentionRecorder
 from guided_diffusion.ddim import StepRecord
 from guided_diffusion.windows import Windows
 from utils.images import image_files
 from utils.schema.generation import GenerationConfig
+
+if TYPE_CHECKING:
+    from generation.visualize import AttentionRecorder
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +40,8 @@ class Progress:
         again = sum(item.attempt > 0 for _, item in batch)
         self.bar.total += again * self.steps
         if self.config.visualize:
+            from generation.visualize import AttentionRecorder  # Matplotlib, which nothing else here needs
+
             self.recorder = AttentionRecorder(clean, windows.corners, windows.size, windows.owner.tolist())
 
     def step(self, record: StepRecord) -> None:

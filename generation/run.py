@@ -1,4 +1,4 @@
-"""The painting loop, and what follows once all samples exist."""
+"""The steps of a run: its jobs, the painting loop, and what follows once all samples exist."""
 
 import logging
 import time
@@ -9,17 +9,20 @@ from tqdm import tqdm
 
 from generation.canvas import Canvas
 from generation.cost import count_contexts, duration
-from generation.jobs import Job
+from generation.jobs import Job, plan_jobs
+from generation.models import check_class_ids
 from generation.outputs import Outputs
 from generation.painter import BatchItem, Painter, item_seed
 from generation.passes import Pass
-from generation.progress import Progress, log_sample, some_of
+from generation.placement.plan import place_defects
+from generation.progress import Progress, log_sample, log_settings, some_of
 from generation.records import Provenance
-from generation.setup import Run, paint_options
+from generation.setup import Run, job_options, make_geometry, paint_options
 from guided_diffusion.ddim import guided_steps
 from utils import images
 from utils.export_dataset import ExportOptions, export_dataset
 from utils.images import ImageCache, Loader
+from utils.logger import setup_logging
 from utils.report import write_report
 from utils.seeding import SampleNoise
 
@@ -32,6 +35,26 @@ def samples_by_annotation(jobs: Sequence[Job]) -> dict[str, list[Job]]:
     for job in sorted(jobs, key=lambda job: job.index):
         found.setdefault(job.base, []).append(job)
     return found
+
+
+def collect_jobs(run: Run) -> list[Job]:
+    """One job per output image; where defects are asked for by numbers, their places are chosen first."""
+    config = run.config
+    label_folder = place_defects(run) if config.plan.counts else None
+    geometry, options = make_geometry(config), job_options(config)
+    jobs = plan_jobs(config.defect_free_dir, run.classes, geometry, options, label_folder)
+    check_class_ids(config, jobs, run.classes)
+    return jobs
+
+
+def prepare(run: Run, jobs: Sequence[Job], groups: Sequence[Sequence[Job]]) -> None:
+    """Load the networks if they are needed, then make the output folder and begin the log."""
+    if groups:
+        _ = run.sampler  # weights that do not fit are refused before anything is written
+    config, outputs = run.config, run.outputs
+    outputs.prepare(config, replaced=[job for group in groups for job in group] if config.overwrite else ())
+    setup_logging(outputs.log_file, config.debug)
+    log_settings(config, jobs, outputs.unrelated_samples(jobs) if config.overwrite else [])
 
 
 def paint(run: Run, groups: Sequence[Sequence[Job]], jobs: Sequence[Job]) -> None:

@@ -1,10 +1,8 @@
 """From settings to what a run works with: noise schedule, sampler options, geometry, device, output folder."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import torch
 
@@ -20,7 +18,6 @@ from guided_diffusion.gaussian_diffusion import GaussianDiffusion
 from guided_diffusion.prior_sampler import PriorSampler
 from guided_diffusion.respace import kept_timesteps
 from guided_diffusion.timesteps import check_chain_length, gradient_steps, noising_index, sampling_timesteps
-from utils.config import load_generation_config
 from utils.device import resolve_device
 from utils.errors import UserError
 from utils.network_metadata import class_names, load_metadata, trained_diffusion
@@ -47,9 +44,11 @@ class Run:
         return kind(contextual, prior, self.diffusion, self.options, clean_class)
 
 
-def setup_run(conf_path: str | Path, overrides: Sequence[str]) -> Run:
-    """Read and check the configuration, and resolve what it leaves open; writes nothing. Raises UserError."""
-    config = load_generation_config(conf_path, overrides)
+def setup_run(config: GenerationConfig) -> Run:
+    """Check the configuration against data and output folder, and resolve what it leaves open; writes nothing.
+
+    Raises UserError.
+    """
     classes = class_names(config.crop_class_json_path, config.crop_model_path)
     diffusion, options = make_schedule(config)
     device = resolve_device(config.device, config.cuda, rank_on_host=local_rank())

@@ -9,13 +9,15 @@ from pydantic import ValidationError
 
 from utils.checkpoint import save_safetensors
 from utils.config import (
-    config_reference,
     differences,
     load_generation_config,
     load_training_config,
+    program_of,
+    read_conf,
     resolved_yaml,
     settings_fingerprint,
 )
+from utils.config_reference import config_reference
 from utils.errors import UserError
 from utils.network_metadata import network_differences
 from utils.schema.generation import GenerationConfig
@@ -162,7 +164,7 @@ def test_ignored_keys_are_listed(tmp_path: Path):
         ("seeed: 1", "conf.yml: seeed: unknown key; did you mean seed?"),
         ("start_step: 60", "start_step: unknown key; did you mean ddim.schedule_params.start_step?"),
         ("ddim: {ddim_sgma: 1}", "ddim.ddim_sgma: unknown key; did you mean ddim.ddim_sigma?"),
-        ("network: {image_size: 64}", "network: unknown key"),
+        ("network: {image_size: 64}", "network.image_size: unknown key; did you mean image_size?"),
         ("1: 2", "1: unknown key"),
         ("n_samples: three", "n_samples: got 'three', expected whole number >= 1"),
         ("n_samples: true", "n_samples: got true, expected whole number >= 1"),
@@ -425,3 +427,76 @@ def test_the_published_training_files_need_no_class_file_and_no_gpu(tmp_path: Pa
 
 def test_the_earlier_name_of_the_placement_score():
     assert load_generation_config("confs/demo.yml", ["plan.rank=appeal"]).plan.rank == "score"
+
+
+# Paths
+
+
+def test_paths_are_those_of_the_working_directory_else_of_the_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    demo = load_generation_config(ROOT / "confs/demo.yml")
+    monkeypatch.chdir(tmp_path)
+    cfg = load_generation_config("confs/demo.yml")
+    assert cfg.model_path == str(ROOT / "checkpoint/demo-128-defect-free.safetensors")
+    assert cfg.defect_free_dir.rstrip("/") == str(ROOT / "data/sample")
+    assert cfg.outdir == demo.outdir and not Path(cfg.outdir).is_absolute()
+    assert cfg.network == demo.network
+    assert settings_fingerprint(cfg) == settings_fingerprint(demo)
+    (tmp_path / "data/sample").mkdir(parents=True)
+    assert load_generation_config("confs/demo.yml").defect_free_dir.rstrip("/") == "data/sample"
+    assert (
+        load_generation_config("confs/demo.yml", ["model_path=checkpoint/no.pt"]).model_path
+        == "checkpoint/no.pt"
+    )
+
+
+def test_defaults_are_found_from_anywhere_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_generation_config(conf(tmp_path, "seed: 1")).crop_class_json_path == str(
+        ROOT / "data/pcb.json"
+    )
+    training = load_training_config("confs/demo-train-64.yml")
+    assert training.class_json_path == str(ROOT / "data/pcb.json") or training.class_json_path.startswith(
+        "data"
+    )
+    assert training.init_from == "" and not Path(training.checkpoint_dir).is_absolute()
+
+
+# What a file is for, and whose mistake it is
+
+
+def test_a_file_of_the_other_program_is_one_sentence(tmp_path: Path):
+    with pytest.raises(
+        UserError, match=r"^confs/train-64.yml is a configuration for train.py, not for sample"
+    ) as one:
+        load_generation_config("confs/train-64.yml")
+    with pytest.raises(UserError, match=r"run `python sample_generation.py confs/demo.yml`") as other:
+        load_training_config("confs/demo.yml")
+    assert "\n" not in f"{one.value}{other.value}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "confs").glob("*.yml")), ids=lambda path: path.name)
+def test_the_program_of_every_file_is_known(path: Path):
+    assert program_of(read_conf(path)) is (TrainingConfig if "train-" in path.name else GenerationConfig)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("atention_features.temperature=1", "did you mean attention_features.temperature?"),
+        ("optimise_xt.lr_xt=1", "did you mean optimize_xt.lr_xt?"),
+        ("cropp.image_size=64", "did you mean crop.image_size?"),
+    ],
+)
+def test_a_mistyped_group_on_the_command_line(tmp_path: Path, override: str, expected: str):
+    name = override.partition("=")[0]
+    assert problem(tmp_path, "seed: 1", (override,)) == f"command line: {name}: unknown key; {expected}"
+
+
+def test_overrides_as_values(tmp_path: Path):
+    path = conf(tmp_path, "seed: 1")
+    cfg = load_generation_config(path, {"seed": 2, "ddim.start_step": 7, "channel_mult": [1, 2]})
+    assert (cfg.seed, cfg.ddim.schedule_params.start_step, cfg.network.channel_mult) == (2, 7, (1, 2))
+    with pytest.raises(UserError, match="^argument: seed: got 'x', expected whole number"):
+        load_generation_config(path, {"seed": "x"})

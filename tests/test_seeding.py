@@ -2,7 +2,8 @@
 
 import torch
 
-from utils.seeding import SampleNoise, sample_seed
+from utils.seeding import SampleNoise
+from utils.seeds import sample_seed
 
 IMAGES = torch.empty(3, 3, 8, 8)
 CROPS = torch.empty(3, 3, 4, 4)

@@ -1,6 +1,5 @@
 """Going on where a stopped run ended, and what to say of settings that changed."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from training.train_loop import TrainLoop
 from utils.config import differences, load_training_config
 from utils.errors import UserError
 from utils.files import drop_rows
+from utils.schema.fields import spelled_path
 from utils.schema.training import TrainingConfig
 
 
@@ -83,7 +83,7 @@ def architecture_settings(config: TrainingConfig) -> dict[str, Any]:
 def objective_settings(config: TrainingConfig) -> dict[str, Any]:
     """The settings that decide what a run learns, but not the state's shape; paths in one spelling."""
     paths = {key: getattr(config, key) for key in ("data_dir", "class_json_path", "init_from")}
-    values = {key: os.path.normpath(path) if path else "" for key, path in paths.items()}
+    values = {key: spelled_path(path) if path else "" for key, path in paths.items()}
     values |= {key: getattr(config, key) for key in ("min_t", "max_t", "class_balanced")}
     values |= {f"augment.{key}": value for key, value in config.augment.model_dump().items()}
     return values | config.diffusion.plain() | {"dropout": config.network.dropout}

@@ -4,10 +4,13 @@ import logging
 import os
 import shutil
 from bisect import bisect_left
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from guided_diffusion.create import create_diffusion, create_unet, unet_bytes
@@ -89,8 +92,9 @@ def make_model(run: TrainingRun) -> nn.Module:
     return model
 
 
-def join_processes(config: TrainingConfig) -> ProcessInfo:
-    """The device of this process, and torchrun's process group, if there is one.
+@contextmanager
+def joined_processes(config: TrainingConfig) -> Iterator[ProcessInfo]:
+    """The device of this process, and torchrun's process group, if there is one, which is left at the end.
 
     Raises UserError for a device that is not there, and for `compile` where nothing can compile.
     """
@@ -102,7 +106,11 @@ def join_processes(config: TrainingConfig) -> ProcessInfo:
         )
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    return ProcessInfo(device, *start_process_group(device))
+    try:
+        yield ProcessInfo(device, *start_process_group(device))
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 def resolve_precision_and_layout(config: TrainingConfig, device: torch.device) -> TrainingConfig:

@@ -1,10 +1,6 @@
-"""The only reader of YAML: configuration file + command line -> one frozen, checked config object.
-
-`python -m utils.config > docs/configuration.md` writes the reference of all keys.
-"""
+"""The only reader of YAML: configuration file + command line -> one frozen, checked config object."""
 
 import difflib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -16,21 +12,20 @@ from pydantic import ValidationError
 from utils.errors import UserError, shortened
 from utils.reading import is_file, parse_yaml, read_yaml
 from utils.schema.completion import complete_from_weights
-from utils.schema.fields import Section
+from utils.schema.fields import Section, input_path, spelled_path
 from utils.schema.generation import GenerationConfig, ScheduleConfig
-from utils.schema.network import DiffusionConfig, NetworkConfig
 from utils.schema.problems import (
     HOISTED,
     Findings,
     describe,
-    expected_values,
-    properties,
     section_of,
     show_value,
 )
 from utils.schema.training import TrainingConfig
 
 Config = TypeVar("Config", GenerationConfig, TrainingConfig)
+Overrides = Sequence[str] | Mapping[str, Any]
+PROGRAMS: dict[type[Section], str] = {GenerationConfig: "sample_generation.py", TrainingConfig: "train.py"}
 
 # Keys of published files that nothing reads (patterns)
 IGNORED: dict[type[Section], tuple[str, ...]] = {
@@ -52,10 +47,10 @@ IGNORED: dict[type[Section], tuple[str, ...]] = {
     ),
 }
 
-# Settings that do not change an image (device and batch size move it by rounding at most)
 # Spelled in several ways, such as with a slash at the end
 PATH_KEYS = ("model_path", "crop_model_path", "defect_free_dir", "crop_class_json_path")
 
+# Settings that do not change an image (device and batch size move it by rounding at most)
 NON_PIXEL_KEYS = (
     *("outdir", "n_samples", "n_iter", "batch_size", "cuda", "device", "overwrite", "dry_run", "debug"),
     *("report", "dataset.export", "dataset.val_share", "dataset.background_share"),
@@ -68,28 +63,34 @@ NON_PIXEL_KEYS = (
 # Reading
 
 
-def load_generation_config(path: str | Path, overrides: Sequence[str] = ()) -> GenerationConfig:
-    """Read a generation file, apply `key=value` overrides (dotted keys, YAML values), check everything.
+def load_generation_config(path: str | Path, overrides: Overrides = ()) -> GenerationConfig:
+    """Read a generation file, apply overrides and check everything.
 
+    `overrides` are `key=value` texts of a command line, with YAML values, or a mapping of keys to values; dots
+    separate a group from its key. Paths to read from may be relative to the working directory or the project.
     Raises UserError listing every problem with file, key, got and expected.
     """
     return _load(GenerationConfig, path, overrides)
 
 
-def load_training_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainingConfig:
-    """Read a training file, apply `key=value` overrides (dotted keys, YAML values), check everything.
-
-    Raises UserError listing every problem with file, key, got and expected.
-    """
+def load_training_config(path: str | Path, overrides: Overrides = ()) -> TrainingConfig:
+    """Read a training file as `load_generation_config` reads one for painting."""
     return _load(TrainingConfig, path, overrides)
 
 
-def _load(schema: type[Config], path: str | Path, overrides: Sequence[str]) -> Config:
-    raw = _read_yaml(Path(path))
-    overridden = [_apply_override(raw, text) for text in overrides]
+def _load(schema: type[Config], path: str | Path, overrides: Overrides) -> Config:
+    raw = read_conf(Path(input_path(str(path))))
+    if (other := program_of(raw)) not in (None, schema):
+        raise UserError(
+            f"{path} is a configuration for {PROGRAMS[other]}, not for {PROGRAMS[schema]}; run "
+            f"`python {PROGRAMS[other]} {path}`, or choose another file of confs/"
+        )
+    source = "argument" if isinstance(overrides, Mapping) else "command line"
+    pairs = overrides.items() if isinstance(overrides, Mapping) else map(_split_override, overrides)
+    overridden = [_apply_override(raw, name, value, source) for name, value in pairs]
 
     def where(key: str) -> str:
-        return "command line" if any(f"{key}.".startswith(f"{name}.") for name in overridden) else str(path)
+        return source if any(f"{key}.".startswith(f"{name}.") for name in overridden) else str(path)
 
     findings = Findings(schema, where)
     values = _group(raw, findings)
@@ -120,7 +121,17 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read_yaml(path: Path) -> dict[Any, Any]:
+def program_of(raw: Mapping[Any, Any]) -> type[Section] | None:
+    """The schema that a file is for, told by three or more keys that the other one lacks; None if nothing tells."""
+    keys = {schema: {name.partition(".")[0] for name in key_names(schema)} for schema in PROGRAMS}
+    both = set.intersection(*keys.values())
+    counts = {schema: len(raw.keys() & (own - both)) for schema, own in keys.items()}
+    schema = max(counts, key=counts.__getitem__)
+    return schema if counts[schema] >= 3 else None
+
+
+def read_conf(path: Path) -> dict[Any, Any]:
+    """The keys and values of a file, not checked; UserError for a file that holds none."""
     if not is_file(path):
         raise UserError(
             f"{path}: no such configuration file; see confs/ for those that come with the project"
@@ -133,19 +144,25 @@ def _read_yaml(path: Path) -> dict[Any, Any]:
     return raw
 
 
-def _apply_override(raw: dict[Any, Any], text: str) -> str:
-    """Put `key=value` into `raw`; returns the key in its full spelling."""
+def _split_override(text: str) -> tuple[str, Any]:
+    """`key=value` of a command line -> key and value."""
     name, equals, value_text = text.partition("=")
-    keys = [part.strip() for part in name.split(".")]
-    if not equals or not all(keys):
+    if not equals:
         raise UserError(
             f"command line: got {shortened(text)!r}, expected key=value (as in seed=1 or ddim.start_step=60)"
         )
     try:
-        value = parse_yaml(value_text, _Loader)
+        return name, parse_yaml(value_text, _Loader)
     except ValueError as error:
         shown = f"{shortened(name)}: {shortened(value_text)!r}"
         raise UserError(f"command line: {shown} is not a YAML value ({error})") from error
+
+
+def _apply_override(raw: dict[Any, Any], name: str, value: Any, source: str) -> str:
+    """Put a value into `raw`; returns the key in its full spelling. `source` is who gave it, for messages."""
+    keys = [part.strip() for part in name.split(".")]
+    if not all(keys):
+        raise UserError(f"{source}: got the key {shortened(name)!r}, expected one as seed or ddim.start_step")
     # Both spellings of a schedule key may be in the file: the command line replaces either
     if keys[0] == "ddim" and keys[-1] in ScheduleConfig.model_fields:
         if isinstance(raw.get("ddim"), dict):
@@ -159,7 +176,7 @@ def _apply_override(raw: dict[Any, Any], text: str) -> str:
         if not isinstance(target, dict):
             parent = ".".join(keys[: depth + 1])
             raise UserError(
-                f"command line: {name}: {parent} is a single value ({show_value(target)}), not a group"
+                f"{source}: {name}: {parent} is a single value ({show_value(target)}), not a group"
             )
     target[keys[-1]] = value
     return ".".join(keys)
@@ -228,18 +245,21 @@ def _known_keys(
         elif any(fnmatch(name, pattern) for pattern in IGNORED[findings.schema]):
             findings.ignored.append(name)
         else:
-            findings.add(name, f"unknown key{_suggestion(name, findings.schema)}")
+            unknown = [key for key, _ in flatten({name: value})] or [name]
+            for key in unknown:
+                findings.add(key, f"unknown key{suggestion(key, findings.schema)}")
     return kept
 
 
-def _suggestion(name: str, schema: type[Section]) -> str:
+def suggestion(name: str, schema: type[Section]) -> str:
     """The nearest valid name: the same key elsewhere, a near one in the same group, a near one anywhere."""
-    names = [key for key, _, _ in _fields(schema)]
+    names = key_names(schema)
     leaf, group = name.rpartition(".")[2], name.rpartition(".")[0]
-    same_key = [key for key in names if key.rpartition(".")[2] == leaf]
+    same_key = {key.rpartition(".")[0]: key for key in names if key.rpartition(".")[2] == leaf}
     same_group = {key.rpartition(".")[2]: key for key in names if key.rpartition(".")[0] == group}
     anywhere = {key.rpartition(".")[2]: key for key in reversed(names)}
-    found = same_key[:1]
+    groups = [*difflib.get_close_matches(group, same_key, n=1), *same_key]
+    found = [same_key[near] for near in groups[:1]]
     for choices in (same_group, anywhere):
         found = found or [choices[near] for near in difflib.get_close_matches(leaf, choices, n=1)]
     return f"; did you mean {found[0]}?" if found else "; docs/configuration.md lists the valid ones"
@@ -250,7 +270,7 @@ def _suggestion(name: str, schema: type[Section]) -> str:
 
 def resolved_yaml(cfg: GenerationConfig | TrainingConfig) -> str:
     """All settings as YAML in the shape of the files; loads back to an equal config, less `ignored_keys`."""
-    return yaml.dump(_flat_shape(cfg), Dumper=_Dumper, sort_keys=False, default_flow_style=False, width=110)
+    return yaml.dump(flat_shape(cfg), Dumper=_Dumper, sort_keys=False, default_flow_style=False, width=110)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -263,7 +283,7 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.add_representer(list, _Dumper.represent_list)
 
 
-def _flat_shape(cfg: GenerationConfig | TrainingConfig) -> dict[str, Any]:
+def flat_shape(cfg: GenerationConfig | TrainingConfig) -> dict[str, Any]:
     values = cfg.model_dump(mode="json", exclude={"ignored_keys"})
     hoisted = {key: value for name in HOISTED for key, value in values.pop(name).items()}
     crop = {"crop": values.pop("crop")} if "crop" in values else {}
@@ -275,15 +295,16 @@ def settings_fingerprint(cfg: GenerationConfig) -> dict[str, Any]:
 
     Left out are those that say where, how many, on what device and with how much talk.
     """
-    flat = dict(_flatten(_flat_shape(cfg)))
+    flat = dict(flatten(flat_shape(cfg)))
     settings = {key: value for key, value in flat.items() if key not in NON_PIXEL_KEYS}
-    return settings | {key: os.path.normpath(settings[key]) for key in PATH_KEYS if settings[key]}
+    return settings | {key: spelled_path(settings[key]) for key in PATH_KEYS if settings[key]}
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of nested groups."""
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 
@@ -298,68 +319,20 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-# The reference of all keys
+# Names of keys
 
 
-def _fields(schema: type[Section], prefix: str = "") -> Iterator[tuple[str, type[Section], str]]:
+def key_names(schema: type[Section]) -> list[str]:
+    """All keys of a schema, dotted, as in the file."""
+    return [key for key, _, _ in fields(schema)]
+
+
+def fields(schema: type[Section], prefix: str = "") -> Iterator[tuple[str, type[Section], str]]:
     """(dotted key as in the file, section that holds it, field name) of every key of a schema."""
     for name, info in schema.model_fields.items():
         section = section_of(info)
         if section is not None:
             hoisted = not prefix and name in HOISTED
-            yield from _fields(section, prefix if hoisted else f"{prefix}{name}.")
+            yield from fields(section, prefix if hoisted else f"{prefix}{name}.")
         elif name != "ignored_keys":
             yield f"{prefix}{name}", schema, name
-
-
-def config_reference() -> str:
-    """Markdown tables of all keys: type and range, default, meaning."""
-    parts = [_REFERENCE_HEAD]
-    for title, cfg in (
-        ("Generation (`sample_generation.py`)", GenerationConfig()),
-        ("Training (`train.py`)", TrainingConfig()),
-    ):
-        defaults = dict(_flatten(_flat_shape(cfg)))
-        rows = []
-        own_keys_first = sorted(
-            _fields(type(cfg)), key=lambda row: row[1] in (NetworkConfig, DiffusionConfig)
-        )
-        for key, section, name in own_keys_first:
-            info = properties(section)[name]
-            default = info.get("default_text") or f"`{_default_text(defaults[key])}`"
-            rows.append(f"| `{key}` | {expected_values(info)} | {default} | {info['description']} |")
-        ignored = ", ".join(f"`{key}`" for key in IGNORED[type(cfg)])
-        parts += [f"## {title}", "\n".join([_TABLE_HEAD, *rows]), f"Accepted and ignored: {ignored}."]
-    return "\n\n".join(parts) + "\n"
-
-
-def _default_text(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(f"{part:g}" for part in value)
-    return str(value) if isinstance(value, str) and value else ("''" if value == "" else show_value(value))
-
-
-_TABLE_HEAD = "| Key | Type and range | Default | Meaning |\n|---|---|---|---|"
-_REFERENCE_HEAD = """# Configuration keys
-
-Written by `python -m utils.config > docs/configuration.md`; edit `utils/schema/` instead.
-
-Any key can be set on the command line as `key=value`, with dots for groups (`ddim.start_step=60`).
-No whole number may be above a million (numbers of steps: a thousand million; seeds: 2^63 - 1), no other number
-above 1e9, no list longer than 16.
-Lists may be YAML lists or strings (`'16, 8'`), numbers may be strings (`'1e-4'`). Keys of a group are written
-below its name, as in `confs/pcb_gen.yml`; the schedule keys may also stand directly under `ddim`. An unknown
-key stops the run. `crop` holds the defect prior's network, the network keys at the top level are the
-defect-free model's.
-
-Weights that `train.py` wrote hold the options of their network, so a generation file may leave the network keys
-out, here and under `crop`. One that is there and says otherwise stops the run; only `image_size`, `dropout` and
-`use_checkpoint` may differ. With another `image_size`, `attention_resolutions` that are left out follow it, so that
-attention stays at the same depth of the network. They also hold the diffusion process (`diffusion_steps`,
-`noise_schedule`, `predict_xstart`, `rescale_timesteps`), the range of t trained on and the classes: what is left out
-is taken from them, what contradicts stops the run, and so does a `start_step` beyond that range. The defaults below are
-for weights that say nothing, such as the published ones."""
-
-
-if __name__ == "__main__":
-    print(config_reference(), end="")

@@ -4,14 +4,17 @@ import struct
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image
 
 from utils.errors import UserError
 from utils.files import replacing
 from utils.reading import is_file, text_problem
+
+if TYPE_CHECKING:  # preparing data and reports do without PyTorch, which takes seconds to import
+    from torch import Tensor
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")  # whatever a file is called; others may start other programs
@@ -168,18 +171,20 @@ def save_gif(path: str | Path, frames: Sequence[np.ndarray]) -> None:
 # Arrays and tensors
 
 
-def to_tensor(array: np.ndarray) -> torch.Tensor:
+def to_tensor(array: np.ndarray) -> "Tensor":
     """(H, W, 3) uint8 -> (1, 3, H, W) float32 in [-1, 1]: 0 -> -1, 255 -> 1."""
     assert array.dtype == np.uint8 and array.ndim == 3, (array.dtype, array.shape)
+    import torch
+
     chw = torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
     return (chw.to(torch.float32) / 127.5 - 1)[None]  # (1, 3, H, W)
 
 
-def to_uint8(tensor: torch.Tensor) -> np.ndarray:
+def to_uint8(tensor: "Tensor") -> np.ndarray:
     """(N, C, H, W) in [-1, 1] -> (N, H, W, C) uint8, rounded to the nearest, clipped outside [-1, 1]."""
     assert tensor.ndim == 4, tensor.shape
     scaled = ((tensor.detach().float() + 1) * 127.5).round().clamp(0, 255)
-    return scaled.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    return scaled.byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
 def resize_squash(array: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:

@@ -1,11 +1,15 @@
-"""A page to look through a run's results, in one file without a network: `python -m utils.report RUN [--out FILE]`."""
+"""A page to look through a run's results, in one file that needs no network.
+
+    python -m utils.report images/demo
+
+It filters by class and score, and shows clean against painted, masks and attention.
+"""
 
 if __name__ == "__main__":  # the libraries take seconds to load
     from utils.interrupts import exit_on_signals
 
     exit_on_signals()
 
-import argparse
 import base64
 import html
 import io
@@ -21,6 +25,7 @@ import numpy as np
 from PIL import Image
 
 from utils import images
+from utils.command_line import make_parser
 from utils.errors import UserError, run_main
 from utils.files import replacing
 from utils.images import ImageCache
@@ -263,7 +268,7 @@ def summary(entries: Sequence[Entry], cards: Sequence[dict[str, Any]]) -> str:
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
+    parser = make_parser("python -m utils.report", __doc__)
     parser.add_argument("run", type=Path, help="outdir of a run, with manifest.jsonl")
     parser.add_argument("--out", type=Path, help="file to write (default: RUN/report/index.html)")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier page there")

@@ -18,7 +18,7 @@ from generation.placement.request import PlacementRequest
 from utils import images, labels
 from utils.errors import UserError
 from utils.schema.generation import PlanConfig
-from utils.seeding import sample_seed
+from utils.seeds import sample_seed
 
 log = logging.getLogger(__name__)
 

@@ -1,9 +1,9 @@
 """A data set for a detector from a finished run.
 
-Ultralytics' layout (`images/`, `labels/`, `data.yaml`), COCO's annotations with boxes and run-length encoded masks,
-mask images and a README.md, split by source image.
-
     python -m utils.export_dataset images/demo --out data/synthetic
+
+Writes Ultralytics' layout (`images/`, `labels/`, `data.yaml`), COCO's annotations with boxes and run-length encoded
+masks, mask images and a README.md, split by source image.
 """
 
 if __name__ == "__main__":  # the libraries take seconds to load
@@ -15,6 +15,7 @@ import argparse
 import math
 from pathlib import Path
 
+from utils.command_line import make_parser
 from utils.errors import run_main
 from utils.export_dataset import ExportOptions, export_dataset
 
@@ -27,11 +28,7 @@ def main(argv: list[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m utils.export_dataset",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("python -m utils.export_dataset", __doc__)
     default = ExportOptions()
     parser.add_argument("run", type=Path, help="outdir of a run, with manifest.jsonl and config.yml")
     parser.add_argument("--out", type=Path, help="folder of the data set (default: RUN/dataset)")
@@ -40,31 +37,29 @@ def _parser() -> argparse.ArgumentParser:
         "--val-share",
         type=share,
         default=default.val_share,
-        help="share of source images in val (%(default)s)",
+        help="share of source images in val",
     )
     parser.add_argument(
         "--background-share",
         type=share,
         default=default.background_share,
-        help="share of clean images (%(default)s)",
+        help="share of clean images",
     )
     parser.add_argument(
         "--labels",
         choices=("boxes", "segments"),
         default=default.labels,
-        help="what labels/ holds: boxes, or polygons for segmentation; the other is beside it (%(default)s)",
+        help="what labels/ holds: boxes, or polygons for segmentation; the other is beside it",
     )
     parser.add_argument(
         "--first-category-id",
         type=int,
         choices=(0, 1),
         default=default.first_category_id,
-        help="COCO's id of class 0 (%(default)s)",
+        help="COCO's id of class 0",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the split and the choice of clean images (0)")
-    parser.add_argument(
-        "--min-score", type=float, default=0.0, help="leave out samples with a worse defect (0)"
-    )
+    parser.add_argument("--seed", type=int, default=0, help="of the split and the choice of clean images")
+    parser.add_argument("--min-score", type=float, default=0.0, help="leave out samples with a worse defect")
     parser.add_argument("--link", action="store_true", help="hard links instead of copies")
     return parser
 

@@ -12,7 +12,7 @@ from utils.export_dataset.contents import Item
 from utils.images import image_files
 from utils.manifest import Entry, read_manifest
 from utils.schema.generation import GenerationConfig
-from utils.seeding import sample_seed
+from utils.seeds import sample_seed
 
 SHOWN = 8  # missing files named in one message
 

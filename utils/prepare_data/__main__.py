@@ -1,4 +1,15 @@
-"""Turn annotated images into what both models train on: tiles without defects, patches around defects."""
+"""Turn annotated images into what both models train on: tiles without defects, patches around defects.
+
+    python -m utils.prepare_data path/to/PCB_DATASET --out data/board --holdout 07 10
+
+Formats, detected automatically: Pascal VOC, YOLO, COCO, DeepPCB, LabelMe, MVTec folders, masks named like the images,
+and data sets of utils.export_dataset. docs/annotation-formats.md shows their layouts.
+
+DIR gets train/boxed (patches, each with the place of its defect) and train/clean (pieces without defects) for a prior
+that sees its surroundings, train/defect (centered patches) and train/defect_free (tiles) for the published pair,
+train_clean (clean images), test and test_clean (held-out images and their clean counterparts, with YOLO labels),
+classes.json, index.csv, report.txt and contact_sheet.png.
+"""
 
 if __name__ == "__main__":  # the libraries take seconds to load
     from utils.interrupts import exit_on_signals
@@ -12,6 +23,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from utils.command_line import make_parser
 from utils.errors import UserError, run_main
 from utils.files import check_replaceable, replace_folder
 from utils.labels import load_class_names
@@ -22,19 +34,6 @@ from utils.prepare_data.holdout import choose_groups
 from utils.prepare_data.survey import survey_source
 from utils.prepare_data.writing import KIND, check_apart, write_all
 
-EPILOG = """\
-Formats, detected automatically: Pascal VOC, YOLO, COCO, DeepPCB, LabelMe, MVTec folders, masks named like the images,
-and data sets of utils.export_dataset. docs/annotation-formats.md shows their layouts.
-
-DIR gets train/boxed (patches, each with the place of its defect) and train/clean (pieces without defects) for a prior
-that sees its surroundings, train/defect (centered patches) and train/defect_free (tiles) for the published pair,
-train_clean (clean images), test and test_clean (held-out images and their clean counterparts, with YOLO labels),
-classes.json, index.csv, report.txt and contact_sheet.png.
-
-example: boards 07 and 10 are held out for testing
-  python -m utils.prepare_data path/to/PCB_DATASET --out data/board --holdout 07 10
-"""
-DEFAULT = "(default: %(default)s)"
 GROUP_PATTERN = (
     "its one (group) is an image's group, in the file name, or in the path if the pattern has a / "
     "(default: the board's number in names of PKU-Market-PCB, else the file name)"
@@ -42,35 +41,30 @@ GROUP_PATTERN = (
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m utils.prepare_data",
-        description=__doc__.splitlines()[0],
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("python -m utils.prepare_data", __doc__)
     formats, classes = ["auto", *FORMATS], "JSON {class name: id} (default: ids count up from 0)"
     add = parser.add_argument
     add("source", type=Path, metavar="SOURCE", help="folder with images and annotations")
     add("--out", type=Path, required=True, metavar="DIR", help="folder to write, new or empty")
     add("--overwrite", action="store_true", help="replace an earlier data set in DIR")
-    add("--format", choices=formats, default="auto", help=f"annotation format {DEFAULT}")
+    add("--format", choices=formats, default="auto", help="annotation format")
     add("--classes", type=Path, metavar="FILE", help=classes)
-    add("--seed", type=int, default=CutOptions.seed, help=f"only source of randomness, 0 or more {DEFAULT}")
+    add("--seed", type=int, default=CutOptions.seed, help="only source of randomness, 0 or more")
     _add_cutting(parser.add_argument_group("tiles and patches").add_argument)
     _add_holdout(parser.add_argument_group("held-out groups"))
     return parser
 
 
 def _add_cutting(add: Callable[..., object]) -> None:
-    cut, distance = CutOptions, f"px between tiles and boxes if there are no clean images {DEFAULT}"
+    cut, distance = CutOptions, "px between tiles and boxes if there are no clean images"
     add(
         "--tile",
         type=int,
         metavar="PX",
         help="side of a tile (default: 256 px, less where that does not fit)",
     )
-    add("--window", type=int, default=cut.window, help=f"side of the defect prior's window in px {DEFAULT}")
-    add("--margin", type=int, default=cut.margin, help=f"px around the window, for jittered crops {DEFAULT}")
+    add("--window", type=int, default=cut.window, help="side of the defect prior's window in px")
+    add("--margin", type=int, default=cut.margin, help="px around the window, for jittered crops")
     add(
         "--tiles-per-image", type=int, metavar="N", help="tiles per image (default: cover all of a clean one)"
     )
@@ -85,7 +79,7 @@ def _add_cutting(add: Callable[..., object]) -> None:
 
 
 def _add_holdout(group: argparse._ArgumentGroup) -> None:
-    share = f"fraction of the defects to hold out, in whole groups {DEFAULT}"
+    share = "fraction of the defects to hold out, in whole groups"
     group.add_argument("--group-pattern", metavar="REGEX", help=GROUP_PATTERN)
     add = group.add_mutually_exclusive_group().add_argument
     add("--holdout", nargs="+", metavar="GROUP", help="groups to hold out for testing")

@@ -1,6 +1,5 @@
 """What a generation file leaves out, the metadata of its weights say."""
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from utils.network_metadata import (
     trained_diffusion,
     trained_network,
 )
-from utils.schema.fields import Int
+from utils.schema.fields import Int, input_path
 from utils.schema.network import AGREED_KEYS, CROP_VALUES, NetworkConfig
 from utils.schema.problems import Findings
 
@@ -37,7 +36,7 @@ def complete_from_weights(values: dict[str, Any], findings: Findings) -> None:
         path, given = values.get(path_key), values.get(name, {})
         if not isinstance(path, str):
             continue
-        path = os.path.expanduser(path)
+        path = input_path(path)
         missing = missing_checkpoint(path) if path.endswith(".safetensors") else None
         if missing and not given.keys() >= SIZE_KEYS:
             findings.add(path_key, f"the network's options are read from these weights, but {missing}")

@@ -1,9 +1,29 @@
 """What the configuration's sections are made of: tolerant readers of numbers and lists, and the frozen base."""
 
 import os
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def input_path(text: str) -> str:
+    """A path to read from: relative to the working directory or, when it exists only there, to the project.
+
+    `~` is expanded. Paths to write to are always relative to the working directory.
+    """
+    path = os.path.expanduser(text)
+    in_project = os.path.join(PROJECT, path)
+    return in_project if path and not os.path.exists(path) and os.path.exists(in_project) else path
+
+
+def spelled_path(path: str) -> str:
+    """One spelling for the paths of a file or folder: without a slash at the end, inside the project from there."""
+    path = os.path.normpath(path)
+    return os.path.relpath(path, PROJECT) if Path(path).is_relative_to(PROJECT) else path
+
 
 # Tolerant readers: numbers may be strings ('1e-4' is one to PyYAML), lists may be strings ('16, 8')
 
@@ -80,14 +100,17 @@ FloatList = Annotated[
 RateList = Annotated[
     tuple[Annotated[Float, Field(ge=0, lt=1)], ...], BeforeValidator(_split), Field(max_length=LONGEST_LIST)
 ]
-FilePath = Annotated[
+OutputPath = Annotated[
     str, AfterValidator(_usable_path), Field(min_length=1, json_schema_extra={"expected": "a path"})
 ]
+PathInUnion = Annotated[OutputPath, AfterValidator(input_path)]
+InputPath = Annotated[PathInUnion, Field(validate_default=True)]
 OptionalPath = Annotated[
     str,
     BeforeValidator(_empty_for_null),
     AfterValidator(_usable_path),
-    Field(json_schema_extra={"expected": "path or ''"}),
+    AfterValidator(input_path),
+    Field(validate_default=True, json_schema_extra={"expected": "path or ''"}),
 ]
 Respacing = Annotated[
     str,

@@ -11,11 +11,13 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from utils.schema.fields import (
     PRECISION_DEFAULT,
     Device,
-    FilePath,
     Float,
+    InputPath,
     Int,
     JumpFilter,
     OptionalPath,
+    OutputPath,
+    PathInUnion,
     Section,
     Seed,
 )
@@ -144,7 +146,7 @@ BoxSides = Annotated[
 
 
 Roi = Annotated[
-    FilePath | dict[str, FilePath] | None,
+    PathInUnion | dict[str, PathInUnion] | None,
     Field(json_schema_extra={"expected": "null, a path, or class: path, ..."}),
 ]
 
@@ -202,11 +204,11 @@ class GenerationConfig(Section):
         "checkpoint/checkpoint-256-defect-free.pt",
         description="weights of the contextual model; null or '' = the prior paints alone",
     )
-    crop_model_path: FilePath = Field(
+    crop_model_path: InputPath = Field(
         "checkpoint/checkpoint-64-defect.pt", description="weights of the defect prior"
     )
-    defect_free_dir: FilePath = Field("data/sample/", description="clean images with their annotations")
-    outdir: FilePath = Field("./images/", description="where the results go")
+    defect_free_dir: InputPath = Field("data/sample/", description="clean images with their annotations")
+    outdir: OutputPath = Field("./images/", description="where the results go")
     crop_class_json_path: OptionalPath = Field(
         "./data/pcb.json",
         description="JSON file: class name -> id; null or '' = the classes in the prior's weights",

@@ -7,10 +7,11 @@ from pydantic import Field, field_validator, model_validator
 from utils.schema.fields import (
     PRECISION_DEFAULT,
     Device,
-    FilePath,
     Float,
+    InputPath,
     Int,
     OptionalPath,
+    OutputPath,
     RateList,
     Section,
     Seed,
@@ -46,14 +47,14 @@ class TrainingConfig(Section):
     network: NetworkConfig = Field(default_factory=lambda: NetworkConfig(use_fp16=True))
     diffusion: DiffusionConfig = Field(default_factory=lambda: DiffusionConfig(timestep_respacing=""))
 
-    data_dir: FilePath = Field(
+    data_dir: InputPath = Field(
         "./data/train/", description="training images, `<class>_<number>.<suffix>` with class_cond"
     )
     class_json_path: OptionalPath = Field(
         "./data/pcb.json", description="JSON file: class name -> id; null or '' without class_cond"
     )
     num_classes: Int | None = Field(None, ge=1, description="classes; null = counted in the class file")
-    checkpoint_dir: FilePath = Field("./runs/train/", description="where checkpoints, logs and previews go")
+    checkpoint_dir: OutputPath = Field("./runs/train/", description="where checkpoints, logs and previews go")
     resume_checkpoint: OptionalPath = Field("", description="training state to go on from")
     init_from: OptionalPath = Field(
         "", description="weights to start from, with fresh optimizer and averages"

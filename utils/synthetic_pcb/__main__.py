@@ -1,5 +1,10 @@
 """Synthetic photographs of printed circuit boards, with the six classic defects.
 
+    python -m utils.synthetic_pcb --out data/demo --seed 1 --clean 1200 --per-class 1500
+
+OUT gets defect_free/board_<n>.png, defect/<class>_<n>.png (patches, each centered on its defect), pcb.json (class
+ids) and, with --boards, test/board_<n>.png with YOLO labels (.txt) and a mask (_mask.png).
+
 A board is a stack of layers (copper, openings of the solder mask, drills, vias, silkscreen) at three times the
 image's resolution. One shading function turns the layers into a photograph. A defect is an edit of the copper
 or the drill layer, so a defective board is the same board under the same light with the same noise: away
@@ -17,6 +22,7 @@ import argparse
 import json
 from pathlib import Path
 
+from utils.command_line import make_parser
 from utils.errors import UserError, run_main
 from utils.synthetic_pcb.board import CLASSES
 from utils.synthetic_pcb.writing import (
@@ -27,36 +33,23 @@ from utils.synthetic_pcb.writing import (
     write_test_boards,
 )
 
-EPILOG = """\
-writes to OUT: defect_free/board_<n>.png, defect/<class>_<n>.png (patches, each centered on its defect), pcb.json
-(class ids) and, with --boards, test/board_<n>.png with YOLO labels (.txt) and a mask (_mask.png)
-
-example: the training set of the bundled demo networks
-  python -m utils.synthetic_pcb --out data/demo --seed 1 --clean 1200 --per-class 1500
-"""
-
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m utils.synthetic_pcb",
-        description="Generate synthetic photographs of circuit boards, clean and with the six classic defects.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("python -m utils.synthetic_pcb", __doc__)
     add = parser.add_argument
     add("--out", type=Path, help="folder for the training set")
-    add("--seed", type=int, default=0, help="the only source of randomness, 0 or more (default: %(default)s)")
-    add("--clean", type=int, default=0, metavar="N", help="clean boards to write (default: %(default)s)")
+    add("--seed", type=int, default=0, help="the only source of randomness, 0 or more")
+    add("--clean", type=int, default=0, metavar="N", help="clean boards to write")
     add(
         "--per-class",
         type=int,
         default=0,
         metavar="N",
-        help="patches to write per class (default: %(default)s)",
+        help="patches to write per class",
     )
-    add("--boards", type=int, default=0, metavar="N", help="defective boards to write (default: %(default)s)")
-    add("--size", type=int, default=256, help="side of a board in px (default: %(default)s)")
-    add("--patch", type=int, default=96, help="side of a defect patch in px (default: %(default)s)")
+    add("--boards", type=int, default=0, metavar="N", help="defective boards to write")
+    add("--size", type=int, default=256, help="side of a board in px")
+    add("--patch", type=int, default=96, help="side of a defect patch in px")
     add(
         "--margin",
         type=int,
