@@ -18,6 +18,7 @@ import sys
 from utils.command_line import make_parser, parse_with_conf
 from utils.config import load_generation_config
 from utils.errors import run_main
+from utils.interrupts import exiting_signals
 
 log = logging.getLogger("crg")
 
@@ -25,11 +26,11 @@ log = logging.getLogger("crg")
 def main(argv: list[str]) -> None:
     args = parse_with_conf(make_parser("sample_generation.py", __doc__), argv)
     config = load_generation_config(args.conf_path, args.overrides)
-    # These import PyTorch, for which neither help nor the report of a mistake should wait
-    from generation.cost import print_plan
-    from generation.jobs import make_groups, nothing_to_paint
-    from generation.run import collect_jobs, finish, paint, prepare
-    from generation.setup import setup_run
+    with exiting_signals():  # these import PyTorch, for which neither help nor a mistake should wait
+        from generation.cost import print_plan
+        from generation.jobs import make_groups, nothing_to_paint
+        from generation.run import collect_jobs, finish, paint, prepare
+        from generation.setup import setup_run
 
     run = setup_run(config)
     jobs = collect_jobs(run)

@@ -17,18 +17,18 @@ import sys
 from utils.command_line import make_parser, parse_with_conf
 from utils.config import load_training_config
 from utils.errors import run_main
-from utils.interrupts import Stopped
+from utils.interrupts import Stopped, exiting_signals
 from utils.schema.training import TrainingConfig
 
 
 def main(argv: list[str]) -> None:
     args = parse_with_conf(make_parser("train.py", __doc__), argv, TrainingConfig)
     config = load_training_config(args.conf_path, args.overrides)
-    # These import PyTorch, for which neither help nor the report of a mistake should wait
-    from training.initial import start_from
-    from training.loop import make_hooks, make_loop, run_to_the_end
-    from training.resume import resume
-    from training.setup import joined_processes, make_model, setup_run
+    with exiting_signals():  # these import PyTorch, for which neither help nor a mistake should wait
+        from training.initial import start_from
+        from training.loop import make_hooks, make_loop, run_to_the_end
+        from training.resume import resume
+        from training.setup import joined_processes, make_model, setup_run
 
     with joined_processes(config) as process:
         run = setup_run(config, process)

@@ -58,7 +58,7 @@ def own_lines(text: str) -> list[str]:
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize("module", ["argparse", "torch._utils_internal"])
 def test_while_the_libraries_load(tmp_path: Path, program: str, number: signal.Signals, module: str):
-    process = start([f"{program}.py", "--conf_path", "nowhere.yml"], "-X", "importtime")
+    process = start(PROGRAMS[program](tmp_path), "-X", "importtime")
     told = []
     for line in process.stderr:
         told.append(line)

@@ -46,6 +46,16 @@ def exit_on_signals() -> None:
 
 
 @contextmanager
+def exiting_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the program at once, while it imports libraries in its course."""
+    usual = _replace_handlers(lambda number, frame: _exit_at_once(number))
+    try:
+        yield
+    finally:
+        _restore(usual)
+
+
+@contextmanager
 def raised_signals() -> Iterator[None]:
     """Ctrl-C and SIGTERM raise Stopped; one that comes a second later or more ends the program at once.
 

@@ -15,7 +15,7 @@ def input_path(text: str) -> str:
     `~` is expanded. Paths to write to are always relative to the working directory.
     """
     path = os.path.expanduser(text)
-    in_project = os.path.join(PROJECT, path)
+    in_project = str(PROJECT / path)
     return in_project if path and not os.path.exists(path) and os.path.exists(in_project) else path
 
 
