@@ -15,7 +15,7 @@ THRESHOLDS = (6.0, 20.0)  # gray levels, its lowest and highest value
 MINOR = 0.02  # components smaller than this fraction of the largest one are left out
 CLOSING, GROWTH = 2, 2  # px, radius of the gaps that are closed, and of the growth around the visible change
 SOFTNESS = 1.0  # px, sigma of the mask's soft edge
-VISIBLE = 10.0  # gray levels from which on a change is counted as visible
+VISIBLE = 8.0  # gray levels from which on a change counts as visible, with a reserve for rounding below 10
 
 
 def defect_region(before: np.ndarray, after: np.ndarray, box: PixelBox | None) -> tuple[np.ndarray, Region]:

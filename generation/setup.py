@@ -160,7 +160,7 @@ def job_options(config: GenerationConfig) -> JobOptions:
         config.n_iter,
         together=config.paint == "all",
         whole_contexts=config.background == "generated",
-        boxes=config.label_box == "annotation",
+        boxes=config.label_box == "annotation" or config.crop.condition == "surroundings",
     )
 
 
