@@ -1,7 +1,8 @@
 """The output folder: names, what is done already, and whether new results fit beside the old ones."""
 
+import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,16 @@ from utils import images
 from utils.config import differences, load_generation_config, resolved_yaml, settings_fingerprint
 from utils.errors import UserError
 from utils.files import file_sha256, replacing, sweep
-from utils.manifest import VERSION, append_entry, iterate_manifest, rewrite
+from utils.labels import load_class_names
+from utils.manifest import (
+    CLASSES_FILE,
+    OUTDATED,
+    VERSION,
+    Entry,
+    append_entry,
+    iterate_manifest,
+    rewrite,
+)
 from utils.schema.generation import GenerationConfig
 
 GRID_COLUMNS = 6
@@ -24,8 +34,8 @@ STATE_KEYS = ("status", "weights")  # of a line of the manifest, that decide how
 
 
 class Outputs:
-    """`outdir` with `sample/`, `mask/`, `label/`, `grid/`, `crop/`, `log/generation.log`, `config.yml` and
-    `manifest.jsonl`, which says what is done.
+    """`outdir` with `sample/`, `mask/`, `label/`, `grid/`, `crop/`, `log/generation.log`, `config.yml`, `classes.json`
+    and `manifest.jsonl`, which says what is done.
 
     Files appear whole or not at all. `label_box`: whose box the labels hold, painted or annotation.
     """
@@ -35,6 +45,7 @@ class Outputs:
         self.paths = SamplePaths(self.root)
         self.log_file = self.root / "log" / "generation.log"
         self.config_file = self.root / "config.yml"
+        self.classes_file = self.root / CLASSES_FILE
         self.manifest_file = self.root / "manifest.jsonl"
         self._entries: dict[str, dict[str, Any]] | None = None
         self._sources: dict[Path, str] = {}
@@ -125,8 +136,10 @@ class Outputs:
             (self.root / "log" / f"{name}.lock").touch()
         return FileLock(self.root / "log" / f"{name}.lock")
 
-    def prepare(self, config: GenerationConfig, replaced: Sequence[Job] = ()) -> None:
-        """Create the folders, the log and the resolved configuration; raises UserError when that fails.
+    def prepare(
+        self, config: GenerationConfig, classes: Mapping[str, int], replaced: Sequence[Job] = ()
+    ) -> None:
+        """Create the folders, the log, the resolved configuration and the class file; UserError when that fails.
 
         What is there of the jobs to be `replaced` goes first: so a stopped repainting goes on where it was,
         and no sample of the old settings is ever taken for one of the new.
@@ -147,6 +160,8 @@ class Outputs:
             for job in replaced:
                 for path in self.paths.all(job):
                     path.unlink(missing_ok=True)
+            with replacing(self.classes_file) as temporary:
+                temporary.write_text(json.dumps(dict(classes), ensure_ascii=False) + "\n", encoding="utf-8")
             with replacing(self.config_file) as temporary:
                 temporary.write_text(resolved_yaml(config), encoding="utf-8")
 
@@ -162,6 +177,32 @@ class Outputs:
     def reread(self) -> None:
         """Look at the manifest anew, which other processes may have written to."""
         self._entries = None
+
+    def recorded_classes(self) -> dict[str, int]:
+        """Class names and ids that the samples in the folder were made with. Raises UserError."""
+        if self.classes_file.exists():
+            return load_class_names(self.classes_file)
+        lines = iterate_manifest(self.manifest_file)  # of an earlier version, which kept no file
+        return {one["class_name"]: one["class_id"] for line in lines for one in line["defects"]}
+
+    def mark_outdated(self, jobs: Sequence[Job]) -> list[str]:
+        """Mark the manifest's samples of annotations that are no longer there, and return their names."""
+        if not self.manifest_file.exists():
+            return []
+        wanted, outdated = {job.base for job in jobs}, []
+
+        def mark(entries: list[Entry]) -> list[Entry]:
+            marked = []
+            for entry in entries:
+                plain = {key: value for key, value in entry.items() if key != OUTDATED}
+                if is_outdated := entry["name"].rpartition("_")[0] not in wanted:
+                    outdated.append(entry["name"])
+                marked.append(plain | {OUTDATED: True} if is_outdated else plain)
+            return marked
+
+        with self._writing():
+            rewrite(self.manifest_file, mark)
+        return outdated
 
     def unrelated_samples(self, jobs: Sequence[Job]) -> list[str]:
         """Names of samples in the folder that belong to none of `jobs`, sorted."""
@@ -192,7 +233,7 @@ class Outputs:
                 "name": job.name,
                 "status": "painted" if sample.accepted else "rejected",
                 "source": job.image.as_posix(),
-                "source_sha256": self._source_sha256(job.image),
+                "source_sha256": self.source_sha256(job.image),
                 "size": [sample.picture.shape[1], sample.picture.shape[0]],
                 "index": job.index,
                 "seed": provenance.seed,
@@ -206,7 +247,8 @@ class Outputs:
             append_entry(self.manifest_file, entry)
         self.entries[job.name] = {key: entry[key] for key in STATE_KEYS}
 
-    def _source_sha256(self, path: Path) -> str:
+    def source_sha256(self, path: Path) -> str:
+        """Of a clean image, read once."""
         if path not in self._sources:
             self._sources[path] = file_sha256(path)
         return self._sources[path]

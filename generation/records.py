@@ -137,6 +137,11 @@ def label_box(sample: PaintedSample, k: int, whose: str) -> PixelBox | None:
     return labels.pixel_box(annotation, width, height)
 
 
+def annotation_values(annotation: labels.Annotation) -> list[float | None]:
+    """What the manifest records of an annotation beside its class: cx, cy, w, h."""
+    return [annotation.cx, annotation.cy, annotation.w, annotation.h]
+
+
 def defect_entry(sample: PaintedSample, k: int, whose: str) -> dict[str, Any]:
     """What the manifest says about one defect of a sample; `whose` box its label holds."""
     wanted, defect = sample.job.defects[k], sample.defects[k]
@@ -146,6 +151,7 @@ def defect_entry(sample: PaintedSample, k: int, whose: str) -> dict[str, Any]:
         "class_name": wanted.annotation.class_name,
         "class_id": wanted.annotation.class_id,
         "line": wanted.annotation.line,
+        "annotation": annotation_values(wanted.annotation),
         "centre": list(wanted.center),
         "window": list(defect.window),
         "scale": defect.scale,

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from generation.canvas import Canvas
 from generation.cost import count_contexts, duration
+from generation.inputs import check_inputs
 from generation.jobs import Job, plan_jobs
 from generation.models import check_class_ids
 from generation.outputs import Outputs
@@ -44,6 +45,7 @@ def collect_jobs(run: Run) -> list[Job]:
     geometry, options = make_geometry(config), job_options(config)
     jobs = plan_jobs(config.defect_free_dir, run.classes, geometry, options, label_folder)
     check_class_ids(config, jobs, run.classes)
+    check_inputs(run.outputs, jobs, run.classes)
     return jobs
 
 
@@ -52,8 +54,12 @@ def prepare(run: Run, jobs: Sequence[Job], groups: Sequence[Sequence[Job]]) -> N
     if groups:
         _ = run.sampler  # weights that do not fit are refused before anything is written
     config, outputs = run.config, run.outputs
-    outputs.prepare(config, replaced=[job for group in groups for job in group] if config.overwrite else ())
+    replaced = [job for group in groups for job in group] if config.overwrite else ()
+    outputs.prepare(config, run.classes, replaced)
     setup_logging(outputs.log_file, config.debug)
+    if outdated := outputs.mark_outdated(jobs):
+        told = "samples are of annotations that are no longer there, and are left out of data sets"
+        log.warning("%d %s: %s", len(outdated), told, some_of(outdated))
     log_settings(config, jobs, outputs.unrelated_samples(jobs) if config.overwrite else [])
 
 

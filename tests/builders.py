@@ -84,3 +84,17 @@ class GoldenNoise:
 
     def crop(self, like: torch.Tensor) -> torch.Tensor:
         return self.stream(like.shape)
+
+
+def manifest_defect(**changes: object) -> dict:
+    """What a manifest says of one defect of which nothing was painted."""
+    entry = {"class_name": "spur", "class_id": 0, "line": 1, "window": [0, 0, 8], "scale": 1.0}
+    entry |= {"status": "painted", "attempt": 0, "box": None, "mask": None, "scores": {"score": 0.9}}
+    return entry | changes
+
+
+def manifest_entry(name: str, **changes: object) -> dict:
+    """A line of a manifest: a sample without defects."""
+    entry = {"name": name, "status": "painted", "source": "a.png", "size": [8, 8], "seed": 0, "defects": []}
+    entry |= {"files": {"sample": f"sample/{name}.png", "mask": f"mask/{name}.png"}, "weights": {}}
+    return entry | {"config_sha256": "c0ffee", "version": "1"} | changes

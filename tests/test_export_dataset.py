@@ -12,6 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from tests.builders import manifest_defect, manifest_entry
 from utils.config import resolved_yaml
 from utils.errors import UserError, run_main
 from utils.export_dataset import ExportOptions, export_dataset
@@ -20,7 +21,7 @@ from utils.export_dataset.contents import Report
 from utils.export_dataset.selection import split_sources
 from utils.export_dataset.writing import class_mask
 from utils.files import MARK
-from utils.manifest import append_entry, mask_rle
+from utils.manifest import append_entry, mask_rle, read_manifest
 from utils.schema.generation import GenerationConfig
 
 CLASSES = {"spur": 0, "mouse bite": 2}
@@ -36,14 +37,9 @@ def box_mask(box: list[int]) -> np.ndarray:
 def defect(class_id: int, box: list[int] | None, status: str = "painted", score: float = 0.9) -> dict:
     mask = None if box is None else mask_rle(box_mask(box), (0, 0), (SIDE, SIDE))
     name = {v: k for k, v in CLASSES.items()}[class_id]
-    return {
-        "class_id": class_id,
-        "class_name": name,
-        "box": box,
-        "mask": mask,
-        "status": status,
-        "scores": {"score": score},
-    }
+    return manifest_defect(
+        class_id=class_id, class_name=name, box=box, mask=mask, status=status, scores={"score": score}
+    )
 
 
 def add(run: Path, stem: str, index: int, defects: list[dict]) -> None:
@@ -58,8 +54,8 @@ def add(run: Path, stem: str, index: int, defects: list[dict]) -> None:
     if boxes:
         Image.fromarray(painted).save(run / files["sample"])
         Image.fromarray(mask.astype(np.uint8) * 255).save(run / files["mask"])
-    entry = {"name": name, "status": status, "source": str(source), "size": [SIDE, SIDE], "files": files}
-    append_entry(run / "manifest.jsonl", entry | {"defects": defects})
+    values = {"status": status, "source": str(source), "size": [SIDE, SIDE], "files": files}
+    append_entry(run / "manifest.jsonl", manifest_entry(name, defects=defects, **values))
 
 
 @pytest.fixture
@@ -182,19 +178,65 @@ def test_one_source_and_squashed_backgrounds(run: Path, tmp_path: Path):
         (tmp_path / f"boards/b{n}.png").unlink()
     Image.fromarray(np.zeros((SIDE, SIDE, 3), np.uint8)).save(tmp_path / "other.png")
     name = {"sample": "sample/b0_all_0.png", "mask": "mask/b0_all_0.png"}
-    entry = {
-        "name": "b0_all_0",
-        "status": "painted",
-        "source": str(tmp_path / "boards/b0.png"),
-        "files": name,
-    }
-    append_entry(
-        run / "manifest.jsonl", entry | {"size": [SIDE, SIDE], "defects": [defect(0, [4, 8, 20, 16])]}
-    )
+    values = {"source": str(tmp_path / "boards/b0.png"), "files": name, "size": [SIDE, SIDE]}
+    entry = manifest_entry("b0_all_0", defects=[defect(0, [4, 8, 20, 16])], **values)
+    append_entry(run / "manifest.jsonl", entry)
     report = export(run, background_share=0.5)
     assert "only one source image" in str(report) and "no mouse bite in train" in str(report)
     assert Image.open(run / "dataset/images/train/clean_b0.png").size == (SIDE, SIDE)
     assert yaml.safe_load((run / "dataset/data.yaml").read_text())["val"] == "images/train"
+
+
+# What the run was made from
+
+
+def test_classes_are_those_that_the_run_recorded(run: Path, tmp_path: Path):
+    (run / "classes.json").write_text(json.dumps(CLASSES))
+    (tmp_path / "classes.json").write_text('{"spur": 2, "mouse bite": 0}')
+    assert export(run).classes == CLASSES
+    (run / "classes.json").unlink()
+    with pytest.raises(
+        UserError, match=r"its samples have the classes .*which .*classes\.json does not have"
+    ):
+        export(run)
+
+
+def test_a_source_image_that_has_changed(run: Path, tmp_path: Path):
+    entry = manifest_entry("b1_all_9", source=str(tmp_path / "boards/b1.png"), size=[SIDE, SIDE])
+    files = {kind: f"{kind}/b1_all_0.png" for kind in ("sample", "mask")}
+    append_entry(
+        run / "manifest.jsonl",
+        entry | {"files": files, "defects": [defect(0, [4, 8, 20, 16])], "source_sha256": "c0ffee"},
+    )
+    with pytest.raises(UserError, match=r"b1\.png: has changed since"):
+        export(run)
+
+
+def test_samples_of_annotations_that_are_gone_are_named_and_left_out(run: Path):
+    whole = sum(export(run).images.values())
+    entry = next(entry for entry in read_manifest(run / "manifest.jsonl") if entry["name"] == "b1_all_0")
+    append_entry(run / "manifest.jsonl", entry | {"outdated": True})
+    report = export(run)
+    assert "1 samples of annotations that are no longer there are left out: b1_all_0" in str(report)
+    assert sum(report.images.values()) == whole - 1
+
+
+def test_files_outside_the_run_or_of_another_size(run: Path, tmp_path: Path):
+    path = run / "sample/b1_all_0.png"
+    image = path.read_bytes()
+    path.unlink()
+    path.symlink_to(tmp_path / "boards/b1.png")
+    with pytest.raises(UserError, match="a link to a file outside"):
+        export(run)
+    path.unlink()
+    Image.new("RGB", (5, 5)).save(path)
+    with pytest.raises(UserError, match=r"got 5x5 px, expected 64x64"):
+        export(run)
+    path.write_bytes(b"not an image")
+    with pytest.raises(UserError, match="not a readable image"):
+        export(run)
+    path.write_bytes(image)
+    export(run)
 
 
 # Files

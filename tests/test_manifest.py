@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.builders import manifest_defect, manifest_entry
 from utils.errors import UserError
 from utils.manifest import append_entry, mask_of, mask_rle, read_manifest, rewrite
 
@@ -14,27 +15,65 @@ def _log(tmp_path):
 
 def test_the_last_line_of_a_name_counts_and_order_is_that_of_first_lines(tmp_path):
     path = tmp_path / "manifest.jsonl"
-    for entry in ({"name": "b", "v": 1}, {"name": "ä"}, {"name": "b", "v": 2}):
+    for entry in (manifest_entry("b", seed=1), manifest_entry("ä"), manifest_entry("b", seed=2)):
         append_entry(path, entry)
-    assert read_manifest(path) == [{"name": "b", "v": 2}, {"name": "ä"}]
+    assert read_manifest(path) == [manifest_entry("b", seed=2), manifest_entry("ä")]
 
 
 def test_a_line_that_a_kill_cut_short_is_passed_over_and_replaced(tmp_path):
     path = tmp_path / "manifest.jsonl"
-    append_entry(path, {"name": "a"})
+    append_entry(path, manifest_entry("a"))
     with open(path, "a") as file:
         file.write('{"name": "b", "v"')
-    assert read_manifest(path) == [{"name": "a"}]
-    append_entry(path, {"name": "c"})
-    assert path.read_text() == '{"name":"a"}\n{"name":"c"}\n'
+    assert read_manifest(path) == [manifest_entry("a")]
+    append_entry(path, manifest_entry("c"))
+    assert read_manifest(path) == [manifest_entry("a"), manifest_entry("c")]
+    assert path.read_bytes().count(b"\n") == 2
 
 
 @pytest.mark.parametrize("line", ["nonsense", "[1]", '{"v": 1}', "3"])
 def test_other_bad_lines_are_errors_that_name_the_line(tmp_path, line):
     path = tmp_path / "manifest.jsonl"
-    path.write_text(f'{{"name": "a"}}\n{line}\n')
+    append_entry(path, manifest_entry("a"))
+    with open(path, "a") as file:
+        file.write(f"{line}\n")
     with pytest.raises(UserError, match=r"manifest.jsonl:2: got"):
         read_manifest(path)
+
+
+RLE = {"size": [8, 8], "counts": [0, 8, 56]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"name": name} for name in ("../../evil", "/etc/x", "a\\b", "", "..", "a\0", "x" * 300)),
+        *({"files": {"sample": path, "mask": "m.png"}} for path in ("/etc/hostname", "../x", "a/../../x", 3)),
+        *({"size": size} for size in ([0, 8], [2**20, 2**20], [8], [8.5, 8], "88")),
+        *({"seed": "1"}, {"weights": [1]}, {"defects": {}}, {"status": "done"}, {"files": {}}),
+    ],
+)
+def test_what_a_sample_may_not_be(tmp_path, change):
+    append_entry(tmp_path / "manifest.jsonl", manifest_entry("a") | change)
+    with pytest.raises(UserError, match=r"manifest.jsonl:1: got .* expected a sample"):
+        read_manifest(tmp_path / "manifest.jsonl")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"class_id": value} for value in (-1, 10**8, "0", 1.5)),
+        *({"window": value} for value in ([0, 0, 9], [-1, 0, 4], [0, 0, 0])),
+        *({"box": value, "mask": RLE} for value in ([0, 0, 9, 4], [4, 0, 4, 4], [0, 0, 1], [0, 0, 1e9, 1])),
+        *({"mask": {**RLE, "counts": value}, "box": [0, 0, 1, 1]} for value in ([63], [-1, 65], [2**60])),
+        *({"scores": {}}, {"scores": {"score": float("nan")}}, {"status": "x"}, {"attempt": -1}),
+        {"box": [0, 0, 1, 1], "mask": None},
+    ],
+)
+def test_what_a_defect_may_not_be(tmp_path, change):
+    append_entry(tmp_path / "manifest.jsonl", manifest_entry("a", defects=[manifest_defect(**change)]))
+    with pytest.raises(UserError, match=r"manifest.jsonl:1: got .* expected a sample"):
+        read_manifest(tmp_path / "manifest.jsonl")
 
 
 def test_no_manifest(tmp_path):
@@ -45,9 +84,9 @@ def test_no_manifest(tmp_path):
 def test_rewriting(tmp_path):
     path = tmp_path / "manifest.jsonl"
     for name in "bca":
-        append_entry(path, {"name": name})
+        append_entry(path, manifest_entry(name))
     rewrite(path, lambda entries: sorted(entries[1:], key=lambda entry: entry["name"]))
-    assert read_manifest(path) == [{"name": "a"}, {"name": "c"}]
+    assert [entry["name"] for entry in read_manifest(path)] == ["a", "c"]
     stamp = path.stat().st_mtime_ns
     rewrite(path, list)
     assert path.stat().st_mtime_ns == stamp

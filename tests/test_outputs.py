@@ -24,6 +24,7 @@ from utils.schema.generation import GenerationConfig
 GRAY = np.full((8, 8, 3), 90, np.uint8)
 WHITE = np.full((4, 4, 3), 255, np.uint8)
 REGION = Region(np.eye(4, dtype=bool), (0, 0, 4, 4), 10.0)
+CLASSES = {"class0": 0, "class1": 1}
 SCORES = {"score": 0.51234, "area": 4, "contrast": 10.0, "outside": 0.0, "agreement": 0.9}
 PROVENANCE = Provenance(7, "c0ffee", {"model_path": "1", "crop_model_path": "2"})
 
@@ -70,7 +71,7 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def filled(folder: Path, **values: object) -> Outputs:
     """A folder with one sample, made with these settings."""
     outputs = Outputs(folder, overwrite=False)
-    outputs.prepare(config(**values))
+    outputs.prepare(config(**values), CLASSES)
     outputs.save(painted(job(0)), PROVENANCE, 1.5)
     return outputs
 
@@ -89,6 +90,7 @@ def test_files_have_their_places(tmp_path: Path):
     outputs.save_grid(job(0), [[GRAY, GRAY, GRAY]])
     found = (path for path in outputs.root.rglob("*") if path.is_file() and path.suffix != ".lock")
     assert sorted(str(path.relative_to(outputs.root)) for path in found) == [
+        "classes.json",
         "config.yml",
         "crop/a_spur_cx4_cy4_0.png",
         "grid/a_spur_cx4_cy4_grid.png",
@@ -126,6 +128,7 @@ def test_line_of_the_manifest(tmp_path: Path):
     assert np.array_equal(mask * 255, np.array(Image.open(outputs.paths.mask(job(0)))))
     assert defect == {
         "class_name": "class0", "class_id": 0, "line": 1, "centre": [4, 4], "window": [2, 1, 4], "scale": 1.0,
+            "annotation": [0.5, 0.5, 0.5, 0.5],
         "status": "painted", "attempt": 0, "box": [2, 1, 6, 5], "painted_box": [2, 1, 6, 5],
         "scores": {**SCORES, "score": 0.5123},
     }  # fmt: skip
@@ -133,7 +136,7 @@ def test_line_of_the_manifest(tmp_path: Path):
 
 def test_several_defects_and_rejected_ones(tmp_path: Path):
     outputs = Outputs(tmp_path / "out", overwrite=False)
-    outputs.prepare(config())
+    outputs.prepare(config(), CLASSES)
     windows = ((0, 0, 4), (4, 4, 4), (4, 0, 4))
     outputs.save(painted(job(0, defects=3), windows, (True, True, False), strip=True), PROVENANCE, 1)
     name = "a_spur_cx4_cy4_0"
@@ -155,7 +158,7 @@ def test_several_defects_and_rejected_ones(tmp_path: Path):
 
 def test_labels_may_hold_the_annotation_s_box(tmp_path: Path):
     outputs = Outputs(tmp_path / "out", overwrite=False, label_box="annotation")
-    outputs.prepare(config())
+    outputs.prepare(config(), CLASSES)
     outputs.save(painted(job(0)), PROVENANCE, 1)
     assert outputs.paths.label(job(0)).read_text() == "0 0.500000 0.500000 0.500000 0.500000\n"
     (defect,) = read_manifest(outputs.manifest_file)[0]["defects"]
@@ -187,7 +190,7 @@ def test_replaced_jobs_are_missing_again(tmp_path: Path):
     outputs = filled(tmp_path / "out")
     outputs.save(painted(job(0, "b")), PROVENANCE, 1)
     outputs.save_grid(job(0), [[GRAY]])
-    outputs.prepare(config(seed=1), replaced=[job(0), job(1)])
+    outputs.prepare(config(seed=1), CLASSES, replaced=[job(0), job(1)])
     left = sorted(path.name for path in outputs.root.rglob("*.png"))
     assert outputs.missing(job(0)) and left == ["b_spur_cx4_cy4_0.png"] * 3
     assert [entry["name"] for entry in read_manifest(outputs.manifest_file)] == ["b_spur_cx4_cy4_0"]
@@ -197,7 +200,7 @@ def test_replaced_jobs_are_missing_again(tmp_path: Path):
 
 def test_a_finished_manifest_is_in_the_order_of_jobs(tmp_path: Path):
     outputs = Outputs(tmp_path / "out", overwrite=False)
-    outputs.prepare(config())
+    outputs.prepare(config(), CLASSES)
     for index in (2, 0, 9, 1):
         outputs.save(painted(job(index)), PROVENANCE, 1)
     outputs.finish_manifest([job(0), job(1), job(2)])
@@ -232,7 +235,7 @@ def test_settings_that_do_not_change_a_picture_may_differ(tmp_path: Path):
 
 def test_settings_do_not_matter_before_the_first_sample(tmp_path: Path):
     outputs = Outputs(tmp_path / "out", overwrite=False)
-    outputs.prepare(config(seed=1))
+    outputs.prepare(config(seed=1), CLASSES)
     outputs.check(config(seed=2))
 
 
@@ -251,7 +254,7 @@ def test_weights_that_changed_under_the_same_path_are_refused(tmp_path: Path):
     for path in paths.values():
         save_safetensors(Path(path), {"w": torch.zeros(1)})
     outputs = Outputs(tmp_path / "out", overwrite=False)
-    outputs.prepare(config(seed=1, **paths))
+    outputs.prepare(config(seed=1, **paths), CLASSES)
     outputs.save(painted(job(0)), Provenance.of(config(seed=1, **paths)), 1)
     outputs.check(config(seed=1, **paths))
     save_safetensors(Path(paths["crop_model_path"]), {"w": torch.ones(1)})
@@ -290,7 +293,7 @@ def test_file_in_place_of_a_folder_is_found_before_anything_is_made(tmp_path: Pa
 def test_preparing_says_what_stands_in_the_way(tmp_path: Path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match="file/results cannot be written .*file"):
-        Outputs(tmp_path / "file/results", overwrite=False).prepare(config())
+        Outputs(tmp_path / "file/results", overwrite=False).prepare(config(), CLASSES)
 
 
 def test_checking_makes_nothing(tmp_path: Path):

@@ -51,14 +51,20 @@ def run(tmp_path: Path) -> Path:
         "seed": 5,
         "config_sha256": "abcdef0123456",
         "version": "9",
+        "weights": {},
     }
-    files = {"sample": "sample/s0.png", "crop": [], "attention": ["attention/s0_1_strip.png"]}
+    files = {
+        "sample": "sample/s0.png",
+        "mask": "mask/s0.png",
+        "crop": [],
+        "attention": ["attention/s0_1_strip.png"],
+    }
     defects = [defect([0, 0, 32], [4, 8, 14, 28], 0.96, "open"), defect([60, 40, 32], None, 0.0, EVIL)]
     append_entry(
         folder / "manifest.jsonl",
         {"name": "s0", "status": "painted", "files": files, "defects": defects, **shared},
     )
-    gone = {"sample": "sample/gone.png"}
+    gone = {"sample": "sample/gone.png", "mask": "mask/gone.png"}
     append_entry(
         folder / "manifest.jsonl",
         {"name": "s1", "status": "painted", "files": gone, "defects": defects[:1], **shared},

@@ -54,8 +54,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }  # fmt: skip
         entry = {
             "name": f"s{n:04d}", "status": "painted", "source": str(folder / "board.png"), "size": [200, 200],
-            "files": {"sample": "sample/s.png", "attention": ["attention/s.png"]}, "defects": [defect],
-            "seed": 0, "config_sha256": "ab" * 32, "version": "1",
+            "files": {"sample": "sample/s.png", "mask": "sample/s.png", "attention": ["attention/s.png"]},
+            "defects": [defect], "seed": 0, "config_sha256": "ab" * 32, "version": "1", "weights": {},
         }  # fmt: skip
         append_entry(folder / "manifest.jsonl", entry)
     return folder

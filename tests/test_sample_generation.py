@@ -172,7 +172,7 @@ BASES = ["board 1_a-b-c_cx16_cy16", "board 1_mouse-bite_cx28_cy3", "board 1_spur
 
 
 def test_files_are_where_the_documentation_says(painted: Place):
-    expected = ["config.yml", "log/generation.log", "manifest.jsonl"]
+    expected = ["classes.json", "config.yml", "log/generation.log", "manifest.jsonl"]
     expected += [
         f"{kind}/{base}_{i}.png" for kind in ("crop", "mask", "sample") for base in BASES for i in (0, 1)
     ]

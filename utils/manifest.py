@@ -1,5 +1,6 @@
 """`manifest.jsonl`: one line per finished sample, where it came from and what it holds. It says what is done."""
 
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,10 +10,15 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from utils.errors import UserError
+from utils.errors import UserError, shortened
 from utils.files import replacing
+from utils.reading import parse_json
+from utils.schema.manifest import check_line
 
 Entry = dict[str, Any]
+CLASSES_FILE = "classes.json"  # beside the manifest: the class names and ids of its samples
+OUTDATED = "outdated"  # key of a sample that the annotations no longer ask for
+LONGEST_LINE = 64 * 2**20  # bytes
 VERSION = "0.3.0"  # of the program, which manifests name
 
 
@@ -20,7 +26,7 @@ def read_manifest(path: str | Path) -> list[Entry]:
     """The samples of a manifest, in the order of their first lines; of several lines of a name the last counts.
 
     A last line without its end, which a killed run leaves, is passed over. Raises UserError when the file is
-    missing or another line is not a JSON object with a name.
+    missing or another line is not of the layout in utils/schema/manifest.py.
     """
     return list({entry["name"]: entry for entry in iterate_manifest(path)}.values())
 
@@ -31,18 +37,28 @@ def iterate_manifest(path: str | Path) -> Iterator[Entry]:
     if not path.is_file():
         raise UserError(f"{path}: no such manifest; expected the outdir of a run of sample_generation.py")
     with open(path, "rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip() or not line.endswith(b"\n"):
-                continue
-            try:
-                entry = json.loads(line)
-                entry["name"] + ""
-            except (ValueError, TypeError, KeyError) as error:
+        for number in itertools.count(1):
+            line = file.readline(LONGEST_LINE)
+            if not line:
+                return
+            if line.endswith(b"\n") and line.strip():
+                yield _checked(line, path, number)
+            elif len(line) == LONGEST_LINE:
                 raise UserError(
-                    f"{path}:{number}: got {line[:60]!r}, expected a sample as JSON with a name; remove that line "
-                    "(its sample is then painted anew)"
-                ) from error
-            yield entry
+                    f"{path}:{number}: longer than {LONGEST_LINE} bytes; expected a sample as JSON"
+                )
+
+
+def _checked(line: bytes, path: Path, number: int) -> Entry:
+    try:
+        entry = parse_json(line)
+        check_line(line)
+    except ValueError as error:
+        raise UserError(
+            f"{path}:{number}: got {line[:60]!r}, expected a sample as JSON ({shortened(str(error))}); "
+            "remove that line (its sample is then painted anew)"
+        ) from error
+    return entry
 
 
 def append_entry(path: Path, entry: Mapping[str, Any]) -> None:

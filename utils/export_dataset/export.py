@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from utils import labels
 from utils.config import load_generation_config
 from utils.errors import UserError
 from utils.export_dataset.coco import write_coco
@@ -12,8 +13,9 @@ from utils.export_dataset.readme import write_readme
 from utils.export_dataset.selection import backgrounds, check_names, chosen_entries, split_sources
 from utils.export_dataset.writing import make_folders, write_item, write_yaml
 from utils.files import check_replaceable, replace_folder
-from utils.manifest import VERSION
+from utils.manifest import CLASSES_FILE, VERSION, Entry
 from utils.network_metadata import class_names
+from utils.schema.generation import GenerationConfig
 
 KIND = "exported data set"  # in the folder's mark
 
@@ -33,14 +35,14 @@ def export_dataset(
     run, options = Path(run), options or ExportOptions()
     out = run / "dataset" if out is None else Path(out)
     check_replaceable(out, KIND, overwrite)
-    entries = chosen_entries(run, options.min_score)
+    entries, outdated = chosen_entries(run, options.min_score)
     check_apart(out, [run, *(Path(entry["source"]) for entry in entries)])
     config = load_generation_config(run / "config.yml")
-    classes = class_names(config.crop_class_json_path, config.crop_model_path)
+    classes = classes_of(run, config, entries)
     report = Report(out, classes)
     parts, warnings = split_sources(entries, options.val_share, options.seed)
     clean, more = backgrounds(entries, parts, config, options.background_share, options.seed)
-    report.warnings += [*warnings, *more]
+    report.warnings += [*outdated, *warnings, *more]
     items = [Item(e["name"], e["source"], parts[e["source"]], tuple(e["size"]), e) for e in entries] + clean
     check_names(items)
     count(items, report)
@@ -52,6 +54,27 @@ def export_dataset(
         write_coco(folder, items, classes, options.first_category_id)
         write_readme(folder, run, config, entries, options, report)
     return report
+
+
+def classes_of(run: Path, config: GenerationConfig, entries: Sequence[Entry]) -> dict[str, int]:
+    """Class names and ids that the run recorded, else those of its class file, which may have changed since.
+
+    Raises UserError when the samples were labeled with others.
+    """
+    recorded = run / CLASSES_FILE
+    if recorded.is_file():
+        classes = labels.load_class_names(recorded)
+    else:
+        classes = class_names(config.crop_class_json_path, config.crop_model_path)
+    pairs = {(d["class_name"], d["class_id"]) for entry in entries for d in entry["defects"]}
+    if others := sorted(pairs - set(classes.items())):
+        told = ", ".join(f"{name}: {class_id}" for name, class_id in others)
+        source = recorded if recorded.is_file() else config.crop_class_json_path or config.crop_model_path
+        raise UserError(
+            f"{run}: its samples have the classes {told}, which {source} does not have (any more); put back the class "
+            "file that they were painted with"
+        )
+    return classes
 
 
 def check_apart(out: Path, needed: Sequence[Path]) -> None:

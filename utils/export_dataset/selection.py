@@ -9,21 +9,32 @@ import numpy as np
 from utils import images
 from utils.errors import UserError
 from utils.export_dataset.contents import Item
+from utils.files import file_sha256
 from utils.images import image_files
-from utils.manifest import Entry, read_manifest
+from utils.manifest import OUTDATED, Entry, read_manifest
+from utils.reading import is_file
 from utils.schema.generation import GenerationConfig
 from utils.seeds import sample_seed
 
-SHOWN = 8  # missing files named in one message
+SHOWN = 8  # files named in one message
 
 
-def chosen_entries(run: Path, min_score: float) -> list[Entry]:
-    """The painted samples of a run with their painted defects; UserError if there is none, or if files are missing.
+def chosen_entries(run: Path, min_score: float) -> tuple[list[Entry], list[str]]:
+    """The painted samples of a run with their painted defects, and warnings; UserError if there is none, or if
+    files are not there or not what the manifest says.
 
-    A sample with a defect below `min_score` is left out: its defect would be an object without a label.
+    A sample with a defect below `min_score` is left out: its defect would be an object without a label. So is one
+    that the annotations no longer asked for when the run last went on.
     """
-    entries = []
-    for entry in read_manifest(run / "manifest.jsonl"):
+    entries, warnings = [], []
+    lines = read_manifest(run / "manifest.jsonl")
+    if outdated := [entry["name"] for entry in lines if entry.get(OUTDATED)]:
+        more = ", ..." if len(outdated) > SHOWN else ""
+        told = f"{len(outdated)} samples of annotations that are no longer there are left out"
+        warnings.append(f"{told}: {', '.join(outdated[:SHOWN])}{more}")
+    for entry in lines:
+        if entry.get(OUTDATED):
+            continue
         kept = [d for d in entry["defects"] if d["status"] == "painted" and d["box"] is not None]
         good = all(d["scores"]["score"] >= min_score for d in kept)
         if entry["status"] == "painted" and kept and good:
@@ -33,17 +44,45 @@ def chosen_entries(run: Path, min_score: float) -> list[Entry]:
             f"{run}: no sample to export; expected painted samples with labels in manifest.jsonl"
             + (f" and scores from {min_score:g} on" if min_score else "")
         )
-    needed = [run / entry["files"][kind] for entry in entries for kind in ("sample", "mask")]
-    needed += sorted({Path(entry["source"]) for entry in entries})
-    missing = [str(path) for path in needed if not path.is_file()]
-    if missing:
-        more = [f"... and {len(missing) - SHOWN} more"] if len(missing) > SHOWN else []
+    _check_files(run, entries)
+    return entries, warnings
+
+
+def _check_files(run: Path, entries: Sequence[Entry]) -> None:
+    """Raises UserError for files that are missing, lie outside the run, or are other images than at the time."""
+    problems = []
+    for entry in entries:
+        for path in (run / entry["files"][kind] for kind in ("sample", "mask")):
+            if not path.is_file():
+                problems.append(f"{path}: missing")
+            elif not path.resolve().is_relative_to(run.resolve()):
+                problems.append(f"{path}: a link to a file outside the run's folder")
+            elif problem := _other_size(path, entry["size"]):
+                problems.append(problem)
+    recorded = {entry["source"]: entry.get("source_sha256") for entry in entries}
+    for source, sha256 in sorted(recorded.items()):
+        if not is_file(source):
+            problems.append(f"{source}: missing")
+        elif sha256 not in (None, file_sha256(source)):
+            problems.append(f"{source}: has changed since it was painted on")
+    if problems:
+        more = [f"... and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
         raise UserError.from_problems(
-            f"{run}: files that its manifest names are not there (paths of sources are relative to where the run "
-            "was started)",
-            [*(f"{path}: missing" for path in missing[:SHOWN]), *more],
+            f"{run}: files are not as its manifest says (paths of sources are relative to where the run was started)",
+            [*problems[:SHOWN], *more],
         )
-    return entries
+
+
+def _other_size(path: Path, size: Sequence[int]) -> str | None:
+    try:
+        found = images.image_size(path)
+    except images.READ_ERRORS as error:
+        return f"{path}: not a readable image: {error}"
+    return (
+        None
+        if found == tuple(size)
+        else f"{path}: got {found[0]}x{found[1]} px, expected {size[0]}x{size[1]}"
+    )
 
 
 def split_sources(entries: Sequence[Entry], val_share: float, seed: int) -> tuple[dict[str, str], list[str]]:
