@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -113,11 +114,11 @@ class _Stamp(torch.autograd.Function):
     """The identity, which tells when the gradient comes by."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, tell: Callable[[Tensor], None]) -> Tensor:
+    def forward(ctx: Any, x: Tensor, tell: Callable[[Tensor], None]) -> Tensor:
         ctx.tell = tell
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         ctx.tell(grad)
         return grad, None

@@ -47,9 +47,9 @@ class Painted:
 class Silent:
     """A watcher that does nothing."""
 
-    def start(self, batch, clean, windows) -> None: ...
+    def start(self, batch: object, clean: object, windows: object) -> None: ...
 
-    def step(self, record) -> None: ...
+    def step(self, record: object) -> None: ...
 
     def finish(self) -> None: ...
 
@@ -95,7 +95,8 @@ def paint(conf: str, overrides: list[str]) -> Painted:
     contextual, prior = (Probe(model, device) for model in load_models(config, classes, device))
     todo = plan_jobs(config.defect_free_dir, classes, make_geometry(config), job_options(config))
     painter = Painter(Sampler(contextual, prior, diffusion, options), paint_options(config), device, Silent())
-    pictures, windows = [], []
+    pictures: list[np.ndarray] = []
+    windows: list[tuple[int, int, int]] = []
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         for group in plan_groups(todo, config.batch_size):

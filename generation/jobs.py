@@ -104,7 +104,7 @@ def plan_jobs(
     with ThreadPoolExecutor(READERS) as pool:
         unreadable = pool.map(lambda path: _unreadable(path, whole=path.stem in texts), paths)
         problems = _same_stems(paths) + _orphan_labels(texts, paths)
-        jobs = []
+        jobs: list[Job] = []
         for path, problem in zip(paths, unreadable, strict=True):
             if problem:
                 problems.append(problem)
@@ -238,7 +238,8 @@ def _singles(
     stem: str, placed: Sequence[tuple[labels.Annotation, Context]], size: Size, geometry: Geometry
 ) -> list[tuple[tuple[Defect, ...], tuple[tuple[Pass, ...], ...], str]]:
     """Defects, turns and base name of samples with one defect each."""
-    samples, taken = [], Counter()
+    samples: list[tuple[tuple[Defect, ...], tuple[tuple[Pass, ...], ...], str]] = []
+    taken: Counter[str] = Counter()
     for annotation, context in placed:
         x, y = pixel_center(annotation, size)
         base = f"{stem}_{safe_name(annotation.class_name)}_cx{x}_cy{y}"

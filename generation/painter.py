@@ -108,7 +108,7 @@ class Painter:
     callback: ProgressCallback
     load: ImageCache = field(init=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.load = ImageCache(self.options.image_size if self.options.squash else None)
 
     def paint(self, group: Sequence[Job]) -> Iterator[PaintedSample]:

@@ -5,7 +5,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from matplotlib import colormaps
@@ -150,7 +150,7 @@ class AttentionRecorder:
         image = self.owner[window]
         row = [self._clean_with_window(window), _fit(step.contextual[window], self.cell)]
         row.append(_fit(step.prior[window], self.cell))
-        if self._masked():
+        if step.accumulated is not None and step.instant is not None:
             accumulated, instant = step.accumulated[window], step.instant[window]
             row += [_fit(_colored(mask), self.cell) for mask in (accumulated, instant)]
             row.append(_with_contour(row[1], accumulated))
@@ -158,9 +158,9 @@ class AttentionRecorder:
 
     def _clean_with_window(self, window: int) -> np.ndarray:
         left, top = self.corners[window]
-        scale, (x, y) = _placing(self.height, self.width, self.cell)
-        box = (x + left * scale, y + top * scale)
-        box = (*box, box[0] + self.size * scale - 1, box[1] + self.size * scale - 1)
+        scale, corner = _placing(self.height, self.width, self.cell)
+        x, y, extent = corner[0] + left * scale, corner[1] + top * scale, self.size * scale - 1
+        box = (x, y, x + extent, y + extent)
         picture = Image.fromarray(self.clean[self.owner[window]])
         ImageDraw.Draw(picture).rectangle(box, outline=LINE, width=LINE_WIDTH)
         return np.array(picture)
@@ -186,7 +186,7 @@ class _Page:
         self.height = self.tops[-1] + cell + GAP + (BAR if masked else 0)
         figure = Figure(figsize=(self.width / DPI, self.height / DPI), dpi=DPI, facecolor="white")
         self.canvas = FigureCanvasAgg(figure)
-        place = {"ha": "center", "va": "center", "color": "black", "family": "DejaVu Sans"}
+        place: dict[str, Any] = {"ha": "center", "va": "center", "color": "black", "family": "DejaVu Sans"}
         for left, title in zip(self.lefts, titles, strict=True):
             figure.text(*self._point(left + cell / 2, TITLE / 2), title, fontsize=10.5, **place)
         self.labels = [
@@ -240,7 +240,9 @@ def _fit(picture: np.ndarray, side: int) -> np.ndarray:
     kernel = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BICUBIC
     shape = max(1, round(width * scale)), max(1, round(height * scale))
     square = np.full((side, side, 3), 255, np.uint8)
-    square[top : top + shape[1], left : left + shape[0]] = Image.fromarray(picture).resize(shape, kernel)
+    square[top : top + shape[1], left : left + shape[0]] = np.asarray(
+        Image.fromarray(picture).resize(shape, kernel)
+    )
     return square
 
 

@@ -8,6 +8,7 @@ sampling, an int64 tensor (N,) when training; networks are told the original ste
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -204,7 +205,7 @@ class GaussianDiffusion:
         return self._at(np.log(fixed), t, output).expand_as(output)
 
     @staticmethod
-    def _at(table: np.ndarray, t: int | Tensor, like: Tensor):
+    def _at(table: np.ndarray, t: int | Tensor, like: Tensor) -> Any:
         """A table's entry: a float for an int, else float32 (N, 1, 1, 1) on the device of `like`."""
         if isinstance(t, int):
             return float(table[t])

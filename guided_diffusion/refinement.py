@@ -8,6 +8,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -325,17 +326,17 @@ def _merge(point: Point, trial: Point, images: list[int], accepted: list[int], w
     trial_windows = windows.select(images)[1]
     index = windows.select(accepted)[1]
 
-    def rows(old: Tensor | None, new: Tensor | None, at: list[int], source: list[int]) -> Tensor | None:
+    def rows(old: Any, new: Any, at: list[int], source: list[int]) -> Any:
         if old is None or new is None:
             return old if new is None else new
         merged = old.clone()
         merged[at] = new[source]
         return merged
 
-    def of_image(old: Tensor | None, new: Tensor | None) -> Tensor | None:
+    def of_image(old: Any, new: Any) -> Any:
         return rows(old, new, accepted, [places[i] for i in accepted])
 
-    def of_crop(old: Tensor | None, new: Tensor | None) -> Tensor | None:
+    def of_crop(old: Any, new: Any) -> Any:
         return rows(old, new, index, [trial_windows.index(m) for m in index])
 
     old, new = point.image.prediction, trial.image.prediction

@@ -6,6 +6,7 @@ guided-diffusion U-Net, so such files load with `strict=True`.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -232,7 +233,7 @@ class UNetModel(nn.Module):
         self.emb_channels = 4 * num_channels
         self.attention_factors = tuple(attention_factors)
         self.resblock_updown = resblock_updown
-        self.res_options = {
+        self.res_options: dict[str, Any] = {
             "emb_channels": self.emb_channels,
             "dropout": dropout,
             "use_scale_shift_norm": use_scale_shift_norm,

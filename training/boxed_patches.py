@@ -6,6 +6,7 @@ mask of the defect's box. Some examples are clean: a window of a defect-free ima
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom in px, right
 class BoxedPatch:
     """An image (H, W, 3) uint8, or what `read` turns into one, and the box of its defect in px of the image."""
 
-    image: object
+    image: Any
     box: Box
 
 
@@ -53,7 +54,7 @@ class BoxedPatchDataset(Dataset):
         size: int,
         how: Augmentation,
         clean: CleanExamples,
-        read: Callable[[object], np.ndarray] | None = None,
+        read: Callable[[Any], np.ndarray] | None = None,
     ):
         self.patches, self.labels, self.size, self.how = patches, labels, size, how
         self.clean, self.read = clean, read or (lambda image: image)

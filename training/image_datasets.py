@@ -1,8 +1,9 @@
 """Folders of images -> training tensors, in an order that depends on the seed and the step alone."""
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,7 +88,12 @@ class PatchDataset(Dataset):
     """
 
     def __init__(
-        self, images: Sequence, labels: Sequence[int] | None, size: int, how: Augmentation, read=None
+        self,
+        images: Sequence[Any],
+        labels: Sequence[int] | None,
+        size: int,
+        how: Augmentation,
+        read: Callable[[Any], np.ndarray] | None = None,
     ):
         self.images, self.labels, self.size, self.how, self.read = images, labels, size, how, read
 

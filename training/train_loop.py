@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion
+from guided_diffusion.resample import TimestepSampler
 from guided_diffusion.surroundings import Surroundings, box_weights
 from utils.device import DTYPES
 from utils.files import append_csv, state_files, step_of
@@ -105,7 +107,7 @@ class TrainLoop:
 
     model: nn.Module
     diffusion: GaussianDiffusion
-    time_sampler: object
+    time_sampler: TimestepSampler
     data: Callable[[int], Iterator[Sequence[Tensor]]]  # first step -> batches
     folder: Path
     options: TrainOptions
@@ -128,7 +130,7 @@ class TrainLoop:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.options.precision == "fp16")
         self.start_averages()
         # Both wrappers share the model's weights; files and previews use the model itself.
-        self.network = torch.compile(self.model) if self.options.compile else self.model
+        self.network: Any = torch.compile(self.model) if self.options.compile else self.model
         if self.world_size > 1:
             ids = [self.device.index] if self.device.type == "cuda" else None
             self.network = nn.parallel.DistributedDataParallel(self.network, device_ids=ids)
@@ -218,7 +220,7 @@ class TrainLoop:
         t, weights = self.time_sampler.sample(n * self.world_size, generator)
         noise = torch.randn((n * self.world_size, *x.shape[1:]), generator=generator)
         layout = torch.channels_last if self.options.channels_last else torch.contiguous_format
-        move = {"device": self.device, "non_blocking": True}
+        move: dict[str, Any] = {"device": self.device, "non_blocking": True}
         return (
             x.to(memory_format=layout, **move),
             y.to(**move),

@@ -135,7 +135,7 @@ class Pictures:
     """Images by path, as painted on: squashed to `size` (width, height) where the file has another one. None for
     those that cannot be read."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.caches: dict[int | None, ImageCache] = {}
 
     def __call__(self, path: str | Path, size: Sequence[int]) -> np.ndarray | None:

@@ -20,13 +20,12 @@ def choose_groups(survey: Survey, requested: Sequence[str] | None, share: float,
     """
     groups = sorted({image.group for image in survey.images})
     if requested is not None:
-        requested = {survey.joined.get(group, group) for group in requested}
-        unknown = sorted(requested - set(groups))
+        held = {survey.joined.get(group, group) for group in requested}
+        unknown = sorted(held - set(groups))
         if unknown:
             raise UserError(
                 f"--holdout {' '.join(unknown)}: no such group; the groups are {shorten(groups, 40)}"
             )
-        held = requested
     else:
         with_defects = sorted({image.group for image in survey.defective})
         rng = np.random.default_rng([seed, 0])
@@ -63,4 +62,5 @@ def _draw_groups(survey: Survey, groups: list[str], share: float, rng: np.random
         score = (untrained + untested, untrained, abs(part.sum() / total.sum() - share))
         if best is None or score < best[0]:
             best = (score, order[: number + 1])
+    assert best is not None  # there are at least two groups
     return {groups[index] for index in best[1]}

@@ -132,7 +132,7 @@ Device = Annotated[
     str,
     Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", json_schema_extra={"expected": "auto, cpu, cuda or cuda:N"}),
 ]
-PRECISION_DEFAULT = {"default_text": "null (fp16 with `use_fp16: true`, else fp32)"}
+PRECISION_DEFAULT: dict[str, Any] = {"default_text": "null (fp16 with `use_fp16: true`, else fp32)"}
 
 
 class Section(BaseModel):
