@@ -53,7 +53,7 @@ def run(name: str, *words: str, cwd: Path = ROOT) -> tuple[int, str, str, set[st
 def test_all_entry_points_are_found():
     found = entry_points()
     assert {"sample_generation.py", "train.py", "utils.prepare_data", "utils.report"} <= set(found)
-    assert {"evaluation.hits", "benchmarks.run", "utils.config_reference"} <= set(found)
+    assert {"evaluation.hits", "benchmarks.run", "utils.schema.reference"} <= set(found)
     assert not [name for name in found if name.startswith(("generation.", "training.", "guided_diffusion."))]
 
 

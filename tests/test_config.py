@@ -17,11 +17,11 @@ from utils.config import (
     resolved_yaml,
     settings_fingerprint,
 )
-from utils.config_reference import config_reference
 from utils.errors import UserError
 from utils.network_metadata import network_differences
 from utils.schema.generation import GenerationConfig
 from utils.schema.network import NetworkConfig
+from utils.schema.reference import config_reference
 from utils.schema.training import TrainingConfig
 
 ROOT = Path(__file__).parent.parent

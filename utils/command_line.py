@@ -9,7 +9,7 @@ from utils.manifest import VERSION
 from utils.schema.fields import PROJECT, Section
 from utils.schema.generation import GenerationConfig
 
-KEYS = "docs/configuration.md lists every key with range and default; `python -m utils.config_reference` prints it."
+KEYS = "docs/configuration.md lists every key with range and default; `python -m utils.schema.reference` prints it."
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):

@@ -1,6 +1,6 @@
 """The reference of all keys of the configuration files, as Markdown.
 
-    python -m utils.config_reference > docs/configuration.md
+    python -m utils.schema.reference > docs/configuration.md
 
 A test compares that file with the schema.
 """
@@ -18,7 +18,7 @@ from utils.schema.training import TrainingConfig
 
 
 def main(argv: list[str]) -> None:
-    make_parser("python -m utils.config_reference", __doc__).parse_args(argv)
+    make_parser("python -m utils.schema.reference", __doc__).parse_args(argv)
     print(config_reference(), end="")
 
 
@@ -50,7 +50,7 @@ def _default_text(value: Any) -> str:
 _TABLE_HEAD = "| Key | Type and range | Default | Meaning |\n|---|---|---|---|"
 _REFERENCE_HEAD = """# Configuration keys
 
-Written by `python -m utils.config_reference > docs/configuration.md`; edit `utils/schema/` instead.
+Written by `python -m utils.schema.reference > docs/configuration.md`; edit `utils/schema/` instead.
 
 Any key can be set on the command line as `key=value`, with dots for groups (`ddim.start_step=60`).
 No whole number may be above a million (numbers of steps: a thousand million; seeds: 2^63 - 1), no other number
