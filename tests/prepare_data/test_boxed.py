@@ -7,7 +7,7 @@ import numpy as np
 from tests.prepare_data.builders import index_of, pixels, write_boards, write_image, write_text
 from utils.images import load_rgb
 from utils.prepare_data.__main__ import main
-from utils.prepare_data.boxed import boxed_patch, choose_defects, cut_piece, plan_pieces
+from utils.prepare_data.boxed import boxed_patch, boxes_beside, choose_defects, cut_piece, plan_pieces
 from utils.prepare_data.cutting import CutOptions, fitting_tile
 from utils.prepare_data.sources import DefectBox, SourceImage, Survey
 from utils.prepare_data.tree import FileTree
@@ -122,3 +122,10 @@ def test_photographs_below_every_tile_still_teach_the_prior(tmp_path):
     main([str(tmp_path / "source"), "--out", str(tmp_path / "out"), "--holdout", "a"])
     assert len(list((tmp_path / "out/train/boxed").glob("*.png"))) == 2
     assert not list((tmp_path / "out/train/defect_free").iterdir())
+
+
+def test_boxes_beside_the_first_one_are_known():
+    first = DefectBox("spur", 100, 100, 120, 110)
+    others = [DefectBox("short", 140, 90, 150, 130), DefectBox("short", 300, 100, 310, 110)]
+    found = boxes_beside([first, *others], (50.0, 60.0, 60.0, 65.0), 2.0, (100, 100))
+    assert found == [("short", (70.0, 55.0, 75.0, 75.0))]

@@ -15,6 +15,7 @@ PIECE = 4  # sides of a clean piece in windows; smaller ones where it does not f
 MOST_PIECES = 240  # of all images together: each holds many windows
 ATTEMPTS = 40  # random squares that may miss all boxes, of each size
 
+Inner = tuple[float, float, float, float]  # left, top, right, bottom in px of a patch
 Chosen = dict[str, list[DefectBox]]  # name of an image -> defects that become patches
 
 
@@ -76,9 +77,7 @@ def sized(box: DefectBox, window: int) -> DefectBox:
     return DefectBox(box.class_name, x - reach, y - reach, x + reach, y + reach)
 
 
-def boxed_patch(
-    image: np.ndarray, box: DefectBox, window: int
-) -> tuple[np.ndarray, tuple[float, float, float, float], float]:
+def boxed_patch(image: np.ndarray, box: DefectBox, window: int) -> tuple[np.ndarray, Inner, float]:
     """A patch (h, w, 3) uint8 around a defect, the box in px of it, and the scale s (`auto_scale`).
 
     The patch covers REACH * window * s native px a side and is shrunk by s. At an edge it is shifted into the image;
@@ -101,6 +100,22 @@ def boxed_patch(
         for k, side in enumerate((box.left, box.top, box.right, box.bottom))
     )
     return shrunk(image, crop, size, scale), inner, scale
+
+
+def boxes_beside(
+    boxes: Sequence[DefectBox], inner: Inner, scale: float, size: tuple[int, int]
+) -> list[tuple[str, Inner]]:
+    """Class and box, in px of a patch of `size` (width, height), of the other boxes that show in the patch of the first
+    one, whose own box in it is `inner`."""
+    first, found = boxes[0], []
+    for other in boxes[1:]:
+        moved = (other.left, other.top, other.right, other.bottom)
+        origin = (first.left, first.top)
+        place = [inner[k % 2] + (side - origin[k % 2]) / scale for k, side in enumerate(moved)]
+        place = tuple(min(max(side, 0), size[k % 2]) for k, side in enumerate(place))
+        if place[2] - place[0] >= 1 and place[3] - place[1] >= 1:
+            found.append((other.class_name, place))
+    return found
 
 
 # Clean pieces

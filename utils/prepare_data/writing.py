@@ -12,7 +12,16 @@ from tqdm import tqdm
 from utils.errors import UserError
 from utils.images import load_rgb, save_png
 from utils.labels import auto_scale, format_annotation, relative_box
-from utils.prepare_data.boxed import Chosen, Piece, boxed_patch, choose_defects, cut_piece, plan_pieces, sized
+from utils.prepare_data.boxed import (
+    Chosen,
+    Piece,
+    boxed_patch,
+    boxes_beside,
+    choose_defects,
+    cut_piece,
+    plan_pieces,
+    sized,
+)
 from utils.prepare_data.cutting import CutOptions, Places, cut_patch, is_crowded, plan_tiles
 from utils.prepare_data.report import IndexRow, Prepared, contact_sheet, report_text, write_index
 from utils.prepare_data.sources import DefectBox, SourceImage, Survey, file_name
@@ -49,8 +58,8 @@ def write_training_set(folder: Path, survey: Survey, held: set[str], cuts: Cuts,
             patch, scale, over = cut_patch(pixels, box, cut.window, cut.margin)
             save_png(folder / "train/defect" / name, patch)
             rows.append(_box_row(f"train/defect/{name}", survey, image, box, scale, "train"))
-            class_id = survey.classes[box.class_name]
-            scale = _write_boxed(folder / "train/boxed" / name, pixels, box, class_id, cut.window)
+            others = [other for other in image.boxes if other is not box]
+            scale = _write_boxed(folder / "train/boxed" / name, pixels, [box, *others], survey, cut.window)
             outline = sized(box, cut.window)
             rows.append(_box_row(f"train/boxed/{name}", survey, image, outline, scale, "train"))
             numbers[box.class_name] += 1
@@ -83,12 +92,19 @@ def _write_pieces(
     return rows
 
 
-def _write_boxed(path: Path, pixels: np.ndarray, box: DefectBox, class_id: int, window: int) -> float:
-    """Write a patch for a prior that sees its surroundings, and beside it the box, as a YOLO line; its scale."""
-    patch, inner, scale = boxed_patch(pixels, box, window)
+def _write_boxed(
+    path: Path, pixels: np.ndarray, boxes: list[DefectBox], survey: Survey, window: int
+) -> float:
+    """Write a patch around the first of the boxes of an image, for a prior that sees its surroundings, and beside it
+    the boxes in it, as YOLO lines, the first one first; its scale."""
+    patch, inner, scale = boxed_patch(pixels, boxes[0], window)
     save_png(path, patch)
-    line = format_annotation(class_id, *relative_box(inner, patch.shape[1], patch.shape[0]))
-    path.with_suffix(".txt").write_text(f"{line}\n", encoding="utf-8")
+    height, width = patch.shape[:2]
+    lines = [
+        format_annotation(survey.classes[name], *relative_box(place, width, height))
+        for name, place in [(boxes[0].class_name, inner), *boxes_beside(boxes, inner, scale, (width, height))]
+    ]
+    path.with_suffix(".txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return scale
 
 
