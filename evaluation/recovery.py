@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from generation.scoring import PixelBox, box_of, painted_region
+from generation.quality.checks import box_iou
+from generation.scoring import box_of, painted_region
 from guided_diffusion.attention_mask import AttentionOptions, defect_attention
 from utils.command_line import make_parser
 from utils.config import load_generation_config
@@ -127,17 +128,7 @@ def recover(case: Case, noise: np.ndarray, strength: float = 1.0, scale: int = 1
         painted = np.clip(np.rint(before + grown), 0, 255).astype(np.uint8)
     found = painted_region(before, painted, attention)
     both = (found.mask & mask).sum() / (found.mask | mask).sum()
-    return Overlap(case.class_name, float(both), box_overlap(found.box, box_of(mask)))
-
-
-def box_overlap(one: PixelBox | None, other: PixelBox | None) -> float:
-    """Intersection over union of two boxes, 0 where one is missing."""
-    if one is None or other is None:
-        return 0.0
-    sides = [min(one[k + 2], other[k + 2]) - max(one[k], other[k]) for k in (0, 1)]
-    both = max(0, sides[0]) * max(0, sides[1])
-    areas = sum((b[2] - b[0]) * (b[3] - b[1]) for b in (one, other))
-    return both / (areas - both)
+    return Overlap(case.class_name, float(both), box_iou(found.box, box_of(mask)))
 
 
 def measure(

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.recovery import Case, box_overlap, cases, mean_overlap, measure, recover, residual
+from evaluation.recovery import Case, cases, mean_overlap, measure, recover, residual
 from utils.synthetic_pcb.board import CLASSES
 
 # What painting drawn boards with the bundled networks changed outside the defects, see `residuals`: (8, 64, 64, 3)
@@ -46,10 +46,3 @@ def test_the_residual_holds_no_defect():
     assert np.abs(noise).max() <= 2 and np.abs(noise[8:30, 8:30]).mean() > 1
     after[4:62, 4:62] = 220
     assert residual(before, after) is None
-
-
-def test_box_overlap():
-    assert box_overlap((0, 0, 4, 4), (0, 0, 4, 4)) == 1
-    assert box_overlap((0, 0, 4, 4), (2, 0, 6, 4)) == pytest.approx(8 / 24)
-    assert box_overlap((0, 0, 4, 4), (4, 4, 8, 8)) == 0
-    assert box_overlap(None, (0, 0, 4, 4)) == 0
