@@ -9,13 +9,12 @@ The defect has to be where it was asked for: training shifts it by up to 4 px, a
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import safetensors
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
@@ -23,6 +22,7 @@ from tqdm import tqdm
 from utils.command_line import make_parser
 from utils.errors import UserError, run_main
 from utils.files import replacing
+from utils.judging.classifier import WindowClassifier, fit, index_batches, relight
 from utils.synthetic_pcb.board import CLASSES, MAX_EXTENT, Board, BoardDefect, defect_center
 from utils.synthetic_pcb.defects import add_defects
 from utils.synthetic_pcb.layout import draw_board
@@ -132,46 +132,17 @@ def _augment(patches: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         window = patch[top : top + WINDOW, left : left + WINDOW].permute(2, 0, 1)  # (3, 64, 64)
         window = torch.rot90(window, turn % 4, (1, 2))
         windows.append(window.flip(2) if turn >= 4 else window)
-    batch = torch.stack(windows).float()
-    soft = torch.rand(count, generator=generator) < 0.7
-    batch = _blur(batch, torch.rand(count, generator=generator) * soft)
-    gain = 1 + 0.12 * (2 * torch.rand(count, 1, 1, 1, generator=generator) - 1)
-    offset = 8 * (2 * torch.rand(count, 3, 1, 1, generator=generator) - 1)
-    grain = 5 * torch.rand(count, 1, 1, 1, generator=generator)
-    batch = batch * gain + offset + grain * torch.randn(batch.shape, generator=generator)
-    return batch.clamp(0, 255) / 127.5 - 1
-
-
-def _blur(batch: torch.Tensor, sigmas: torch.Tensor) -> torch.Tensor:
-    """Gaussian blur of an (N, 3, H, W) batch, each image with its own sigma in pixels (0: untouched)."""
-    taps = torch.arange(-3, 4, dtype=torch.float32)
-    kernel = torch.exp(-0.5 * (taps / sigmas.clamp(min=1e-2)[:, None]) ** 2)
-    kernel = (kernel / kernel.sum(dim=1, keepdim=True))[:, None, None]  # (N, 1, 1, 7)
-    planes = F.pad(batch.transpose(0, 1), (3, 3, 3, 3), mode="reflect")  # (3, N, H+6, W+6)
-    planes = F.conv2d(planes, kernel, groups=len(sigmas))
-    return F.conv2d(planes, kernel.transpose(2, 3), groups=len(sigmas)).transpose(0, 1)
+    return relight(torch.stack(windows), generator)
 
 
 # Network
 
 
-class DefectClassifier(nn.Module):
-    """(N, 3, 64, 64) in [-1, 1] -> (N, 7) logits, in the order of LABELS. 0.2 million parameters."""
+class DefectClassifier(WindowClassifier):
+    """(N, 3, 64, 64) in [-1, 1] -> (N, 7) logits, in the order of LABELS."""
 
-    def __init__(self, widths: Sequence[int] = (16, 32, 64, 96, 128)) -> None:
-        super().__init__()
-        blocks, before = [], 3
-        for index, width in enumerate(widths):
-            blocks += [nn.Conv2d(before, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-            blocks += [nn.MaxPool2d(2)] if index < len(widths) - 1 else []
-            before = width
-        self.blocks = nn.Sequential(*blocks)
-        self.head = nn.Linear(2 * before, len(LABELS))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, 3, 64, 64) in [-1, 1] -> (N, 7) logits."""
-        features = self.blocks(x)  # (N, C, 4, 4)
-        return self.head(torch.cat([features.mean(dim=(2, 3)), features.amax(dim=(2, 3))], dim=1))
+    def __init__(self) -> None:
+        super().__init__(len(LABELS))
 
 
 def train_classifier(
@@ -188,37 +159,16 @@ def train_classifier(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(TRAINING_SEED)
-        model = DefectClassifier().train().to(memory_format=torch.channels_last)
+        model = DefectClassifier()
     generator = torch.Generator().manual_seed(TRAINING_SEED)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=steps, pct_start=0.15)
     pixels, targets = torch.from_numpy(patches), torch.from_numpy(labels)
-    losses: list[float] = []
-    batches = _batches(len(targets), batch_size, generator)
-    with tqdm(range(steps), desc="training", disable=not progress) as bar:
-        for _ in bar:
-            chosen = next(batches)
-            inputs = _augment(pixels[chosen], generator).contiguous(memory_format=torch.channels_last)
-            with torch.autocast("cpu", torch.bfloat16):
-                logits = model(inputs)
-            loss = F.cross_entropy(logits.float(), targets[chosen])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            losses.append(loss.item())
-            bar.set_postfix(loss=f"{losses[-1]:.3f}")
-    return model.to(memory_format=torch.contiguous_format).eval(), losses
+    batches = index_batches(len(targets), batch_size, generator)
 
+    def batch() -> tuple[torch.Tensor, torch.Tensor]:
+        chosen = next(batches)
+        return _augment(pixels[chosen], generator), targets[chosen]
 
-def _batches(count: int, size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """Endless batches of `size` indices; every index of 0..count - 1 once before any comes again."""
-    order = torch.empty(0, dtype=torch.long)
-    while True:
-        while len(order) < size:
-            order = torch.cat([order, torch.randperm(count, generator=generator)])
-        yield order[:size]
-        order = order[size:]
+    return model, fit(model, batch, steps, PEAK_RATE, hidden=not progress)
 
 
 @torch.no_grad()

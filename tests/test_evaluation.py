@@ -14,7 +14,6 @@ from evaluation.classifier import (
     PATCH,
     DefectClassifier,
     _augment,
-    _blur,
     _clean_places,
     confusion,
     cut_window,
@@ -47,6 +46,7 @@ from evaluation.hits import (
 )
 from utils.errors import UserError
 from utils.images import save_png
+from utils.judging.classifier import blur
 from utils.synthetic_pcb.board import CLASSES, defect_center
 from utils.synthetic_pcb.defects import add_defects
 from utils.synthetic_pcb.layout import draw_board
@@ -111,7 +111,7 @@ def test_clean_patches_include_the_place_of_a_defect():
 def test_blur_of_each_picture_has_its_own_sigma():
     batch = torch.zeros(2, 3, 15, 15)
     batch[:, :, 7, 7] = 1.0
-    blurred = _blur(batch, torch.tensor([0.0, 1.0]))
+    blurred = blur(batch, torch.tensor([0.0, 1.0]))
     assert torch.equal(blurred[0], batch[0])
     assert blurred[1].sum(dim=(1, 2)).tolist() == pytest.approx([1.0] * 3, abs=1e-6)
     # A Gaussian of sigma 1: the neighbor has exp(-1/2) of the peak

@@ -94,17 +94,18 @@ class BoxedPatchDataset(Dataset):
 
 
 def window(
-    image: np.ndarray, box: Box, size: int, zoom: float, rng: np.random.Generator
+    image: np.ndarray, box: Box, size: int, zoom: float, rng: np.random.Generator | None
 ) -> tuple[np.ndarray, Box]:
-    """A square window of (H, W, 3) uint8 that holds `box`, at a random shift and zoom, as (size, size, 3) uint8,
-    and the box in px of it.
+    """A square window of (H, W, 3) uint8 that holds `box`, at a random shift and zoom (`rng` None:
+    centered, at zoom 1), as (size, size, 3) uint8, and the box in px of it.
 
     The window never reaches over the image's edge: a defect at the edge is off its center. Its side is `size` times
     zoom^-0.5 to zoom, larger if the box asks for it, and at most the image's shorter side.
     """
     left, top, right, bottom = box
     width, height = right - left, bottom - top
-    side = max(size * zoom ** rng.uniform(-0.5, 1), max(width, height) / FILLED)
+    draw = rng.uniform if rng is not None else lambda low, high: 0.0
+    side = max(size * zoom ** draw(-0.5, 1), max(width, height) / FILLED)
     side = min(side, *image.shape[:2])
     corner = []
     for middle, length, limit in (
@@ -112,7 +113,7 @@ def window(
         ((top + bottom) / 2, height, image.shape[0]),
     ):
         free = SHIFT * max(side - length, 0) / 2
-        corner.append(min(max(middle + rng.uniform(-free, free) - side / 2, 0), limit - side))
+        corner.append(min(max(middle + draw(-free, free) - side / 2, 0), limit - side))
     x, y = corner
     scale = size / side
     inner = ((left - x) * scale, (top - y) * scale, (right - x) * scale, (bottom - y) * scale)

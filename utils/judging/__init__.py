@@ -1,0 +1,1 @@
+"""Small networks that name defects, and judges made of them."""
