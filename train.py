@@ -1,4 +1,4 @@
-"""Train the defect-free model or the defect prior, as a configuration file says.
+"""Train the contextual model or the defect prior, as a configuration file says.
 
     python train.py confs/train-64.yml
     python train.py confs/demo-train-64.yml batch_size=4 checkpoint_dir=runs/mine

@@ -1,9 +1,9 @@
 """A small network that names the defect in the middle of a 64 px window, or says that there is none.
 
-It judges painted images: a painted defect counts when the network, which has seen drawn boards alone, gives
-it the class that was asked for. The class "clean" is learned at the very places where defects are made (the
+It judges painted images: a painted defect counts when the network, which has seen synthetic boards only, gives
+it the class that was requested. The class "clean" is learned at the very places where defects are made (the
 same pads, traces, gaps and bare laminate before the edit), so that the surroundings cannot give the answer.
-The defect has to be where it was asked for: training shifts it by up to 4 px, and from 6 px on hits get lost.
+The defect has to be where it was requested: training shifts it by up to 4 px, and from 6 px on hits get lost.
 
     python -m evaluation.classifier --out runs/classifier.safetensors
 """
@@ -230,7 +230,7 @@ def format_confusion(table: np.ndarray) -> str:
 
 
 def held_out_report(model: nn.Module, per_class: int, progress: bool = True) -> str:
-    """Confusion matrices on freshly drawn boards, as drawn and varied as in training, as text."""
+    """Confusion matrices on new synthetic boards, as drawn and varied as in training, as text."""
     patches, labels = draw_patches(per_class, HELD_OUT_SEED, progress)
     middle = patches[:, JITTER:-JITTER, JITTER:-JITTER]
     varied = _augment(torch.from_numpy(patches), torch.Generator().manual_seed(0))

@@ -4,7 +4,7 @@
         --variant "no jumps: ddim.schedule_params.jump_n_sample=1" --variant "one step: g_scha.start=1 g_scha.end=1"
 
 Prints a line for the conf itself and for each variant: operations per image, share of samples whose class the
-classifier names (see evaluation.hits; drawn boards alone) with its standard error, and from the manifest the
+classifier names (see evaluation.hits; synthetic boards only) with its standard error, and from the manifest the
 distance of the painted box's center from the annotation's, mask area, contrast, agreement with the prior, and
 change outside the window.
 """

@@ -4,7 +4,7 @@
 
 Writes one folder of images per seed, `hits.csv` (a line per sample) and `sheet.png`: a row for each
 annotation, first its clean place, then the painted ones, framed green where the classifier (see
-evaluation.classifier) names the wanted class and red where it does not. It has seen drawn boards alone, so
+evaluation.classifier) names the wanted class and red where it does not. It has seen synthetic boards only, so
 its verdicts hold for images like the bundled samples.
 """
 

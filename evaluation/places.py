@@ -5,7 +5,7 @@
 Draws clean boards that no training saw, paints one sample per place with `plan.rank` score and uniform, and
 writes for each `places_<rank>.csv` (a line per sample) and `sheet_<rank>.png` (per class a row of clean places over
 a row of painted ones, framed green where the classifier names the class and red where not) and prints the
-share that shows its class. The classifier is that of evaluation.hits: its verdicts hold for drawn boards alone.
+share that shows its class. The classifier is that of evaluation.hits: its verdicts hold for synthetic boards only.
 """
 
 import argparse

@@ -104,7 +104,7 @@ def residual(before: np.ndarray, after: np.ndarray) -> np.ndarray | None:
 
 
 def cases(boards: int) -> Iterator[Case]:
-    """Windows around the defects of freshly drawn boards, all six classes on each as far as there is room."""
+    """Windows around the defects of new synthetic boards, all six classes on each as far as there is room."""
     for seed in range(BOARD_SEED, BOARD_SEED + boards):
         board = draw_board(seed)
         edited, defects = add_defects(board, CLASSES, seed, margin=40, min_spacing=68)

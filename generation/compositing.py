@@ -22,7 +22,7 @@ def defect_region(before: np.ndarray, after: np.ndarray, box: PixelBox | None) -
     """The soft mask (h, w) float32 in [0, 1] of the defect in a painted window, and its region after compositing.
 
     `before` and `after` are (h, w, 3) uint8; `box` (left, top, right, bottom) in px of the window is where the defect
-    was asked for, None: anywhere. The region's mask covers every visible change that compositing by the soft mask
+    was requested, None: anywhere. The region's mask covers every visible change that compositing by the soft mask
     leaves.
     """
     alpha = soft_mask(before, after, box)

@@ -32,7 +32,7 @@ def load_models(
     precision."""
     problems = list(filter(None, map(missing_checkpoint, weight_paths(config))))
     if problems:
-        raise UserError.from_problems("the weights are not there", problems)
+        raise UserError.from_problems("weights are missing", problems)
     check_metadata(config, classes)
     count = count_classes(config, classes)
     contextual = None

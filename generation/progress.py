@@ -81,7 +81,7 @@ def log_settings(config: GenerationConfig, jobs: Sequence[Job], unrelated: Seque
 
 
 def log_sample(sample: PaintedSample) -> None:
-    """Log the defects of a sample that are not what was asked for."""
+    """Log the defects of a sample that are not what was requested."""
     for wanted, defect in zip(sample.job.defects, sample.defects, strict=True):
         name, what = sample.job.name, f"{wanted.annotation.class_name} at {wanted.center}"
         if not defect.accepted:

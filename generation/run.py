@@ -39,7 +39,7 @@ def samples_by_annotation(jobs: Sequence[Job]) -> dict[str, list[Job]]:
 
 
 def collect_jobs(run: Run) -> list[Job]:
-    """One job per output image; where defects are asked for by numbers, their places are chosen first."""
+    """One job per output image; where defects are requested by numbers, their places are chosen first."""
     config = run.config
     label_folder = place_defects(run) if config.plan.counts else None
     geometry, options = make_geometry(config), job_options(config)

@@ -1,4 +1,4 @@
-"""Where a defect really was painted: mask and box from the image itself, not from what was asked for."""
+"""Where a defect really was painted: mask and box from the image itself, not from what was requested."""
 
 from dataclasses import dataclass
 

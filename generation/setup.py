@@ -37,7 +37,7 @@ class Run:
 
     @cached_property
     def sampler(self) -> Sampler:
-        """The networks on the noise schedule, loaded when first asked for. Raises UserError for weights."""
+        """The networks on the noise schedule, loaded on first use. Raises UserError for weights."""
         contextual, prior = load_models(self.config, self.classes, self.device)
         kind = PriorSampler if contextual is None else Sampler
         clean_class = count_classes(self.config, self.classes)  # follows the classes of defects

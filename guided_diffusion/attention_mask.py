@@ -85,13 +85,11 @@ def begin_attention(
 
 
 @torch.no_grad()
-def accumulate(instant: torch.Tensor, previous: torch.Tensor | None, beta: float) -> torch.Tensor:
+def accumulate(instant: torch.Tensor, previous: torch.Tensor, beta: float) -> torch.Tensor:
     """Blend (N, 1, h, w) attention with that of the steps before: beta * previous + (1 - beta) * instant.
 
-    The blend is min-max normalized per image; without a previous one the instant attention is returned.
+    The blend is min-max normalized per image.
     """
-    if previous is None:
-        return instant
     return normalize_per_image(beta * previous + (1 - beta) * instant)
 
 

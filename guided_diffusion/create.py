@@ -79,7 +79,7 @@ def create_diffusion(
     rescale_timesteps: bool,
     rescale_learned_sigmas: bool,
 ) -> GaussianDiffusion:
-    """The respaced chain of a configuration. Raises ValueError for a schedule or respacing that is none."""
+    """The respaced chain of a configuration. Raises ValueError for an unknown schedule or respacing."""
     betas = beta_schedule(noise_schedule, diffusion_steps)
     if betas.max() >= 1:
         raise ValueError(

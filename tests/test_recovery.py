@@ -8,7 +8,7 @@ import pytest
 from evaluation.recovery import Case, cases, mean_overlap, measure, recover, residual
 from utils.synthetic_pcb.board import CLASSES
 
-# What painting drawn boards with the bundled networks changed outside the defects, see `residuals`: (8, 64, 64, 3)
+# What painting synthetic boards with the bundled networks changed outside the defects, see `residuals`: (8, 64, 64, 3)
 NOISE = np.load(Path(__file__).parent / "painting_residual.npz")["noise"]
 
 

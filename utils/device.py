@@ -104,14 +104,14 @@ def prefers_channels_last(precision: str, num_channels: int, device: torch.devic
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that can be had: on a GPU by its driver's word, else what the system calls available."""
+    """Memory that can be had: on a GPU as reported by the driver, else what the system calls available."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             lines = dict(line.split(":", 1) for line in file)
         return int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):  # no Linux
+    except (OSError, KeyError):  # not Linux
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 

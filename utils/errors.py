@@ -13,7 +13,7 @@ SHOWN_CHARACTERS = 1000  # of a line of it
 
 
 class UserError(Exception):
-    """Something the user can mend: one clear sentence saying what, where, got, expected and what to do.
+    """Something the user can fix: one clear sentence saying what, where, got, expected and what to do.
 
     Several problems found together are listed in one error, a line each.
     """

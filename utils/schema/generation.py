@@ -194,7 +194,7 @@ class PlanConfig(Section):
 
 
 class GenerationConfig(Section):
-    """Everything `sample_generation.py` needs: `network` is the defect-free model, `crop` the prior."""
+    """Everything `sample_generation.py` needs: `network` is the contextual model, `crop` the prior."""
 
     network: NetworkConfig = Field(default_factory=NetworkConfig)
     crop: NetworkConfig = Field(default_factory=lambda: NetworkConfig(**CROP_VALUES))
@@ -301,7 +301,7 @@ class GenerationConfig(Section):
                 "to be pushed from)"
             )
         if self.network.class_cond:
-            problems.append("class_cond: got true, expected false (the defect-free model knows no classes)")
+            problems.append("class_cond: got true, expected false (the contextual model knows no classes)")
         if self.resize == "squash" and self.scale != 1.0:
             problems.append(
                 f"scale: got {self.scale}, expected 1.0 (other values need `resize: native`, got squash)"

@@ -164,7 +164,7 @@ class DiffusionConfig(Section):
         return {key: getattr(self, key) for key in AGREED_KEYS}
 
     def plain(self) -> dict[str, Any]:
-        """The values that decide the chain and the losses, by key; clipping is the sampler's affair."""
+        """The values that decide the chain and the losses, by key; clipping belongs to the sampler."""
         return self.model_dump(exclude={"clip_denoised"})
 
 

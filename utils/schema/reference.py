@@ -58,7 +58,7 @@ above 1e9, no list longer than 16.
 Lists may be YAML lists or strings (`'16, 8'`), numbers may be strings (`'1e-4'`). Keys of a group are written
 below its name, as in `confs/pcb_gen.yml`; the schedule keys may also stand directly under `ddim`. An unknown
 key stops the run. `crop` holds the defect prior's network, the network keys at the top level are the
-defect-free model's.
+contextual model's.
 
 Weights that `train.py` wrote hold the options of their network, so a generation file may leave the network keys
 out, here and under `crop`. One that is there and says otherwise stops the run; only `image_size`, `dropout` and
