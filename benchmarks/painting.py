@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.measure import Probe, machine
 from generation.jobs import plan_groups, plan_jobs
 from generation.models import load_models
-from generation.painter import Painter
+from generation.painter import Painter, SilentCallback
 from generation.setup import job_options, make_geometry, make_schedule, paint_options
 from guided_diffusion.ddim import Sampler, guided_steps
 from utils.command_line import make_parser, parse_with_conf
@@ -42,16 +42,6 @@ class Painted:
     backwards: int
     needed: int  # forwards without a rejected trial
     decisions: list[int]  # rejected trials of every gradient step, in order; batch 1 alone
-
-
-class Silent:
-    """A watcher that does nothing."""
-
-    def start(self, batch: object, clean: object, windows: object) -> None: ...
-
-    def step(self, record: object) -> None: ...
-
-    def finish(self) -> None: ...
 
 
 def main(argv: list[str]) -> None:
@@ -94,15 +84,16 @@ def paint(conf: str, overrides: list[str]) -> Painted:
     device = resolve_device(config.device, config.cuda)
     contextual, prior = (Probe(model, device) for model in load_models(config, classes, device))
     todo = plan_jobs(config.defect_free_dir, classes, make_geometry(config), job_options(config))
-    painter = Painter(Sampler(contextual, prior, diffusion, options), paint_options(config), device, Silent())
+    sampler = Sampler(contextual, prior, diffusion, options)
+    painter = Painter(sampler, paint_options(config), device, SilentCallback())
     pictures: list[np.ndarray] = []
     windows: list[tuple[int, int, int]] = []
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         for group in plan_groups(todo, config.batch_size):
             for sample in painter.paint(group):
-                save_png(Path(folder) / f"{len(pictures)}.png", sample.picture)
-                pictures.append(sample.picture)
+                save_png(Path(folder) / f"{len(pictures)}.png", sample.image)
+                pictures.append(sample.image)
                 windows.append(sample.defects[0].window)
         seconds = time.perf_counter() - started
     steps = [options.gradient_steps[t] for t in guided_steps(options)] * sum(len(job.passes) for job in todo)

@@ -114,7 +114,10 @@ def plan_jobs(
             problems += bad
             if not problem:
                 _check_total(len(jobs), len(found), options)
-                jobs += _jobs_of(path, text, found, geometry, options, problems)
+                size = output_size(path, geometry)
+                planned, misplaced = plan_image(path, size, found, geometry, options)
+                jobs += planned
+                problems += [f"{text}:{line}: {sentence}" for line, sentence in misplaced]
     problems += _colliding_names(jobs) + _long_names(jobs)
     if not problems and not jobs:
         problems.append(
@@ -195,17 +198,16 @@ def _orphan_labels(texts: Mapping[str, Path], paths: Sequence[Path]) -> list[str
 # One image
 
 
-def _jobs_of(
+def plan_image(
     path: Path,
-    text: Path,
+    size: Size,
     annotations: Sequence[labels.Annotation],
     geometry: Geometry,
     options: JobOptions,
-    problems: list[str],
-) -> list[Job]:
-    """The jobs of one image; annotations that cannot be painted are added to `problems`."""
-    size = output_size(path, geometry)
+) -> tuple[list[Job], list[tuple[int, str]]]:
+    """The jobs of one image of output `size`, and (line, problem) of each annotation that cannot be painted."""
     placed: list[tuple[labels.Annotation, Context]] = []
+    problems: list[tuple[int, str]] = []
     for annotation in annotations:
         try:
             context = place(annotation, size, geometry)
@@ -214,7 +216,7 @@ def _jobs_of(
                     "no width and height, which label_box: annotation and condition: surroundings need; add them"
                 )
         except UserError as error:
-            problems.append(f"{text}:{annotation.line}: {error}")
+            problems.append((annotation.line, str(error)))
             continue
         placed.append((annotation, context))
     if options.together:
@@ -226,12 +228,13 @@ def _jobs_of(
         samples = [(defects, turns, f"{path.stem}_all")] if defects else []
     else:
         samples = _singles(path.stem, placed, size, geometry)
-    return [
+    jobs = [
         Job(path, defects, turns, base, iteration * options.n_samples + k)
         for iteration in range(options.n_iter)
         for defects, turns, base in samples
         for k in range(options.n_samples)
     ]
+    return jobs, problems
 
 
 def _singles(

@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from generation.jobs import Job
-from generation.memory import fitting_batch_size
 from guided_diffusion.create import create_unet, unet_bytes
 from guided_diffusion.gaussian_diffusion import Model
 from utils import labels
 from utils.checkpoint import load_strict
-from utils.device import DTYPES, check_memory, prefers_channels_last, resolve_precision
+from utils.device import DTYPES, check_memory, free_bytes, prefers_channels_last, resolve_precision
 from utils.errors import UserError
 from utils.network_metadata import (
     SHAPE_KEYS,
@@ -23,6 +22,12 @@ from utils.network_metadata import (
 )
 from utils.schema.generation import GenerationConfig
 from utils.schema.network import NetworkConfig
+
+MEMORY_SHARE = 0.7  # of the free memory that a batch may take
+MEMORY_OVERHEAD = (
+    1.6  # memory of a guided step in units of what one forward pass keeps (temporaries, gradients)
+)
+LARGEST_BATCH = {"cpu": 8, "cuda": 64}  # beyond which a larger batch gains nothing
 
 
 def load_models(
@@ -119,3 +124,26 @@ def with_arithmetic(config: GenerationConfig, device: torch.device) -> Generatio
     contextual = prepare(build(config.network), config.network, config, device)
     size = fitting_batch_size(contextual, config.network.image_size, device)
     return config.model_copy(update={"batch_size": size})
+
+
+def fitting_batch_size(contextual: Model, image_size: int, device: torch.device) -> int:
+    """The largest batch of contexts (3, S, S) whose guided step fits into the free memory of `device`."""
+    needed = MEMORY_OVERHEAD * kept_bytes(
+        contextual, torch.zeros(1, 3, image_size, image_size, device=device)
+    )
+    return max(1, min(int(MEMORY_SHARE * free_bytes(device) / needed), LARGEST_BATCH.get(device.type, 8)))
+
+
+def kept_bytes(model: Model, x: Tensor) -> int:
+    """Bytes that a forward pass at x keeps for the gradient with respect to x, every storage counted once."""
+    storages: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        kept = model(x.requires_grad_(), torch.zeros(1, device=x.device), None)
+    del kept
+    return sum(storages.values())

@@ -52,8 +52,7 @@ class Outputs:
 
     def with_earlier_choices(self, config: GenerationConfig) -> GenerationConfig:
         """The configuration with what it leaves open as the folder's samples were made: seed null, precision
-        and batch_size auto. So a stopped run goes on with the noise and the arithmetic it began with; a new
-        one gets a new seed."""
+        and batch_size auto. So a stopped run goes on with the noise and the arithmetic it began with."""
         earlier = config
         if not self.overwrite and self.config_file.exists() and self._has_samples():
             with suppress(UserError):  # `check` says what is wrong with the file
@@ -64,8 +63,6 @@ class Outputs:
             for key, left_open in choices.items()
             if getattr(config, key) == left_open
         }
-        if known.get("seed", 0) is None:
-            known["seed"] = int.from_bytes(os.urandom(4), "big")
         return config.model_copy(update=known)
 
     def _has_samples(self) -> bool:
@@ -234,7 +231,7 @@ class Outputs:
                 "status": "painted" if sample.accepted else "rejected",
                 "source": job.image.as_posix(),
                 "source_sha256": self.source_sha256(job.image),
-                "size": [sample.picture.shape[1], sample.picture.shape[0]],
+                "size": [sample.image.shape[1], sample.image.shape[0]],
                 "index": job.index,
                 "seed": provenance.seed,
                 "files": files,

@@ -30,7 +30,7 @@ from guided_diffusion.surroundings import box_masks
 from guided_diffusion.windows import Windows
 from utils import images
 from utils.errors import UserError
-from utils.images import ImageCache
+from utils.images import ImageCache, Loader
 from utils.seeding import SampleNoise
 from utils.seeds import sample_seed
 
@@ -98,6 +98,16 @@ class ProgressCallback(Protocol):
         """The batch is done."""
 
 
+class SilentCallback:
+    """Tells nobody."""
+
+    def start(self, batch: Sequence[tuple[Job, BatchItem]], clean: Tensor, windows: Windows) -> None: ...
+
+    def step(self, record: StepRecord) -> None: ...
+
+    def finish(self) -> None: ...
+
+
 @dataclass
 class Painter:
     """The sampler with what it needs to paint images; `paint` works group by group."""
@@ -111,10 +121,11 @@ class Painter:
     def __post_init__(self) -> None:
         self.load = ImageCache(self.options.image_size if self.options.squash else None)
 
-    def paint(self, group: Sequence[Job]) -> Iterator[PaintedSample]:
+    def paint(self, group: Sequence[Job], load: Loader | None = None) -> Iterator[PaintedSample]:
         """Paint the jobs of a group together; samples come in the order of jobs, each image
-        assembled only when requested. Raises UserError for output that is not finite, and when memory runs out."""
-        canvases = [Canvas(job.image, self.load) for job in group]
+        assembled only when requested. `load` gives the images (default: from their files). Raises UserError for
+        output that is not finite, and when memory runs out."""
+        canvases = [Canvas(job.image, load or self.load) for job in group]
         for job, canvas in zip(group, canvases, strict=True):
             canvas.keep(one.context for one in job.passes)
         done: list[dict[int, PaintedDefect]] = [{} for _ in group]

@@ -102,7 +102,7 @@ def save_sample(paths: SamplePaths, sample: PaintedSample, label_box: str) -> di
         temporary.write_text(
             "".join(f"{line}\n" for line in label_lines(sample, label_box)), encoding="utf-8"
         )
-    images.save_png(paths.sample(job), sample.picture)
+    images.save_png(paths.sample(job), sample.image)
 
     def relative(path: Path) -> str:
         return path.relative_to(paths.root).as_posix()
@@ -118,7 +118,7 @@ def save_sample(paths: SamplePaths, sample: PaintedSample, label_box: str) -> di
 
 def label_lines(sample: PaintedSample, whose: str) -> list[str]:
     """A YOLO line for each accepted defect that has a box."""
-    height, width = sample.picture.shape[:2]
+    height, width = sample.image.shape[:2]
     lines = []
     for k, defect in enumerate(sample.defects):
         box = label_box(sample, k, whose) if defect.accepted else None
@@ -133,7 +133,7 @@ def label_box(sample: PaintedSample, k: int, whose: str) -> PixelBox | None:
     painted, annotation = sample.defects[k].box, sample.job.defects[k].annotation
     if painted is None or whose == "painted":
         return painted
-    height, width = sample.picture.shape[:2]
+    height, width = sample.image.shape[:2]
     return labels.pixel_box(annotation, width, height)
 
 
@@ -145,7 +145,7 @@ def annotation_values(annotation: labels.Annotation) -> list[float | None]:
 def defect_entry(sample: PaintedSample, k: int, whose: str) -> dict[str, Any]:
     """What the manifest says about one defect of a sample; `whose` box its label holds."""
     wanted, defect = sample.job.defects[k], sample.defects[k]
-    height, width = sample.picture.shape[:2]
+    height, width = sample.image.shape[:2]
     box = label_box(sample, k, whose)
     return {
         "class_name": wanted.annotation.class_name,

@@ -63,11 +63,21 @@ class PaintedDefect:
 
 @dataclass(frozen=True)
 class PaintedSample:
-    """A finished job: `picture` (H, W, 3) uint8, and one painted defect per defect of the job."""
+    """A finished job: `image` (H, W, 3) uint8, and one painted defect per defect of the job."""
 
     job: Job
-    picture: np.ndarray
+    image: np.ndarray
     defects: tuple[PaintedDefect, ...]
+
+    @property
+    def boxes(self) -> list[PixelBox | None]:
+        """Of each defect, tight around what was painted; None where nothing was, or nothing good enough."""
+        return [defect.box if defect.accepted else None for defect in self.defects]
+
+    @property
+    def scores(self) -> list[float]:
+        """Of each defect, in [0, 1]: agreement with the prior, less where the change is faint."""
+        return [defect.scores["score"] for defect in self.defects]
 
     @property
     def accepted(self) -> bool:
@@ -77,7 +87,7 @@ class PaintedSample:
     @property
     def mask(self) -> np.ndarray:
         """(H, W) bool: where an accepted defect was painted."""
-        mask = np.zeros(self.picture.shape[:2], dtype=bool)
+        mask = np.zeros(self.image.shape[:2], dtype=bool)
         for defect in self.defects:
             if defect.accepted:
                 left, top, side = defect.window

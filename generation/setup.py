@@ -49,12 +49,20 @@ def setup_run(config: GenerationConfig) -> Run:
 
     Raises UserError.
     """
+    run = make_run(Outputs(config.outdir, config.overwrite, config.label_box).with_earlier_choices(config))
+    run.outputs.check(run.config)
+    return run
+
+
+def make_run(config: GenerationConfig) -> Run:
+    """As `setup_run`, but whatever the output folder may hold."""
     classes = class_names(config.crop_class_json_path, config.crop_model_path)
     diffusion, options = make_schedule(config)
     device = resolve_device(config.device, config.cuda, rank_on_host=local_rank())
+    if config.seed is None:
+        config = config.model_copy(update={"seed": int.from_bytes(os.urandom(4), "big")})
+    config = with_arithmetic(config, device)
     outputs = Outputs(config.outdir, config.overwrite, config.label_box)
-    config = with_arithmetic(outputs.with_earlier_choices(config), device)
-    outputs.check(config)
     return Run(config, classes, diffusion, options, device, outputs)
 
 

@@ -267,7 +267,7 @@ def test_what_is_left_open_is_taken_from_the_folder(tmp_path: Path):
     left_open = config(precision="auto", batch_size="auto")
     outputs = Outputs(tmp_path / "out", overwrite=False)
     first = outputs.with_earlier_choices(left_open)
-    assert isinstance(first.seed, int) and (first.precision, first.batch_size) == ("auto", "auto")
+    assert (first.seed, first.precision, first.batch_size) == (None, "auto", "auto")
     filled(tmp_path / "out", seed=5, precision="bf16", batch_size=3)
     again = outputs.with_earlier_choices(left_open)
     assert (again.seed, again.precision, again.batch_size) == (5, "bf16", 3)

@@ -112,9 +112,9 @@ def test_several_defects_on_one_picture_each_in_its_place_and_class(tmp_path: Pa
     (job,) = plan(tmp_path)
     assert [one.defects for one in job.passes] == [(0, 1), (2,)]
     sample = paint_one(World(), [job])
-    assert sample.accepted and sample.picture.shape == (80, 120, 3)
+    assert sample.accepted and sample.image.shape == (80, 120, 3)
     for defect, x, sign in zip(sample.defects, (30, 46, 96), (-1, 1, 1), strict=True):
-        inner = sample.picture[37:43, x - 3 : x + 3].astype(int) - GRAY
+        inner = sample.image[37:43, x - 3 : x + 3].astype(int) - GRAY
         assert 15 < sign * inner.mean() < 80
         left, top, right, bottom = defect.box
         assert abs(left - (x - 4)) <= 1 and abs(right - (x + 4)) <= 1
@@ -123,7 +123,7 @@ def test_several_defects_on_one_picture_each_in_its_place_and_class(tmp_path: Pa
     untouched = np.ones((80, 120), bool)
     for left, top, side in (d.window for d in job.defects):
         untouched[top : top + side, left : left + side] = False
-    assert (sample.picture[untouched] == GRAY).all()
+    assert (sample.image[untouched] == GRAY).all()
     mask = sample.mask
     assert not mask[untouched].any() and mask[40, [30, 46, 96]].all() and not mask[40, 70]
 
@@ -133,7 +133,7 @@ def test_overlapping_windows_both_end_up_on_the_picture(tmp_path: Path):
     (job,) = plan(tmp_path)
     assert len(job.turns) == 2
     sample = paint_one(World(), [job])
-    dark, bright = sample.picture[38:42, 58:62].mean(), sample.picture[38:42, 67:71].mean()
+    dark, bright = sample.image[38:42, 58:62].mean(), sample.image[38:42, 67:71].mean()
     assert dark < GRAY - 15 and bright > GRAY + 15
 
 
@@ -150,7 +150,7 @@ def test_nothing_outside_the_windows_changes_at_any_scale(tmp_path: Path, scale:
     board(tmp_path, "0 0.41 0.53", size=(131, 117))
     sample = paint_one(World(), plan(tmp_path, scale=scale), feather=0)
     left, top, side = sample.defects[0].window
-    changed = (sample.picture != GRAY).any(axis=2)
+    changed = (sample.image != GRAY).any(axis=2)
     assert changed[top : top + side, left : left + side].any()
     changed[top : top + side, left : left + side] = False
     assert not changed.any()
@@ -160,11 +160,11 @@ def test_a_whole_context_is_replaced_with_the_generated_background(tmp_path: Pat
     Image.fromarray(np.full((80, 120, 3), GRAY + 20, np.uint8)).save(tmp_path / "a.png")
     (tmp_path / "a.txt").write_text("0 0.5 0.5")
     sample = paint_one(World(), plan(tmp_path), generated=True)
-    context = sample.picture[24:56, 44:76].astype(int)
+    context = sample.image[24:56, 44:76].astype(int)
     assert GRAY < context[:4].mean() < GRAY + 15  # the contextual model draws darker boards
     rest = np.ones((80, 120), bool)
     rest[24:56, 44:76] = False
-    assert (sample.picture[rest] == GRAY + 20).all()
+    assert (sample.image[rest] == GRAY + 20).all()
 
 
 # Batches
@@ -179,7 +179,7 @@ def test_batches_fill_across_pictures_and_give_what_single_runs_give(tmp_path: P
     assert together.callback.batches == [3, 1, 1]  # four contexts of the first turn, one of the second
     for job, sample in zip(jobs, samples, strict=True):
         alone = paint_one(World(), [job], batch_size=1)
-        assert np.abs(alone.picture.astype(int) - sample.picture).max() <= 1
+        assert np.abs(alone.image.astype(int) - sample.image).max() <= 1
 
 
 def test_memory_that_gives_out_halves_the_batch(tmp_path: Path, caplog: pytest.LogCaptureFixture):
@@ -191,7 +191,7 @@ def test_memory_that_gives_out_halves_the_batch(tmp_path: Path, caplog: pytest.L
     assert small.callback.batches == [5, 2, 3, 1, 2]
     assert "too small for 5 contexts at once" in caplog.text and "too small for 3" in caplog.text
     for sample, expected in zip(samples, World().painter(batch_size=5).paint(jobs), strict=True):
-        assert np.abs(sample.picture.astype(int) - expected.picture).max() <= 1
+        assert np.abs(sample.image.astype(int) - expected.image).max() <= 1
 
 
 def test_memory_too_small_for_one_is_the_user_s_error(tmp_path: Path):
@@ -217,7 +217,7 @@ def test_what_cannot_be_seen_is_painted_again_and_then_left_out(tmp_path: Path):
     (sample,) = painter.paint(plan(tmp_path))
     assert painter.callback.batches == [2, 2, 2]
     assert not sample.accepted and [d.attempt for d in sample.defects] == [2, 2]
-    assert (sample.picture == GRAY).all() and not sample.mask.any()
+    assert (sample.image == GRAY).all() and not sample.mask.any()
 
 
 def test_only_windows_that_fail_are_painted_again(tmp_path: Path):
@@ -233,7 +233,7 @@ def test_only_windows_that_fail_are_painted_again(tmp_path: Path):
     painter = world.painter(min_score=0.5, max_rerolls=1)
     (sample,) = painter.paint(plan(tmp_path))
     assert [(d.accepted, d.attempt) for d in sample.defects] == [(False, 1), (True, 0)]
-    assert (sample.picture[:, 20:38] == GRAY).all() and sample.picture[38:42, 44:48].mean() > GRAY + 15
+    assert (sample.image[:, 20:38] == GRAY).all() and sample.image[38:42, 44:48].mean() > GRAY + 15
 
 
 def test_without_min_score_everything_is_taken(tmp_path: Path):
