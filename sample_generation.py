@@ -8,7 +8,7 @@ Images, masks and labels go to the folder `outdir`. The same command goes on whe
 """
 
 if __name__ == "__main__":  # the libraries take seconds to load
-    from utils.interrupts import exit_on_signals
+    from utils.processes.interrupts import exit_on_signals
 
     exit_on_signals()
 
@@ -18,7 +18,7 @@ import sys
 from utils.command_line import make_parser, parse_with_conf
 from utils.config import load_generation_config
 from utils.errors import run_main
-from utils.interrupts import exiting_signals
+from utils.processes.interrupts import exiting_signals
 
 log = logging.getLogger("crg")
 
@@ -30,20 +30,24 @@ def main(argv: list[str]) -> None:
         from generation.cost import print_plan
         from generation.jobs import make_groups, nothing_to_paint
         from generation.run import collect_jobs, finish, paint, prepare
-        from generation.setup import setup_run
+        from generation.setup import joined_processes, setup_run
+        from utils.processes.group import rank, wait_for_all
 
-    run = setup_run(config)
-    jobs = collect_jobs(run)
-    groups = make_groups(jobs, run.config.batch_size, run.outputs.wanted)
-    if run.config.dry_run:
-        return print_plan(run, groups, len(jobs))
-    prepare(run, jobs, groups)
-    if groups:
-        paint(run, groups, jobs)
-    else:
-        log.info(nothing_to_paint(len(jobs)))
-    finish(run, jobs)
-    log.info("results are in %s", run.outputs.root)
+    with joined_processes(config):
+        run = setup_run(config)
+        jobs = collect_jobs(run)
+        if config.dry_run:
+            return print_plan(run, jobs)
+        groups = make_groups(jobs, run.config.batch_size, run.outputs.wanted)
+        prepare(run, jobs, groups)
+        if groups:
+            paint(run, groups, jobs)
+        else:
+            log.info(nothing_to_paint(len(jobs), sum(map(run.outputs.missing, jobs))))
+        wait_for_all()
+        if rank() == 0:
+            finish(run, jobs)
+            log.info("results are in %s", run.outputs.root)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ Weights, previews and curves go to the folder `checkpoint_dir`. The same command
 """
 
 if __name__ == "__main__":  # the libraries take seconds to load
-    from utils.interrupts import exit_on_signals
+    from utils.processes.interrupts import exit_on_signals
 
     exit_on_signals()
 
@@ -17,7 +17,7 @@ import sys
 from utils.command_line import make_parser, parse_with_conf
 from utils.config import load_training_config
 from utils.errors import run_main
-from utils.interrupts import Stopped, exiting_signals
+from utils.processes.interrupts import Stopped, exiting_signals
 from utils.schema.training import TrainingConfig
 
 

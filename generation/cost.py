@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from generation.jobs import Job, nothing_to_paint
+from generation.jobs import Job, make_groups, nothing_to_paint
 from generation.models import build, count_classes, prepare, weight_paths
 from generation.setup import Run
 from guided_diffusion.ddim import SamplerOptions, guided_steps
 from guided_diffusion.unet import UNetModel
 from utils.network_metadata import missing_checkpoint
+from utils.processes.group import rank
 from utils.schema.generation import GenerationConfig
 from utils.schema.network import NetworkConfig
 
@@ -116,10 +117,14 @@ def time_forward(run: Run, network: NetworkConfig) -> float:
 # The dry run
 
 
-def print_plan(run: Run, groups: list[list[Job]], total: int) -> None:
-    """Print what would be painted and an estimate of the time, from one timed forward of each network."""
+def print_plan(run: Run, jobs: Sequence[Job]) -> None:
+    """Print what would be painted, by all processes together, and an estimate of the time, from one timed forward
+    of each network."""
+    if rank() > 0:
+        return
+    groups, total = make_groups(jobs, run.config.batch_size, run.outputs.wanted, shared=False), len(jobs)
     if not groups:
-        print(nothing_to_paint(total))
+        print(nothing_to_paint(total, 0))
         return
     for job in (job for group in groups for job in group):
         print(f"{job.name}: {'; '.join(describe(job))}")

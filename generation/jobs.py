@@ -21,6 +21,7 @@ from generation.geometry import (
 from generation.passes import Pass, joint_turns
 from utils import images, labels
 from utils.errors import UserError
+from utils.processes.group import rank, world_size
 
 READERS = 4  # threads that check whether images can be decoded
 MOST_JOBS = 1_000_000  # of one run
@@ -293,19 +294,25 @@ def plan_groups(jobs: Sequence[Job], batch_size: int, largest: int = 4) -> list[
 
 def my_share(groups: list[list[Job]]) -> list[list[Job]]:
     """Under torchrun every process paints every n-th group; alone, all of them."""
-    return groups[int(os.environ.get("RANK", "0")) :: int(os.environ.get("WORLD_SIZE", "1"))]
+    return groups[rank() :: world_size()]
 
 
-def nothing_to_paint(total: int) -> str:
-    """What a process says that has no group left to paint, of a run of `total` samples."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        return f"nothing left to paint in this process's share of the {total} samples"
+def nothing_to_paint(total: int, missing: int) -> str:
+    """What a process says that has no group to paint, of a run of `total` samples, of which `missing` are not there."""
+    if missing:
+        return (
+            f"process {rank()} of {world_size()} has nothing to paint: the {missing} samples that are missing belong "
+            "to other processes' batches"
+        )
     return f"nothing to paint: the {total} samples are all there; overwrite=true repaints them"
 
 
-def make_groups(jobs: Sequence[Job], batch_size: int, wanted: Callable[[Job], bool]) -> list[list[Job]]:
-    """This process's groups that hold a `wanted` sample, each whole.
+def make_groups(
+    jobs: Sequence[Job], batch_size: int, wanted: Callable[[Job], bool], shared: bool = True
+) -> list[list[Job]]:
+    """The groups that hold a `wanted` sample, each whole; `shared`: this process's.
 
     Shared out first: what is missing changes while the other processes paint.
     """
-    return [group for group in my_share(plan_groups(jobs, batch_size)) if any(map(wanted, group))]
+    groups = plan_groups(jobs, batch_size)
+    return [group for group in (my_share(groups) if shared else groups) if any(map(wanted, group))]

@@ -1,14 +1,12 @@
 """The output folder: names, what is done already, and whether new results fit beside the old ones."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
 from generation.jobs import Job
 from generation.records import FOLDERS, Provenance, SamplePaths, defect_entry, save_sample
@@ -27,6 +25,7 @@ from utils.manifest import (
     iterate_manifest,
     rewrite,
 )
+from utils.processes.exclusive import check_writable, unwritable
 from utils.schema.generation import GenerationConfig
 
 GRID_COLUMNS = 6
@@ -72,7 +71,7 @@ class Outputs:
         """Raises UserError when the folder cannot be written, or holds results of other settings that may
         not be overwritten. Changes nothing."""
         for folder in (self.root, *(self.root / name for name in FOLDERS)):
-            self._check_writable(folder)
+            check_writable(folder, "outdir")
         if self.overwrite or not self._has_samples():
             return
         hint = "set another outdir, or overwrite=true to replace them"
@@ -105,18 +104,6 @@ class Outputs:
                     f"changed since); {hint}"
                 )
 
-    def _check_writable(self, folder: Path) -> None:
-        """Looks at the nearest path that exists: everything below it is still to be made."""
-        folder = folder.absolute()
-        nearest = next(path for path in (folder, *folder.parents) if os.path.exists(path))
-        if not nearest.is_dir():
-            raise UserError(self._unwritable(f"{nearest} is not a folder"))
-        if not os.access(nearest, os.W_OK | os.X_OK):
-            raise UserError(self._unwritable(f"no permission to write in {nearest}"))
-
-    def _unwritable(self, why: str) -> str:
-        return f"outdir {self.root} cannot be written ({why}); fix that or set another outdir"
-
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """Turns the system's refusal (permission, full disk) into a UserError."""
@@ -124,14 +111,7 @@ class Outputs:
             yield
         except OSError as error:
             place = f": {error.filename}" if error.filename else ""
-            raise UserError(self._unwritable(f"{error.strerror or error}{place}")) from error
-
-    def locked(self, name: str) -> FileLock:
-        """A lock between the processes of a run; its folder is made. Raises UserError when that fails."""
-        with self._writing():
-            (self.root / "log").mkdir(parents=True, exist_ok=True)
-            (self.root / "log" / f"{name}.lock").touch()
-        return FileLock(self.root / "log" / f"{name}.lock")
+            raise UserError(unwritable(self.root, "outdir", f"{error.strerror or error}{place}")) from error
 
     def prepare(
         self, config: GenerationConfig, classes: Mapping[str, int], replaced: Sequence[Job] = ()

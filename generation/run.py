@@ -24,6 +24,7 @@ from utils import images
 from utils.export_dataset import ExportOptions, export_dataset
 from utils.images import ImageCache, Loader
 from utils.logger import setup_logging
+from utils.processes.group import decided, rank
 from utils.report import write_report
 from utils.seeding import SampleNoise
 
@@ -54,10 +55,17 @@ def prepare(run: Run, jobs: Sequence[Job], groups: Sequence[Sequence[Job]]) -> N
     if groups:
         _ = run.sampler  # weights that do not fit are refused before anything is written
     config, outputs = run.config, run.outputs
-    replaced = [job for group in groups for job in group] if config.overwrite else ()
-    outputs.prepare(config, run.classes, replaced)
+
+    def begin() -> list[str]:
+        outputs.prepare(config, run.classes, jobs if config.overwrite else ())
+        return outputs.mark_outdated(jobs)
+
+    outdated = decided(begin)
+    outputs.reread()
     setup_logging(outputs.log_file, config.debug)
-    if outdated := outputs.mark_outdated(jobs):
+    if rank() > 0:
+        return
+    if outdated:
         told = "samples are of annotations that are no longer there, and are left out of data sets"
         log.warning("%d %s: %s", len(outdated), told, some_of(outdated))
     log_settings(config, jobs, outputs.unrelated_samples(jobs) if config.overwrite else [])
@@ -93,28 +101,24 @@ def paint(run: Run, groups: Sequence[Sequence[Job]], jobs: Sequence[Job]) -> Non
 
 
 def finish(run: Run, jobs: Sequence[Job]) -> None:
-    """Once every sample exists: missing grids, order of the manifest, data set and report.
-
-    Several processes may get here; each checks whether it is the last one.
-    """
+    """Once every sample exists: missing grids, order of the manifest, data set and report."""
     config, outputs = run.config, run.outputs
-    with outputs.locked("finish"):
-        outputs.reread()
-        clean = ImageCache(config.network.image_size if config.resize == "squash" else None)
-        for samples in samples_by_annotation(jobs).values():
-            if not outputs.paths.grid(samples[0]).exists():
-                save_grid(run, samples, clean)
-        if any(map(outputs.missing, jobs)):
-            return
-        outputs.finish_manifest(jobs)
-        if rejected := [job.name for job in jobs if not outputs.shipped(job)]:
-            share = f"{len(rejected)} of {len(jobs)} samples"
-            log.warning("%s fail min_score and were not saved: %s", share, some_of(rejected))
-        if config.dataset.export:
-            options = ExportOptions(**config.dataset.model_dump())
-            log.info("data set: %s", export_dataset(outputs.root, options=options, overwrite=True))
-        if config.report:
-            log.info("page to look through the results: %s", write_report(outputs.root, overwrite=True))
+    outputs.reread()
+    clean = ImageCache(config.network.image_size if config.resize == "squash" else None)
+    for samples in samples_by_annotation(jobs).values():
+        if not outputs.paths.grid(samples[0]).exists():
+            save_grid(run, samples, clean)
+    if any(map(outputs.missing, jobs)):
+        return
+    outputs.finish_manifest(jobs)
+    if rejected := [job.name for job in jobs if not outputs.shipped(job)]:
+        share = f"{len(rejected)} of {len(jobs)} samples"
+        log.warning("%s fail min_score and were not saved: %s", share, some_of(rejected))
+    if config.dataset.export:
+        options = ExportOptions(**config.dataset.model_dump())
+        log.info("data set: %s", export_dataset(outputs.root, options=options, overwrite=True))
+    if config.report:
+        log.info("page to look through the results: %s", write_report(outputs.root, overwrite=True))
 
 
 def save_grid(run: Run, samples: Sequence[Job], load: Loader) -> None:

@@ -1,8 +1,11 @@
 """From settings to what a run works with: noise schedule, sampler options, geometry, device, output folder."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import torch
 
@@ -21,6 +24,8 @@ from guided_diffusion.timesteps import check_chain_length, gradient_steps, noisi
 from utils.device import resolve_device
 from utils.errors import UserError
 from utils.network_metadata import class_names, load_metadata, trained_diffusion
+from utils.processes.exclusive import only_run_in
+from utils.processes.group import PATIENCE, decided, local_rank, process_group
 from utils.schema.generation import GenerationConfig
 
 
@@ -44,14 +49,34 @@ class Run:
         return kind(contextual, prior, self.diffusion, self.options, clean_class)
 
 
+@contextmanager
+def joined_processes(config: GenerationConfig) -> Iterator[None]:
+    """Within it torchrun's processes, if there are several, can agree, and no other run works in the output folder.
+
+    A dry run, which writes nothing, needs neither. Raises UserError.
+    """
+    if config.dry_run:
+        yield
+        return
+    with process_group(patience=PATIENCE), only_run_in(Path(config.outdir), "outdir"):
+        yield
+
+
 def setup_run(config: GenerationConfig) -> Run:
-    """Check the configuration against data and output folder, and resolve what it leaves open; writes nothing.
+    """Check the configuration against data and output folder, and resolve what it leaves open, for all processes
+    alike; writes nothing.
 
     Raises UserError.
     """
-    run = make_run(Outputs(config.outdir, config.overwrite, config.label_box).with_earlier_choices(config))
-    run.outputs.check(run.config)
-    return run
+
+    def complete() -> GenerationConfig:
+        run = make_run(
+            Outputs(config.outdir, config.overwrite, config.label_box).with_earlier_choices(config)
+        )
+        run.outputs.check(run.config)
+        return run.config
+
+    return make_run(decided(complete))
 
 
 def make_run(config: GenerationConfig) -> Run:
@@ -187,7 +212,3 @@ def paint_options(config: GenerationConfig) -> PaintOptions:
         max_rerolls=config.max_rerolls,
         strips=config.report,
     )
-
-
-def local_rank() -> int:
-    return int(os.environ.get("LOCAL_RANK", "0"))

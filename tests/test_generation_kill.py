@@ -8,8 +8,6 @@ import json
 import multiprocessing
 import os
 import random
-import subprocess
-import sys
 import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -19,6 +17,7 @@ import torch
 
 import sample_generation
 from tests.test_sample_generation import Place, build, save_weights
+from tests.torchrun import kill_one, own_lines, run_two
 from utils.manifest import read_manifest
 
 KILLS = int(os.environ.get("KILLS", "2"))
@@ -117,15 +116,34 @@ def lines_of(place: Place) -> int:
     return manifest.read_bytes().count(b"\n") if manifest.is_file() else 0
 
 
-def test_two_processes_under_torchrun_leave_what_one_leaves(
+def test_two_processes_under_torchrun_leave_what_one_leaves_even_if_one_was_killed(
     tmp_path: Path, weights: Path, boards: Path, whole: dict[str, str]
 ):
-    place = prepared(tmp_path / "place", weights, boards)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, "sample_generation.py", "--conf_path", str(place.conf)],
-        **{"cwd": ROOT, "env": environment, "capture_output": True, "text": True},
-    )
+    place, rng = prepared(tmp_path / "place", weights, boards), random.Random(time.time_ns())
+    command, goal = ["sample_generation.py", "--conf_path", str(place.conf)], rng.randrange(1, SAMPLES // 2)
+    killed = kill_one(command, lambda: lines_of(place) >= goal, rank=rng.randrange(2))
+    assert killed.returncode != 0 and len(own_lines(killed.stderr)) == 1, killed.stderr
+    assert lines_of(place) < SAMPLES and killed.stderr.count("Traceback") <= 1  # torchrun's own
+    done = run_two(*command)
     assert done.returncode == 0, done.stderr
     assert contents(place) == whole
+
+
+def test_one_process_decides_what_is_left_open(tmp_path: Path, weights: Path):
+    """The seed and the places of a plan; and a process without a batch of its own says so."""
+    place = build(tmp_path / "place", weights)
+    for name in ("a.png", "b.png"):
+        place.board(name, size=(72, 64)).with_suffix(".txt").unlink()
+    plan = {"counts": {"spur": 2}, "size": [6, 10], "spacing": 12, "edge_margin": 2, "stride": 4}
+    place.configure(seed=None, resize="native", batch_size=2, plan=plan)
+    done = run_two("sample_generation.py", "--conf_path", str(place.conf))
+    assert done.returncode == 0, done.stderr
+    entries = read_manifest(place.out / "manifest.jsonl")
+    assert len(entries) == 2 and len({entry["seed"] for entry in entries}) == 1
+    assert "process 1 of 2 has nothing to paint: the 2 samples that are missing belong to" in place.log()
+    alone = build(tmp_path / "alone", weights)
+    alone.conf.write_text(place.conf.read_text())
+    alone.configure(seed=entries[0]["seed"], outdir=str(alone.out))
+    process = start(alone)
+    process.join()
+    assert process.exitcode == 0 and contents(alone) == contents(place)

@@ -15,7 +15,7 @@ import pytest
 from tests.test_sample_generation import build, save_weights
 from tests.test_train_kill import arguments
 from utils.errors import run_main
-from utils.interrupts import Stopped
+from utils.processes.interrupts import Stopped
 
 ROOT = Path(__file__).resolve().parent.parent
 MOMENTS = int(os.environ.get("MOMENTS", "2"))  # random ones for each program

@@ -279,6 +279,16 @@ def test_processes_take_groups_in_turn_and_leave_out_what_is_done(monkeypatch: p
         [[1], [5]],
         [[2], [4], [6]],
     ]
-    assert nothing_to_paint(6) == "nothing left to paint in this process's share of the 6 samples"
-    monkeypatch.setenv("WORLD_SIZE", "1")
-    assert nothing_to_paint(6).startswith("nothing to paint: the 6 samples are all there")
+    assert sum(make_groups(jobs, 1, wanted=lambda job: job.index != 3, shared=False), []) == [
+        job for job in jobs if job.index != 3
+    ]
+
+
+def test_a_process_with_nothing_to_paint_says_whether_others_have(monkeypatch: pytest.MonkeyPatch):
+    assert nothing_to_paint(6, 0).startswith("nothing to paint: the 6 samples are all there")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    assert nothing_to_paint(6, 0).startswith("nothing to paint: the 6 samples are all there")
+    assert nothing_to_paint(6, 2) == (
+        "process 1 of 2 has nothing to paint: the 2 samples that are missing belong to other processes' batches"
+    )

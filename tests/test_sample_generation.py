@@ -323,20 +323,6 @@ def test_batch_size_moves_a_picture_by_rounding_alone(painted: Place, tmp_path: 
         assert difference.mean() < 0.5, name
 
 
-def test_processes_share_the_batches_even_if_one_starts_late(
-    painted: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    shared = Place(tmp_path)
-    shared.conf.write_text(painted.conf.read_text())
-    shared.configure(outdir=str(shared.out), n_samples=2, batch_size=2)
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    for rank, done in (("0", 4), ("1", 6)):
-        monkeypatch.setenv("RANK", rank)
-        assert shared.run() == 0
-        assert len(shared.samples()) == done
-    assert shared.digests() == painted.digests()
-
-
 def test_class_changes_the_picture_from_equal_noise(place: Place):
     crops = []
     for number in (0, 1):

@@ -115,7 +115,7 @@ def test_a_run_and_its_resumption(conf, capsys):
     assert run(conf) == 0
     said = capsys.readouterr().err
     assert "12 images" in said
-    assert sorted(path.name for path in folder.iterdir()) == [
+    assert sorted(path.name for path in folder.glob("[!.]*")) == [
         "config.yml", "ema_0.9999_0000004.safetensors", "last.safetensors", "previews", "state_0000004.pt", "train.log",
         "train_curves.png", "train_log.csv",
     ]  # fmt: skip
@@ -199,7 +199,9 @@ def test_a_folder_that_cannot_be_written(conf, tmp_path, capsys, folder):
     (tmp_path / "file").touch()
     assert run(conf, f"checkpoint_dir={tmp_path / folder}") == 2
     said = capsys.readouterr().err
-    assert f"checkpoint_dir {tmp_path / folder}: cannot be written to" in said
+    assert (
+        f"checkpoint_dir {tmp_path / folder} cannot be written ({tmp_path / 'file'} is not a folder)" in said
+    )
 
 
 def test_a_disk_that_takes_no_more(conf, tmp_path, capsys):

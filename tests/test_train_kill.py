@@ -16,7 +16,8 @@ import torch
 import yaml
 
 import train
-from utils.checkpoint import load_state_dict, load_training_state
+from tests.torchrun import kill_one, own_lines, run_two
+from utils.checkpoint import load_training_state
 from utils.files import state_files
 from utils.images import save_png
 
@@ -101,12 +102,31 @@ def test_a_killed_run_ends_like_one_that_was_not(tmp_path: Path, whole: Path, mo
     said = f"killed {killed}, {delay:.3f} s after step {step}, with {reached}"
     print(said)
     assert again.exitcode == 0, said
+    assert_same_end(folder, whole, said)
+
+
+def assert_same_end(folder: Path, whole: Path, said: str) -> None:
+    """Two runs ended with the same state and weights."""
     name = f"state_{STEPS:07d}.pt"
     assert same(load_training_state(folder / name), load_training_state(whole / name)), said
     for path in whole.glob(f"ema_*_{STEPS:07d}.safetensors"):
-        weights, metadata = load_state_dict(path)
-        resumed, told = load_state_dict(folder / path.name)
-        assert told == metadata and resumed.keys() == weights.keys(), said
-        assert all(torch.equal(resumed[name], value) for name, value in weights.items()), said
+        assert (folder / path.name).read_bytes() == path.read_bytes(), said
     assert len(list(whole.glob(f"ema_*_{STEPS:07d}.safetensors"))) == 2
-    assert "finished at step 40" in (folder / "train.log").read_text()
+    assert f"finished at step {STEPS}" in (folder / "train.log").read_text()
+
+
+def test_under_torchrun_a_killed_process_ends_the_run_and_a_rerun_completes_it(tmp_path: Path):
+    whole = run_two("train.py", *arguments(tmp_path, "whole"))
+    assert whole.returncode == 0, whole.stderr
+    rng = random.Random(time.time_ns())
+    goal, command = rng.randrange(4, STEPS - 8), ["train.py", *arguments(tmp_path, "run")]
+
+    def reached() -> bool:
+        return any(int(path.stem[6:]) >= goal for path in state_files(tmp_path / "run"))
+
+    killed = kill_one(command, reached, rank=rng.randrange(2))
+    assert killed.returncode != 0 and killed.stderr.count("Traceback") <= 1, killed.stderr  # torchrun's own
+    assert len(own_lines(killed.stderr)) == 1, killed.stderr
+    done = run_two(*command)
+    assert done.returncode == 0, done.stderr
+    assert_same_end(tmp_path / "run", tmp_path / "whole", f"killed at step {goal}")

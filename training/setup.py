@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from torch import nn
 
 from guided_diffusion.create import create_diffusion, create_unet, unet_bytes
@@ -25,10 +24,11 @@ from utils.device import (
     prefers_channels_last,
     resolve_device,
     resolve_precision,
-    start_process_group,
 )
 from utils.errors import UserError
 from utils.files import sweep
+from utils.processes.exclusive import only_run_in
+from utils.processes.group import local_rank, process_group, rank, world_size
 from utils.schema.training import TrainingConfig
 
 
@@ -94,11 +94,11 @@ def make_model(run: TrainingRun) -> nn.Module:
 
 @contextmanager
 def joined_processes(config: TrainingConfig) -> Iterator[ProcessInfo]:
-    """The device of this process, and torchrun's process group, if there is one, which is left at the end.
+    """The device of this process; torchrun's processes are joined, and no other run works in `checkpoint_dir`.
 
     Raises UserError for a device that is not there, and for `compile` where nothing can compile.
     """
-    device = resolve_device(config.device, rank_on_host=int(os.environ.get("LOCAL_RANK", "0")))
+    device = resolve_device(config.device, rank_on_host=local_rank())
     compiler = os.environ.get("CXX", "g++")
     if config.compile and device.type == "cpu" and not (shutil.which(compiler) or shutil.which("clang++")):
         raise UserError(
@@ -106,11 +106,9 @@ def joined_processes(config: TrainingConfig) -> Iterator[ProcessInfo]:
         )
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    try:
-        yield ProcessInfo(device, *start_process_group(device))
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    with process_group(backend), only_run_in(Path(config.checkpoint_dir), "checkpoint_dir"):
+        yield ProcessInfo(device, rank(), world_size())
 
 
 def resolve_precision_and_layout(config: TrainingConfig, device: torch.device) -> TrainingConfig:

@@ -22,7 +22,7 @@ from guided_diffusion.resample import TimestepSampler
 from guided_diffusion.surroundings import Surroundings, box_weights
 from utils.device import DTYPES
 from utils.files import append_csv, state_files, step_of
-from utils.interrupts import stop_requests
+from utils.processes.interrupts import stop_requests
 from utils.seeding import dropout_seed, step_generator
 
 

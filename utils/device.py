@@ -1,11 +1,10 @@
-"""Which device to compute on, and the process group that torchrun asks for."""
+"""Which device to compute on, and in which precision."""
 
 import os
 import re
 import time
 
 import torch
-import torch.distributed as dist
 
 from utils.errors import UserError
 
@@ -32,19 +31,6 @@ def resolve_device(name: str | None, cuda: int = 0, rank_on_host: int = 0) -> to
             "set cuda or device to one of them, or device=cpu"
         )
     return device
-
-
-def start_process_group(device: torch.device) -> tuple[int, int]:
-    """Join torchrun's process group, if there is one; returns (rank, world size), (0, 1) without.
-
-    The processes talk through nccl when they compute on GPUs, else through gloo.
-    """
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    if world_size == 1:
-        return 0, 1
-    if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return dist.get_rank(), world_size
 
 
 def resolve_precision(name: str, device: torch.device, explicit: bool = True) -> str:

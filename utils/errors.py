@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from utils.interrupts import Stopped, ignore_signals, message_of, raised_signals
+from utils.processes.interrupts import Stopped, ignore_signals, message_of, raised_signals
 
 SHOWN_LINES = 40  # of one message: a screen
 SHOWN_CHARACTERS = 1000  # of a line of it

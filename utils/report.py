@@ -6,7 +6,7 @@ It filters by class and score, and shows clean against painted, masks and attent
 """
 
 if __name__ == "__main__":  # the libraries take seconds to load
-    from utils.interrupts import exit_on_signals
+    from utils.processes.interrupts import exit_on_signals
 
     exit_on_signals()
 

@@ -7,7 +7,6 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from utils import images, labels
 from utils.errors import UserError
 from utils.files import replacing
 from utils.logger import setup_logging
+from utils.processes.group import decided
 from utils.reading import read_json
 from utils.schema.generation import PlanConfig
 
@@ -211,5 +211,4 @@ def place_defects(run: Run) -> Path:
         config.seed,
         identity={"weights": dict(Provenance.of(config).weights)} if config.plan.rank == "score" else {},
     )
-    with nullcontext() if config.dry_run else outputs.locked("plan"):
-        return make_plan(request, score, folder, config.overwrite)
+    return decided(lambda: make_plan(request, score, folder, config.overwrite))

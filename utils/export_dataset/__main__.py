@@ -7,7 +7,7 @@ masks, mask images and a README.md, split by source image.
 """
 
 if __name__ == "__main__":  # the libraries take seconds to load
-    from utils.interrupts import exit_on_signals
+    from utils.processes.interrupts import exit_on_signals
 
     exit_on_signals()
 

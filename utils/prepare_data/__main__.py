@@ -12,7 +12,7 @@ classes.json, index.csv, report.txt and contact_sheet.png.
 """
 
 if __name__ == "__main__":  # the libraries take seconds to load
-    from utils.interrupts import exit_on_signals
+    from utils.processes.interrupts import exit_on_signals
 
     exit_on_signals()
 

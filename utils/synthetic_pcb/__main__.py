@@ -14,7 +14,7 @@ Detection and Classification", 2019); no photograph is used.
 """
 
 if __name__ == "__main__":  # the libraries take seconds to load
-    from utils.interrupts import exit_on_signals
+    from utils.processes.interrupts import exit_on_signals
 
     exit_on_signals()
 
