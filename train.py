@@ -26,6 +26,7 @@ def main(argv: list[str]) -> None:
     config = load_training_config(args.conf_path, args.overrides)
     with exiting_signals():  # these import PyTorch, for which neither help nor a mistake should wait
         from training.initial import start_from
+        from training.judge import judge_beside
         from training.loop import make_hooks, make_loop, run_to_the_end
         from training.resume import resume
         from training.setup import joined_processes, make_model, setup_run
@@ -39,6 +40,8 @@ def main(argv: list[str]) -> None:
             start_from(model, config.init_from, run)
             loop.start_averages()
         run_to_the_end(loop, config)
+        if config.judge_steps and not loop.interrupted and run.process.rank == 0:
+            judge_beside(run)
     end = "stopped" if loop.interrupted else "finished"
     run.log.info("%s at step %d; the averaged weights are in %s", end, loop.step, loop.last_weights)
     if loop.interrupted:

@@ -56,7 +56,9 @@ class ArrayPainter:
 
     def __init__(self, run: Run):
         self.run = run
-        self.painter = Painter(run.sampler, paint_options(run.config), run.device, SilentCallback())
+        self.painter = Painter(
+            run.sampler, paint_options(run.config), run.device, SilentCallback(), run.assessor
+        )
 
     def paint(
         self, image: np.ndarray, requests: Sequence[Request], name: str = "image.png", index: int = 0

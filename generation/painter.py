@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from generation.canvas import Canvas, placed_masks, soft_windows
-from generation.compositing import defect_region
+from generation.compositing import composite, defect_region
 from generation.geometry import Context, Window, box_in_window, native_window
 from generation.jobs import Job
+from generation.quality.assessment import Assessor
+from generation.quality.checks import PaintedWindow
 from generation.scoring import (
     PaintedDefect,
     PaintedSample,
@@ -116,6 +118,7 @@ class Painter:
     options: PaintOptions
     device: torch.device
     callback: ProgressCallback
+    assessor: Assessor | None = None
     load: ImageCache = field(init=False)
 
     def __post_init__(self) -> None:
@@ -254,8 +257,8 @@ class Painter:
             part = np.s_[row : row + window[2], column : column + window[2]]
             model = np.s_[y : y + o.crop_size, x : x + o.crop_size]
             wanted = job.defects[item.defects[k]]
+            box = None if wanted.box is None else box_in_window(wanted.box, window, window[2])
             if o.masked:
-                box = None if wanted.box is None else box_in_window(wanted.box, window, window[2])
                 alpha, region = defect_region(native[part], painted[part], box)
             else:
                 seen = None if result.attention is None else result.attention[k]
@@ -264,6 +267,10 @@ class Painter:
             scores = score_window(
                 region, (result.before[model], result.after[model]), result.crops[k], outside
             )
+            if self.assessor is not None:
+                after = painted[part] if alpha is None else composite(native[part], painted[part], alpha)
+                seen = PaintedWindow(native[part], after, region.mask, region.box, box)
+                scores |= self.assessor.scores(seen, wanted.annotation.class_name)
             found.append(
                 PaintedDefect(
                     window,

@@ -34,6 +34,7 @@ class Provenance:
         """Reads the weights' files; those that are missing have no hash (loading says so)."""
         settings = json.dumps(settings_fingerprint(config), sort_keys=True)
         paths = {"model_path": config.model_path, "crop_model_path": config.crop_model_path}
+        paths["judge_path"] = config.judge_path
         paths = {key: path for key, path in paths.items() if path}
         weights = {key: file_sha256(path) for key, path in paths.items() if Path(path).is_file()}
         return cls(config.seed, hashlib.sha256(settings.encode()).hexdigest(), weights)

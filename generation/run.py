@@ -87,7 +87,7 @@ def paint(run: Run, groups: Sequence[Sequence[Job]], jobs: Sequence[Job]) -> Non
     total, hidden = steps * count_contexts(groups), not config.show_progress
     with tqdm(total=total, unit="step", disable=hidden, smoothing=0.05) as bar:
         progress = Progress(config, run.outputs, bar, steps)
-        painter = Painter(run.sampler, paint_options(config), run.device, progress)
+        painter = Painter(run.sampler, paint_options(config), run.device, progress, run.assessor)
         for group in groups:
             group_started = time.perf_counter()
             last = {job.base: job.name for job in group}

@@ -14,6 +14,7 @@ from generation.jobs import JobOptions
 from generation.models import count_classes, load_models, weight_paths, with_arithmetic
 from generation.outputs import Outputs
 from generation.painter import PaintOptions
+from generation.quality.assessment import Assessor, load_assessor
 from guided_diffusion.attention_mask import AttentionOptions, defect_attention
 from guided_diffusion.create import create_diffusion
 from guided_diffusion.ddim import Sampler, SamplerOptions
@@ -39,6 +40,11 @@ class Run:
     options: SamplerOptions
     device: torch.device
     outputs: Outputs
+
+    @cached_property
+    def assessor(self) -> Assessor | None:
+        """Scores what is painted, by the judge of `judge_path`; None without one. Raises UserError for weights."""
+        return load_assessor(self.config.judge_path, list(self.classes))
 
     @cached_property
     def sampler(self) -> Sampler:

@@ -11,6 +11,7 @@ from PIL import Image
 from guided_diffusion.create import create_unet
 from tests.test_sample_generation import CLASSES, NETWORK, Place, build, save_weights
 from utils.checkpoint import save_safetensors
+from utils.judging.judge import Judge, Reliability, save_judge
 from utils.schema.network import NetworkConfig
 
 SEEING = {**NETWORK, "image_size": 16, "class_cond": True, "condition": "surroundings"}
@@ -76,6 +77,22 @@ def test_a_run_without_contextual_model_says_so_in_its_records(place: Place, cap
     capsys.readouterr()
     assert place.run("n_samples=3", "dry_run=true") == 0
     assert "2 of 6 samples to paint" in capsys.readouterr().out
+
+
+def test_a_judge_scores_what_is_painted(place: Place, tmp_path: Path, capsys):
+    names = sorted(CLASSES, key=CLASSES.get)
+    told = Reliability({name: 0.5 for name in names}, {name: 4 for name in names}, 0.75)
+    save_judge(Judge(names, 1, references=2), tmp_path / "judge.safetensors", told)
+    assert place.run(f"judge_path={tmp_path}/judge.safetensors") == 0
+    entry = json.loads((place.out / "manifest.jsonl").read_text().splitlines()[0])
+    assert set(entry["weights"]) == {"crop_model_path", "judge_path"}
+    scores = entry["defects"][0]["scores"]
+    parts = {"judge", "domain", "coverage", "size_iou", "grain", "tint", "spill"}
+    assert parts < set(scores) and scores["coverage"] == 1.0
+    assert 0 <= scores["score"] <= scores["judge"] < 1
+    assert "AUC of defects against clean windows: 0.750" in place.log()
+    assert place.run(f"judge_path={tmp_path}/none.safetensors", "overwrite=true") == 2
+    assert "none.safetensors" in capsys.readouterr().err
 
 
 def test_a_prior_that_needs_boxes_refuses_points(place: Place, capsys):

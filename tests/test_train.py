@@ -35,6 +35,7 @@ from utils.checkpoint import load_state_dict, save_atomic, save_safetensors
 from utils.config import load_training_config
 from utils.errors import UserError, run_main
 from utils.images import save_png
+from utils.judging.judge import load_judge
 from utils.manifest import VERSION
 from utils.schema.training import TrainingConfig
 from utils.synthetic_pcb.board import defect_center
@@ -576,6 +577,18 @@ def test_a_prior_that_sees_its_surroundings_trains_from_one_that_does_not(conf, 
     assert weights["input_blocks.0.0.weight"].shape[1] == before["input_blocks.0.0.weight"].shape[1] + 4
     assert len(weights["label_emb.weight"]) == len(before["label_emb.weight"]) + 1
     assert list((tmp_path / "seeing/previews").glob("*.png"))
+
+
+def test_a_judge_is_trained_beside_the_prior(conf, tmp_path, capsys):
+    boxed_data(tmp_path / "boxed")
+    keys = ["condition=surroundings", f"data_dir={tmp_path}/boxed/defect", "total_steps=1", "judge_steps=1"]
+    assert run(conf, *keys) == 0
+    judge, reliability = load_judge(tmp_path / "run/judge.safetensors")
+    assert judge.labels[-1] == "clean" and len(judge.labels) == len(CLASSES) + 1
+    assert reliability.counts[CLASSES[0]] == reliability.counts[CLASSES[1]] == 2
+    assert "AUC of defects" in (tmp_path / "run/train.log").read_text()
+    assert run(conf, "judge_steps=1") == 2
+    assert "judge_steps: got 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,11 @@ from tqdm import tqdm
 
 from training.boxed_patches import FILLED, SIZE_JITTER, Box, window
 from training.image_datasets import Augmentation, turned
+from training.setup import TrainingRun
 from utils import images, labels
 from utils.errors import UserError
 from utils.judging.classifier import fit, relight
-from utils.judging.judge import SIDE, Judge, Reliability, box_mask, save_judge
+from utils.judging.judge import FILE, SIDE, Judge, Reliability, box_mask, save_judge
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,16 @@ def train_and_save(
     save_judge(judge, out, reliability)
     log.info("judge: %s; %s", out, reliability)
     return reliability
+
+
+def judge_beside(run: TrainingRun) -> None:
+    """Train a judge on the patches of a prior's training, into the folder of its weights."""
+    config, augment = run.config, run.config.augment
+    options = JudgeOptions(
+        steps=config.judge_steps, seed=config.seed, turns=augment.rotate90 and augment.flip
+    )
+    clean = Path(config.clean_dir) if config.clean_dir else None
+    train_and_save(Path(config.data_dir), clean, run.names, Path(config.checkpoint_dir) / FILE, options)
 
 
 # Examples

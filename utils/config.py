@@ -48,7 +48,7 @@ IGNORED: dict[type[Section], tuple[str, ...]] = {
 }
 
 # Spelled in several ways, such as with a slash at the end
-PATH_KEYS = ("model_path", "crop_model_path", "defect_free_dir", "crop_class_json_path")
+PATH_KEYS = ("model_path", "crop_model_path", "judge_path", "defect_free_dir", "crop_class_json_path")
 
 # Settings that do not change an image (device and batch size move it by rounding at most)
 NON_PIXEL_KEYS = (

@@ -207,6 +207,10 @@ class GenerationConfig(Section):
     crop_model_path: InputPath = Field(
         "checkpoint/checkpoint-64-defect.pt", description="weights of the defect prior"
     )
+    judge_path: OptionalPath = Field(
+        "",
+        description="weights of a judge (judge.safetensors) that scores defects; '' = the prior's own agreement",
+    )
     defect_free_dir: InputPath = Field("data/sample/", description="clean images with their annotations")
     outdir: OutputPath = Field("./images/", description="where the results go")
     crop_class_json_path: OptionalPath = Field(

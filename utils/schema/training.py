@@ -115,6 +115,13 @@ class TrainingConfig(Section):
     )
     compile: bool = Field(False, description="compile the network with torch.compile")
 
+    judge_steps: Steps = Field(
+        0,
+        ge=0,
+        description="at the end, train a judge of the defects on the same patches, judge.safetensors, so many steps; "
+        "0 = none, 400 = a good one in minutes",
+    )
+
     log_interval: Steps = Field(100, ge=1, description="steps between two lines of the log")
     save_interval: Steps = Field(10000, ge=1, description="steps between two checkpoints")
     keep_checkpoints: Int = Field(3, ge=1, description="checkpoints kept, the newest")
@@ -147,6 +154,10 @@ class TrainingConfig(Section):
             problems.append(f"min_t: got {self.min_t}, expected less than max_t ({highest})")
         if self.network.class_cond and not self.class_json_path:
             problems.append("class_json_path: got null, expected a class file (class_cond is true)")
+        if self.judge_steps and self.network.condition == "none":
+            problems.append(
+                f"judge_steps: got {self.judge_steps}, expected 0 (condition is none: the patches have no boxes)"
+            )
         if self.clean_dir and self.network.condition == "none":
             problems.append("clean_dir: got a folder, expected none (condition is none)")
         if self.microbatch == 0:
