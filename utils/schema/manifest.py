@@ -34,7 +34,7 @@ FileName = Annotated[str, AfterValidator(_file_name)]
 InsidePath = Annotated[str, AfterValidator(_inside)]
 Pixels = Annotated[int, Field(ge=0, le=MOST_PIXELS)]
 Side = Annotated[int, Field(ge=1, le=MOST_PIXELS)]
-Box = tuple[Pixels, Pixels, Pixels, Pixels]
+BoxLine = tuple[Pixels, Pixels, Pixels, Pixels]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -59,7 +59,7 @@ class DefectLine(_Part):
     scale: Annotated[float, Field(gt=0)]
     status: Literal["painted", "rejected"]
     attempt: Annotated[int, Field(ge=0)]
-    box: Box | None
+    box: BoxLine | None
     mask: RunLengths | None
     scores: dict[str, float]
     annotation: tuple[Share, Share, Share | None, Share | None] | None = None
