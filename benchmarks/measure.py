@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -33,11 +34,35 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def matrix_peak(dtype: torch.dtype, device: torch.device) -> float:
-    """Operations per second of the best of several large matrix products on random data."""
-    size = 2048 if device.type == "cpu" else 8192
+@torch.no_grad()
+def peak_rate(dtype: torch.dtype, device: torch.device) -> float:
+    """Operations per second of the fastest large product in `dtype`: of matrices, or in a 1x1 or 3x3 convolution.
+
+    Random data; convolutions in both memory layouts; two operations per multiply-add. Libraries differ in which of
+    the three they do best.
+    """
+    size, batch = (2048, 1) if device.type == "cpu" else (8192, 16)
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    return 2 * size**3 / min(timed(lambda: a @ b, 3, device) for _ in range(3))
+    seconds = min(timed(lambda: a @ b, 3, device) for _ in range(3))
+    rates = [2 * size**3 / seconds]
+    for channels, kernel in ((size, 1), (size // 4, 3)):
+        weight = torch.randn(channels, channels, kernel, kernel, device=device).to(dtype)
+        x = torch.randn(batch, channels, 32, 32, device=device).to(dtype)
+        operations = 2 * weight.numel() * x.numel() / channels
+        for layout in (torch.contiguous_format, torch.channels_last):
+            rates.append(operations / convolution_seconds(x, weight, layout))
+    return max(rates)
+
+
+def convolution_seconds(x: Tensor, weight: Tensor, layout: torch.memory_format) -> float:
+    """The best of several medians, for an output of the input's size."""
+    x, weight = x.to(memory_format=layout), weight.to(memory_format=layout)
+    return min(timed(lambda: F.conv2d(x, weight, padding="same"), 3, x.device) for _ in range(2))
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Whether a GPU computes float32 products and convolutions in TF32: both, where PyTorch's defaults differ."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
 
 
 def memory_gb(device: torch.device) -> float:

@@ -3,29 +3,27 @@
     python -m benchmarks.run --confs confs/demo.yml --device cpu --batches 1 2
 
 Times one guided step with random weights and every line-search trial accepted; an image's seconds are the steps of
-its timestep sequence. The published wiring is composed of its timed parts: trainable parameters, contiguous tensors,
-one forward with graph, then for each gradient step a backward, a forward without and one with graph, of both models.
-benchmarks.painting measures whole images with trained weights, rejected trials included.
+its timestep sequence. The published wiring runs on the same U-Net, with trainable parameters, contiguous tensors and
+gradient checkpointing in the attention blocks: one evaluation with a graph, then for each gradient step the gradient
+of x and of the crop alone, a trial without a graph and an evaluation with one, of the contextual model and of the
+prior alike. On a GPU both wirings are timed in float32 and in TF32. benchmarks.painting measures whole images with
+trained weights, rejected trials included.
 """
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
 
 import torch
 from torch import Tensor
 
-from benchmarks.measure import (
-    in_own_process,
-    machine,
-    matrix_peak,
-    memory_gb,
-    timed,
-)
+from benchmarks.measure import allow_tf32, in_own_process, machine, memory_gb, peak_rate, timed
 from generation.cost import StepCost, gradient_count, operations, random_network
 from generation.setup import make_schedule
 from guided_diffusion.ddim import Sampler, SamplerOptions, guided_steps
-from guided_diffusion.refinement import State
+from guided_diffusion.refinement import State, energy
+from guided_diffusion.unet import AttentionBlock, UNetModel
 from guided_diffusion.windows import Target, Windows
 from utils.command_line import make_parser
 from utils.config import load_generation_config
@@ -33,6 +31,8 @@ from utils.device import DTYPES, has_fast_bf16, prefers_channels_last, resolve_d
 from utils.errors import UserError, run_main
 from utils.schema.generation import GenerationConfig
 from utils.seeding import SampleNoise
+
+ARITHMETIC = {**DTYPES, "tf32": torch.float32}
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Plan:
 
     @property
     def published(self) -> float:
-        """Operations per image: 2n + 1 forwards and n backwards, with the weights' gradients twice a forward's."""
+        """Operations per image: 2n + 1 forwards and n backwards of both networks."""
         return sum(map(self.published_step, self.gradient_steps))
 
     def our_step(self) -> float:
@@ -72,7 +72,10 @@ class Plan:
         return self.cost.step(self.options, timed_step(self.options), self.windows)
 
     def published_step(self, n: int) -> float:
-        return (4 * n + 1) * (self.cost.contextual + self.cost.prior)
+        """Operations of a step in the published wiring: it differentiates by its inputs alone, so that a backward is
+        a forward's work. What gradient checkpointing repeats in the attention blocks is not counted.
+        """
+        return (3 * n + 1) * (self.cost.contextual + self.cost.prior)
 
 
 def timed_step(options: SamplerOptions) -> int:
@@ -89,7 +92,7 @@ class Measurement:
     batch: int
     seconds: float
     memory: float
-    peak: float  # operations/s of a matrix product, measured beside
+    peak: float  # operations/s of the fastest product in this arithmetic, measured beside
 
 
 def main(argv: list[str]) -> None:
@@ -99,7 +102,10 @@ def main(argv: list[str]) -> None:
     )
     parser.add_argument("--device", default=None, help="cpu, cuda or cuda:N")
     parser.add_argument(
-        "--precisions", nargs="+", choices=DTYPES, help="default: fp32, and bf16 if it pays here"
+        "--precisions",
+        nargs="+",
+        choices=ARITHMETIC,
+        help="default: fp32, tf32 on a GPU, bf16 if it pays here",
     )
     parser.add_argument("--batches", nargs="+", type=int, help="default: 1 2 on a CPU, 1 2 4 ... 64 on a GPU")
     parser.add_argument(
@@ -109,7 +115,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--skip-published", action="store_true", help="time our wiring alone")
     args = parser.parse_args(argv)
     device = resolve_device(args.device)
-    precisions = args.precisions or (["fp32", "bf16"] if has_fast_bf16(device) else ["fp32"])
+    exact = ["fp32", "tf32"] if device.type == "cuda" else ["fp32"]
+    precisions = args.precisions or [*exact, *(["bf16"] if has_fast_bf16(device) else [])]
     batches = args.batches or ([1, 2] if device.type == "cpu" else [1, 2, 4, 8, 16, 32, 64])
     if min([*batches, *args.windows, args.repeats]) < 1:
         raise UserError("--batches, --windows, --repeats: expected 1 or more")
@@ -127,16 +134,19 @@ def main(argv: list[str]) -> None:
             f"{'wiring':<13}{'arith.':<8}{'batch':>5}{'s/step':>9}{'s/picture':>11}{'forward+back':>14}"
             f"{'TFLOP':>8}{'GFLOP/s':>9}{'of peak':>9}{'memory':>9}"
         )
-        baseline = None
-        for tf32 in [] if args.skip_published else [True, False] if device.type == "cuda" else [False]:
-            baseline = in_own_process(published_row, conf, n, args.repeats, str(device), tf32)
-            show(baseline, plan, n, None)
+        baselines: dict[str, Measurement] = {}
+        for precision in [] if args.skip_published else exact:
+            baselines[precision] = in_own_process(
+                published_row, conf, n, precision, args.repeats, str(device)
+            )
+            show(baselines[precision], plan, n, None)
+        fastest = min(baselines.values(), key=lambda row: row.seconds, default=None)
         for precision, count, batch in product(precisions, args.windows, batches):
             row = in_own_process(our_row, conf, batch, count, precision, args.repeats, str(device))
             if row is None:
                 print(f"{'ours':<13}{precision:<8}{batch:>5}  the memory of {device} is too small")
             else:
-                show(row, replace(plan, windows=count), n, baseline)
+                show(row, replace(plan, windows=count), n, baselines.get(precision, fastest))
 
 
 def plan_of(config: GenerationConfig) -> Plan:
@@ -169,13 +179,14 @@ def our_row(
 ) -> Measurement | None:
     """A guided step of the sampler, at rates so small that every trial is accepted; None: out of memory."""
     config, device = load_generation_config(conf, []), torch.device(device_name)
+    allow_tf32(precision == "tf32")
     base = memory_gb(device)
     networks = []
     for network in (config.network, config.crop):
         model = random_network(network).to(device).requires_grad_(False)
         if prefers_channels_last(precision, network.num_channels, device):
             model.to(memory_format=torch.channels_last)
-        networks.append(model.set_precision(DTYPES[precision]))
+        networks.append(model.set_precision(ARITHMETIC[precision]))
     diffusion, configured = make_schedule(config)
     t = timed_step(configured)
     options = replace(configured, timesteps=[t, t - 1], start_index=t, lr_xt=1e-9)
@@ -194,36 +205,51 @@ def our_row(
         return None
     memory = memory_gb(device) - base
     wiring = "ours" if windows == 1 else f"ours, {windows} in 1"
-    return Measurement(wiring, precision, batch, seconds, memory, matrix_peak(DTYPES[precision], device))
+    return Measurement(wiring, precision, batch, seconds, memory, peak_rate(ARITHMETIC[precision], device))
 
 
-def published_row(conf: str, n: int, repeats: int, device_name: str, tf32: bool) -> Measurement:
-    """A step in the published wiring at batch 1 in float32, from its timed forwards and backwards."""
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+def published_row(conf: str, n: int, precision: str, repeats: int, device_name: str) -> Measurement:
+    """A guided step in the published wiring at batch 1, in float32 or TF32."""
     config, device = load_generation_config(conf, []), torch.device(device_name)
-    base, total = memory_gb(device), 0.0
-    x, crop, y = inputs(config, 1, device)
-    for network, sample, classes in ((config.network, x, None), (config.crop, crop, y)):
-        model, t = random_network(network).to(device), torch.zeros(1, device=device)
-        classes = classes if network.class_cond else None
-
-        def with_graph(model=model, sample=sample, t=t, classes=classes) -> Tensor:
-            return model(sample.detach().requires_grad_(), t, classes)
-
-        def without_graph(model=model, sample=sample, t=t, classes=classes) -> Tensor:
-            with torch.no_grad():
-                return model(sample, t, classes)
-
-        def both(forward=with_graph) -> None:
-            forward().square().sum().backward()
-
-        graph, plain = timed(with_graph, repeats, device), timed(without_graph, repeats, device)
-        backward = max(timed(both, repeats, device) - graph, 0.0)
-        total += (n + 1) * graph + n * plain + n * backward
-    memory = memory_gb(device) - base
-    return Measurement(
-        "published", "tf32" if tf32 else "fp32", 1, total, memory, matrix_peak(torch.float32, device)
+    allow_tf32(precision == "tf32")
+    base = memory_gb(device)
+    contextual, prior = (
+        checkpoint_attention(random_network(network)).to(device) for network in (config.network, config.crop)
     )
+    diffusion, configured = make_schedule(config)
+    t = timed_step(configured)
+    times = diffusion.network_times(t, device)
+    x, crop, y = inputs(config, 1, device)
+    corner = (x.shape[-1] - crop.shape[-1]) // 2
+    windows = Windows([(corner, corner)], crop.shape[-1], torch.zeros_like(y))
+    target = Target.of_clean(torch.zeros_like(x), windows)
+
+    def value(x: Tensor, crop: Tensor) -> Tensor:
+        end = diffusion.predict(contextual(x, times, None), x, t, clip=True).x0
+        return energy(end, diffusion.predict(prior(crop, times, y), crop, t, clip=True).x0, target).sum()
+
+    seconds = timed(lambda: published_step(value, x, crop, n), repeats, device)
+    memory = memory_gb(device) - base
+    return Measurement("published", precision, 1, seconds, memory, peak_rate(ARITHMETIC[precision], device))
+
+
+def published_step(value: Callable[[Tensor, Tensor], Tensor], x: Tensor, crop: Tensor, n: int) -> None:
+    """n gradient steps, every trial accepted; after each the value and its graph are computed afresh."""
+    with_graph = value(x.requires_grad_(), crop.requires_grad_())
+    for _ in range(n):
+        grads = torch.autograd.grad(with_graph, (x, crop))
+        x, crop = ((at - 1e-9 * grad).detach() for at, grad in zip((x, crop), grads, strict=True))
+        with torch.no_grad():
+            value(x, crop)
+        with_graph = value(x.requires_grad_(), crop.requires_grad_())
+
+
+def checkpoint_attention(model: UNetModel) -> UNetModel:
+    """Let attention blocks be computed again in the backward pass; returns the model."""
+    for module in model.modules():
+        if isinstance(module, AttentionBlock):
+            module.use_checkpoint = True
+    return model
 
 
 def inputs(config: GenerationConfig, batch: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

@@ -17,8 +17,8 @@ from torch import Tensor
 from benchmarks.measure import (
     in_own_process,
     machine,
-    matrix_peak,
     memory_gb,
+    peak_rate,
     timed,
 )
 from generation.cost import forward_operations, random_network
@@ -73,12 +73,12 @@ def main(argv: list[str]) -> None:
 def measure(
     conf: str, precision: str, channels_last: bool, batch: int, repeats: int, device_name: str
 ) -> tuple[float, float, float]:
-    """Seconds of forward and backward of a batch, GB beyond the imported packages, and a matrix product's rate."""
+    """Seconds of forward and backward of a batch, GB beyond the imported packages, and the machine's fastest rate."""
     device = torch.device(device_name)
     base = memory_gb(device)
     run = step(conf, precision, channels_last, batch, device)
     seconds = timed(run, repeats, device)
-    return seconds, memory_gb(device) - base, matrix_peak(DTYPES[precision], device)
+    return seconds, memory_gb(device) - base, peak_rate(DTYPES[precision], device)
 
 
 def step(
