@@ -500,3 +500,22 @@ def test_overrides_as_values(tmp_path: Path):
     assert (cfg.seed, cfg.ddim.schedule_params.start_step, cfg.network.channel_mult) == (2, 7, (1, 2))
     with pytest.raises(UserError, match="^argument: seed: got 'x', expected whole number"):
         load_generation_config(path, {"seed": "x"})
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("n_samples: 1.0e+9", "n_samples: got 1000000000.0, expected at most 1000000"),
+        ("channel_mult: 1.0e+308", "channel_mult: got 1e+308"),
+        ("num_res_blocks: 1000", "num_res_blocks: got 1000, expected whole number >= 1 and <= 64"),
+        ("plan: {keep: 1.0e-300}", "plan.keep: got 1e-300, expected number >= 0.0001 and <= 1"),
+        ("ddim: {jump_n_sample: 2147483648}", "jump_n_sample: got 2147483648"),
+        (f"outdir: {'x' * 300}", "outdir: got"),
+        (f"channel_mult: {[1] * 17}", "expected at most 16 values"),
+        (f"seed: {'9' * 400}", "bits"),
+    ],
+)
+def test_absurd_values_are_refused_in_a_line(tmp_path: Path, text: str, expected: str):
+    with pytest.raises(UserError) as caught:
+        load_generation_config(conf(tmp_path, text))
+    assert expected in str(caught.value) and len(str(caught.value)) < 1000

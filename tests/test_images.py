@@ -1,5 +1,6 @@
 """Images of every kind arrive as the same uint8 values, and [-1, 1] goes there and back."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from utils.images import (
     ImageCache,
     check_pixels,
     grid,
+    image_size,
     list_images,
     load_rgb,
     resize_squash,
@@ -195,3 +197,39 @@ def test_the_cache_keeps_the_latest_pictures_up_to_its_limit(tmp_path: Path):
     assert cache(a) is first
     cache(c)  # b, which was not asked for lately, goes
     assert list(cache.pictures) == [a, c]
+
+
+# What others call an image
+
+
+def test_a_format_that_we_do_not_name_is_refused_whatever_the_file_is_called(tmp_path: Path):
+    """Pillow would start Ghostscript for the first."""
+    (tmp_path / "a.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"
+    )
+    Image.new("RGB", (8, 8)).save(tmp_path / "b.png", "GIF")
+    for name in ("a.png", "b.png"):
+        with pytest.raises(UserError, match="not a readable image"):
+            load_rgb(tmp_path / name)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", [0, 3, 6, 9, 300, 65535])
+def test_size_and_pixels_agree_on_every_orientation(tmp_path: Path, form: str, orientation: int):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{form.lower()}"
+    Image.new("RGB", (8, 6)).save(path, form, exif=exif)
+    width, height = image_size(path)
+    assert load_rgb(path).shape == (height, width, 3)
+    assert (width, height) == ((6, 8) if orientation == 6 else (8, 6))
+
+
+def test_names_that_are_not_utf8_are_named(tmp_path: Path):
+    path = os.fsencode(tmp_path) + b"/\xff.png"
+    try:
+        open(path, "wb").close()
+    except OSError:
+        pytest.skip("the file system takes text alone")
+    with pytest.raises(UserError, match="rename"):
+        list_images(tmp_path)

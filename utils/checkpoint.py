@@ -2,7 +2,6 @@
 
 import errno
 import json
-import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,11 +17,6 @@ from utils.errors import UserError
 from utils.files import replacing
 from utils.network_metadata import UnreadableCheckpoint, metadata_of, missing_checkpoint, opened_safetensors
 
-# What torch.load raises on a file that is cut short or no checkpoint
-PICKLE_ERRORS = (
-    *(pickle.UnpicklingError, RuntimeError, EOFError, OSError),
-    *(ValueError, LookupError, TypeError, AttributeError),
-)
 WRAPPERS = ("state_dict", "model")
 SHOWN = 5  # differing keys named in one message
 
@@ -85,7 +79,7 @@ def load_training_state(path: str | Path) -> dict[str, Any]:
 def _load_pickle(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except PICKLE_ERRORS as error:
+    except Exception as error:  # a broken pickle makes the reader raise nearly everything
         reason = "it is no PyTorch file, or holds other things than tensors, which are not loaded"
         if isinstance(error, (RuntimeError, OSError)):
             reason = str(error).partition("\n")[0].partition(". ")[0]

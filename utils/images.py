@@ -50,8 +50,10 @@ def list_images(folder: str | Path) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected a folder of images ({', '.join(SUFFIXES)})")
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in SUFFIXES)
-    if problems := [f"{folder}: {problem}" for path in files if (problem := text_problem(path.name))]:
-        raise UserError.from_problems(f"{folder}: rename images whose names are not text in UTF-8", problems)
+    if problems := [
+        f"{folder}: {problem}; rename it" for path in files if (problem := text_problem(path.name))
+    ]:
+        raise UserError.from_problems(f"{folder} cannot be used", problems)
     return files
 
 

@@ -30,6 +30,7 @@ from utils.errors import UserError, run_main
 from utils.files import replacing
 from utils.images import ImageCache
 from utils.manifest import Entry, mask_of, read_manifest
+from utils.reading import LARGEST_CONFIG, read_text
 
 MARK = b'<meta name="generator" content="CRG-Diffusion report">'  # near the top of every page
 TEMPLATE = Path(__file__).with_name("report_template.html")
@@ -249,7 +250,10 @@ def histogram(scores: Sequence[float]) -> list[int]:
 
 def settings_of(run: Path) -> str:
     path = run / "config.yml"
-    return path.read_text(encoding="utf-8") if path.is_file() else "config.yml is missing"
+    try:
+        return read_text(path, LARGEST_CONFIG) if path.is_file() else "config.yml is missing"
+    except UserError as error:
+        return str(error)
 
 
 def summary(entries: Sequence[Entry], cards: Sequence[dict[str, Any]]) -> str:

@@ -1,0 +1,1 @@
+"""Broken and hostile inputs, kills, full disks: what must never end in a traceback, a hang or a loss."""

@@ -1,0 +1,142 @@
+"""Live attacks on processes: kills, two at a time, a full disk. A rerun must leave what one calm run leaves."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from evaluation.attack.inputs import Tally
+from evaluation.attack.stage import Stage
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT = 300  # seconds of one process
+BAD = ("Traceback", "Logging error")
+DISK = "256k"  # of the small disk: less than one training state, more than one image
+
+COMMANDS = {
+    "paint": ["sample_generation.py", "--conf_path", "{work}/conf.yml", "n_samples=6", "outdir={out}/killed"],
+    "train": [
+        *("train.py", "--conf_path", "{work}/train.yml", "total_steps=6", "num_workers=0"),
+        "checkpoint_dir={out}/killed",
+    ],
+    "export": ["-m", "utils.export_dataset", "{out}/run", "--out", "{out}/killed", "--overwrite"],
+}
+WHOLE = {
+    "paint": ("sample/*.png", "label/*.txt", "mask/*.png"),
+    "train": ("*.safetensors", "*.pt"),
+    "export": ("**/*",),
+}
+
+
+def start(stage: Stage, name: str) -> subprocess.Popen:
+    words = [word.format(work=stage.work, out=stage.out) for word in COMMANDS[name]]
+    return subprocess.Popen(
+        [sys.executable, *words],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def left(stage: Stage, name: str) -> dict[str, bytes]:
+    """What counts of a command's results, by path; of the manifest all but the times; temporary files too."""
+    folder = stage.out / "killed"
+    found = {
+        path for pattern in (*WHOLE[name], "**/.*.tmp") for path in folder.glob(pattern) if path.is_file()
+    }
+    content = {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+    if (folder / "manifest.jsonl").is_file():
+        lines = map(json.loads, (folder / "manifest.jsonl").read_text().splitlines())
+        content["manifest"] = repr([{**line, "seconds": 0} for line in lines]).encode()
+    if (folder / "train_log.csv").is_file():
+        steps = [line.partition(",")[0] for line in (folder / "train_log.csv").read_text().splitlines()]
+        content["steps"] = repr(steps).encode()
+    return content
+
+
+def calm(stage: Stage, name: str) -> tuple[dict[str, bytes], float]:
+    """What an undisturbed run leaves, and how long it takes (s)."""
+    stage.reset()
+    began = time.monotonic()
+    said = start(stage, name).communicate(timeout=LIMIT)[1]
+    result = left(stage, name)
+    if not result:
+        raise RuntimeError(f"{name} left nothing: {said}")
+    return result, time.monotonic() - began
+
+
+def kill_and_rerun(stage: Stage, name: str, chance: random.Random, tally: Tally) -> None:
+    """Kill a command up to three times at random moments, let it finish, and compare with a calm run."""
+    expected, seconds = calm(stage, name)
+    stage.reset()
+    for _ in range(chance.randint(1, 3)):
+        process = start(stage, name)
+        time.sleep(chance.uniform(0.2, 1.0) * seconds)
+        process.send_signal(chance.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)))
+        _note(process.communicate(timeout=LIMIT)[1], f"{name}, killed", tally)
+        tally.inputs += 1
+    process = start(stage, name)
+    _note(process.communicate(timeout=LIMIT)[1], f"{name}, rerun", tally)
+    _compare(left(stage, name), expected, f"{name}, killed and rerun", tally)
+
+
+def two_at_once(stage: Stage, tally: Tally) -> None:
+    """Two processes on one output folder: together they leave what one does, or one is refused."""
+    expected, _ = calm(stage, "paint")
+    stage.reset()
+    tally.inputs += 1
+    for process in (start(stage, "paint"), start(stage, "paint")):
+        _note(process.communicate(timeout=LIMIT)[1], "two at once", tally)
+    _compare(left(stage, "paint"), expected, "two at once", tally)
+
+
+def small_disk(stage: Stage, name: str, tally: Tally) -> str:
+    """Run a command into a disk that fills up: a sentence, no traceback. Returns why not, where none can be mounted."""
+    stage.reset()
+    disk = stage.out / "killed"
+    disk.mkdir()
+    mounted = _run("mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(disk))
+    if mounted:
+        return f"no small disk ({mounted})"
+    try:
+        tally.inputs += 1
+        process = start(stage, name)
+        said = process.communicate(timeout=LIMIT)[1]
+        _note(said, f"{name}, full disk", tally)
+        if process.returncode != 2 or not said.strip():
+            tally.found.append(f"{name}, full disk: exit code {process.returncode}\n{said[-2000:]}")
+        tally.refused += process.returncode == 2
+    finally:
+        _run("umount", str(disk))
+    return ""
+
+
+def _run(*words: str) -> str:
+    """What a command says when it fails, '' when it does not."""
+    if shutil.which(words[0]) is None:
+        return f"no {words[0]}"
+    done = subprocess.run(words, capture_output=True, text=True)
+    return "" if done.returncode == 0 else (done.stderr.strip() or f"exit code {done.returncode}")
+
+
+def _note(said: str, what: str, tally: Tally) -> None:
+    if any(word in said for word in BAD):
+        tally.tracebacks += 1
+        tally.found.append(f"{what}: {said[-3000:]}")
+
+
+def _compare(found: dict[str, bytes], expected: dict[str, bytes], what: str, tally: Tally) -> None:
+    names: Sequence[str] = sorted(
+        name for name in {*found, *expected} if found.get(name) != expected.get(name)
+    )
+    if names:
+        tally.losses += 1
+        tally.found.append(f"{what}: not what a calm run leaves: {', '.join(names[:8])}")

@@ -1,0 +1,151 @@
+"""Inputs broken at random: a sentence comes out, never a traceback; `evaluation.attack` is the long form."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from evaluation.attack.__main__ import table
+from evaluation.attack.inputs import ATTACKS, Attack, Tally, attack, run_command
+from evaluation.attack.mutation import HOSTILE, mutated
+from evaluation.attack.processes import small_disk
+from evaluation.attack.stage import Stage
+from utils.checkpoint import load_state_dict, load_training_state
+from utils.config import key_names, load_generation_config, load_training_config, resolved_yaml
+from utils.errors import UserError
+from utils.images import load_rgb, verify_image
+from utils.labels import load_class_names, read_annotations_and_problems
+from utils.manifest import read_manifest
+from utils.network_metadata import load_metadata
+from utils.reading import read_json, read_xml, read_yaml
+from utils.schema.generation import GenerationConfig
+from utils.schema.training import TrainingConfig
+
+BUDGET = settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+RANDOM = st.randoms(use_true_random=False)
+
+# A reader of a file, and a valid one (below the stage's folder of valid files) to break
+READERS: list[tuple[Callable, str]] = [
+    (read_yaml, "conf.yml"),
+    (load_generation_config, "conf.yml"),
+    (load_training_config, "train.yml"),
+    (read_json, "classes.json"),
+    (load_class_names, "classes.json"),
+    (lambda path: read_annotations_and_problems(path, {"spur": 0}), "boards/b0.txt"),
+    (read_xml, "sets/voc/b.xml"),
+    (read_manifest, "../made-run/manifest.jsonl"),
+    (load_metadata, "full.safetensors"),
+    (load_state_dict, "full.safetensors"),
+    (load_state_dict, "prior.pt"),
+    (load_training_state, "../made-training/state_0000002.pt"),
+    *((read, f"boards/b{n}") for n in ("0.png", "1.jpg", "2.tiff") for read in (load_rgb, verify_image)),
+]
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    world = Stage(tmp_path_factory.mktemp("around") / "world")
+    world.build()
+    return world
+
+
+@pytest.mark.parametrize(("read", "name"), READERS)
+@BUDGET
+@given(chance=RANDOM)
+def test_a_reader_raises_nothing_but_user_errors(
+    stage: Stage, read: Callable, name: str, chance: random.Random
+):
+    path = stage.root / f"broken{Path(name).suffix}"
+    path.write_bytes(mutated((stage.valid / name).read_bytes(), chance))
+    try:
+        read(path)
+    except UserError as error:
+        assert "\0" not in str(error) or name.endswith("txt")
+    finally:
+        path.unlink()
+
+
+@BUDGET
+@given(content=st.binary(max_size=300))
+def test_readers_of_random_bytes(stage: Stage, content: bytes):
+    for read, name in READERS:
+        path = stage.root / f"random{Path(name).suffix}"
+        path.write_bytes(content)
+        try:
+            read(path)
+        except UserError:
+            pass
+        finally:
+            path.unlink()
+
+
+VALUES = st.one_of(
+    st.sampled_from([text for text in HOSTILE if len(text) < 1000]),
+    st.integers().map(str),
+    st.floats().map(str),
+    st.text(max_size=30),
+    st.lists(st.integers(-10, 10**12), max_size=20).map(str),
+)
+
+
+@pytest.mark.parametrize(
+    ("load", "schema", "conf"),
+    [
+        (load_generation_config, GenerationConfig, "conf.yml"),
+        (load_training_config, TrainingConfig, "train.yml"),
+    ],
+)
+@BUDGET
+@given(data=st.data())
+def test_any_value_of_any_key(stage: Stage, load: Callable, schema: type, conf: str, data: st.DataObject):
+    key, value = data.draw(st.sampled_from(sorted(key_names(schema)))), data.draw(VALUES)
+    try:
+        config = load(stage.valid / conf, [f"{key}={value}"])
+    except UserError:
+        return
+    resolved_yaml(config).encode()
+
+
+@pytest.mark.parametrize("kind", ATTACKS)
+def test_programs_run_on_the_valid_world_and_survive_a_broken_one(stage: Stage, kind: str):
+    one: Attack = ATTACKS[kind]
+    stage.reset(one.results)
+    for program, words in one.commands:
+        code, said = run_command(stage, program, words)
+        assert code == 0, said
+    tally = Tally()
+    for seed in range(2):
+        attack(stage, kind, random.Random(f"{kind} {seed}"), tally)
+    assert not tally.found and tally.inputs == 2
+
+
+def test_a_full_disk_is_a_sentence(stage: Stage):
+    tally = Tally()
+    if reason := small_disk(stage, "paint", tally):
+        pytest.skip(reason)
+    assert not tally.found and tally.refused == 1
+
+
+def test_the_same_seed_breaks_a_file_the_same_way():
+    content = b"seed: 1\nnames: [a, b]\n" * 5
+    first, again = (
+        [mutated(content, chance) for _ in range(50)] for chance in (random.Random(3), random.Random(3))
+    )
+    assert first == again and len(set(first)) > 25
+
+
+def test_the_table_has_sums():
+    lines = table({"image": Tally(inputs=3, losses=1), "VOC": Tally(inputs=4)}).splitlines()
+    assert [line.split() for line in lines[1:]] == [
+        ["image", *"300001"],
+        ["VOC", *"400000"],
+        ["all", *"700001"],
+    ]
