@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from evaluation.attack.__main__ import table
-from evaluation.attack.inputs import ATTACKS, Attack, Tally, attack, run_command
+from evaluation.attack.inputs import ATTACKS, Attack, AttackCounts, attack, run_command
 from evaluation.attack.mutation import HOSTILE, mutated
 from evaluation.attack.processes import small_disk
 from evaluation.attack.stage import Stage
@@ -121,14 +121,14 @@ def test_programs_run_on_the_valid_world_and_survive_a_broken_one(stage: Stage, 
     for program, words in one.commands:
         code, said = run_command(stage, program, words)
         assert code == 0, said
-    tally = Tally()
+    tally = AttackCounts()
     for seed in range(2):
         attack(stage, kind, random.Random(f"{kind} {seed}"), tally)
     assert not tally.found and tally.inputs == 2
 
 
 def test_a_full_disk_is_a_sentence(stage: Stage):
-    tally = Tally()
+    tally = AttackCounts()
     if reason := small_disk(stage, "paint", tally):
         pytest.skip(reason)
     assert not tally.found and tally.refused == 1
@@ -143,7 +143,7 @@ def test_the_same_seed_breaks_a_file_the_same_way():
 
 
 def test_the_table_has_sums():
-    lines = table({"image": Tally(inputs=3, losses=1), "VOC": Tally(inputs=4)}).splitlines()
+    lines = table({"image": AttackCounts(inputs=3, losses=1), "VOC": AttackCounts(inputs=4)}).splitlines()
     assert [line.split() for line in lines[1:]] == [
         ["image", *"300001"],
         ["VOC", *"400000"],

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from itertools import cycle
 from pathlib import Path
 
-from evaluation.attack.inputs import ATTACKS, Tally, attack, limit_memory
+from evaluation.attack.inputs import ATTACKS, AttackCounts, attack, limit_memory
 from evaluation.attack.processes import kill_and_rerun, small_disk, two_at_once
 from evaluation.attack.stage import Stage
 from utils.errors import run_main
@@ -50,11 +50,11 @@ def main(argv: list[str]) -> None:
         sys.exit(1)
 
 
-def run(stage: Stage, seconds: float, chance: random.Random, kinds: list[str]) -> dict[str, Tally]:
+def run(stage: Stage, seconds: float, chance: random.Random, kinds: list[str]) -> dict[str, AttackCounts]:
     """Attack with inputs of all kinds in turn, then with processes, until the time is over."""
     inputs = [kind for kind in kinds if kind in ATTACKS]
     share = SHARE if "processes" in kinds else 1.0
-    tallies = {kind: Tally() for kind in inputs}
+    tallies = {kind: AttackCounts() for kind in inputs}
     end = time.monotonic() + seconds * (share if inputs else 0)
     for kind in cycle(inputs or [""]):
         if time.monotonic() > end:
@@ -65,11 +65,13 @@ def run(stage: Stage, seconds: float, chance: random.Random, kinds: list[str]) -
         for name, step in cycle(live_attacks(stage, chance)):
             if time.monotonic() > end:
                 break
-            _guarded(step, tallies.setdefault(name, Tally()))
+            _guarded(step, tallies.setdefault(name, AttackCounts()))
     return tallies
 
 
-def live_attacks(stage: Stage, chance: random.Random) -> Iterator[tuple[str, Callable[[Tally], object]]]:
+def live_attacks(
+    stage: Stage, chance: random.Random
+) -> Iterator[tuple[str, Callable[[AttackCounts], object]]]:
     """The attacks on processes: name and what to do."""
     for name in ("paint", "train", "export"):
         yield f"{name} killed", lambda tally, name=name: kill_and_rerun(stage, name, chance, tally)
@@ -78,7 +80,7 @@ def live_attacks(stage: Stage, chance: random.Random) -> Iterator[tuple[str, Cal
         yield f"{name}, full disk", lambda tally, name=name: small_disk(stage, name, tally)
 
 
-def _guarded(step: Callable[[Tally], object], tally: Tally) -> None:
+def _guarded(step: Callable[[AttackCounts], object], tally: AttackCounts) -> None:
     """A step that cannot be taken is a finding, not the end."""
     try:
         if isinstance(reason := step(tally), str) and reason and reason not in tally.found:
@@ -87,7 +89,7 @@ def _guarded(step: Callable[[Tally], object], tally: Tally) -> None:
         tally.found.append(traceback.format_exc())
 
 
-def table(tallies: dict[str, Tally]) -> str:
+def table(tallies: dict[str, AttackCounts]) -> str:
     """Counts of each kind, and their sums."""
     rows = [(kind, *(getattr(tally, column) for column in COLUMNS)) for kind, tally in tallies.items()]
     rows.append(("all", *(sum(row[i] for row in rows) for i in range(1, len(COLUMNS) + 1))))

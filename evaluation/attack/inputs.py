@@ -41,7 +41,7 @@ class Attack:
 
 
 @dataclass
-class Tally:
+class AttackCounts:
     """What attacks of one kind came to; `found` are descriptions of what must not happen."""
 
     inputs: int = 0
@@ -94,7 +94,7 @@ ATTACKS = {
 }
 
 
-def attack(stage: Stage, kind: str, chance: random.Random, tally: Tally) -> None:
+def attack(stage: Stage, kind: str, chance: random.Random, tally: AttackCounts) -> None:
     """Break one input of a kind, run its commands, and enter what came of it."""
     one, extra = ATTACKS[kind], []
     stage.reset(one.results)
@@ -128,7 +128,7 @@ def run_command(
     return _attempt(program, [*argv[:2], *extra, *argv[2:]])
 
 
-def _judge(stage: Stage, code: int | None, said: str, told: str, tally: Tally) -> None:
+def _judge(stage: Stage, code: int | None, said: str, told: str, tally: AttackCounts) -> None:
     if code is None and "HANG" in said:
         tally.hangs += 1
         tally.found.append(f"hang, {told}")

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.attack.inputs import Tally
+from evaluation.attack.inputs import AttackCounts
 from evaluation.attack.stage import Stage
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,7 +73,7 @@ def calm(stage: Stage, name: str) -> tuple[dict[str, bytes], float]:
     return result, time.monotonic() - began
 
 
-def kill_and_rerun(stage: Stage, name: str, chance: random.Random, tally: Tally) -> None:
+def kill_and_rerun(stage: Stage, name: str, chance: random.Random, tally: AttackCounts) -> None:
     """Kill a command up to three times at random moments, let it finish, and compare with a calm run."""
     expected, seconds = calm(stage, name)
     stage.reset()
@@ -88,7 +88,7 @@ def kill_and_rerun(stage: Stage, name: str, chance: random.Random, tally: Tally)
     _compare(left(stage, name), expected, f"{name}, killed and rerun", tally)
 
 
-def two_at_once(stage: Stage, tally: Tally) -> None:
+def two_at_once(stage: Stage, tally: AttackCounts) -> None:
     """Two processes on one output folder: together they leave what one does, or one is refused."""
     expected, _ = calm(stage, "paint")
     stage.reset()
@@ -98,7 +98,7 @@ def two_at_once(stage: Stage, tally: Tally) -> None:
     _compare(left(stage, "paint"), expected, "two at once", tally)
 
 
-def small_disk(stage: Stage, name: str, tally: Tally) -> str:
+def small_disk(stage: Stage, name: str, tally: AttackCounts) -> str:
     """Run a command into a disk that fills up: a sentence, no traceback. Returns why not, where none can be mounted."""
     stage.reset()
     disk = stage.out / "killed"
@@ -127,13 +127,13 @@ def _run(*words: str) -> str:
     return "" if done.returncode == 0 else (done.stderr.strip() or f"exit code {done.returncode}")
 
 
-def _note(said: str, what: str, tally: Tally) -> None:
+def _note(said: str, what: str, tally: AttackCounts) -> None:
     if any(word in said for word in BAD):
         tally.tracebacks += 1
         tally.found.append(f"{what}: {said[-3000:]}")
 
 
-def _compare(found: dict[str, bytes], expected: dict[str, bytes], what: str, tally: Tally) -> None:
+def _compare(found: dict[str, bytes], expected: dict[str, bytes], what: str, tally: AttackCounts) -> None:
     names: Sequence[str] = sorted(
         name for name in {*found, *expected} if found.get(name) != expected.get(name)
     )
