@@ -14,9 +14,9 @@ import numpy as np
 from generation.geometry import Size
 from generation.jobs import Job, plan_image
 from generation.models import check_class_ids
-from generation.painter import Painter, SilentCallback
+from generation.painter import SilentCallback
 from generation.scoring import PaintedSample
-from generation.setup import Run, job_options, make_geometry, make_run, paint_options
+from generation.setup import Run, job_options, make_geometry, make_painter, make_run
 from utils.config import load_generation_config
 from utils.errors import UserError
 from utils.images import resize_squash
@@ -56,9 +56,7 @@ class ArrayPainter:
 
     def __init__(self, run: Run):
         self.run = run
-        self.painter = Painter(
-            run.sampler, paint_options(run.config), run.device, SilentCallback(), run.assessor
-        )
+        self.painter = make_painter(run, SilentCallback())
 
     def paint(
         self, image: np.ndarray, requests: Sequence[Request], name: str = "image.png", index: int = 0
@@ -77,6 +75,10 @@ class ArrayPainter:
         options = self.painter.options
         shown = resize_squash(image, options.image_size) if options.squash else image
         (sample,) = self.painter.paint([job], lambda path: shown)
+        if sample.failure is not None:
+            raise UserError(
+                f"{name}: not painted: {sample.failure.reason} (t={sample.failure.t}); check the image"
+            )
         return sample
 
     def job(self, size: Size, requests: Sequence[Request], name: str, index: int) -> Job:

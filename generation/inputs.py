@@ -17,7 +17,8 @@ def check_inputs(outputs: Outputs, jobs: Sequence[Job], classes: Mapping[str, in
         return
     if changes := differences(outputs.recorded_classes(), classes):
         raise UserError(_refusal(outputs, f"other classes ({'; '.join(changes)}: then against now)"))
-    made_from = {line["name"]: _made_from(line) for line in iterate_manifest(outputs.manifest_file)}
+    lines = (line for line in iterate_manifest(outputs.manifest_file) if line["status"] != "failed")
+    made_from = {line["name"]: _made_from(line) for line in lines}
     sources, places = [], []
     for job in jobs:
         if job.name in made_from:

@@ -44,12 +44,23 @@ def load_models(
     if config.model_path:
         contextual = build(config.network)
         load_strict(contextual, config.model_path, SHAPE_KEYS, "the contextual model (top-level keys)")
+        check_finite(contextual, config.model_path)
         contextual = prepare(contextual, config.network, config, device)
     prior = build(config.crop, count)
     keys = [f"crop.{key}" for key in SHAPE_KEYS] + ["num_classes"]
     load_strict(prior, config.crop_model_path, keys, "the defect prior (keys under crop)")
+    check_finite(prior, config.crop_model_path)
     prior = prepare(prior, config.crop, config, device)
     return contextual, prior if config.crop.class_cond else without_classes(prior)
+
+
+def check_finite(model: nn.Module, path: str) -> None:
+    """Raises UserError when weights are not numbers."""
+    if bad := [name for name, value in model.state_dict().items() if not torch.isfinite(value).all()]:
+        raise UserError(
+            f"{path}: {len(bad)} tensors hold values that are not numbers (the first is {bad[0]}); take weights from "
+            "before the training went wrong"
+        )
 
 
 def weight_paths(config: GenerationConfig) -> list[str]:

@@ -29,7 +29,6 @@ from utils.processes.exclusive import check_writable, unwritable
 from utils.schema.generation import GenerationConfig
 
 GRID_COLUMNS = 6
-STATE_KEYS = ("status", "weights")  # of a line of the manifest, that decide how a run goes on
 
 
 class Outputs:
@@ -144,11 +143,11 @@ class Outputs:
 
     @property
     def entries(self) -> dict[str, dict[str, Any]]:
-        """Status and weights of the manifest's lines by sample name, as far as this process knows; UserError
-        for a damaged manifest."""
+        """Status, weights and number of rejected defects of the manifest's lines by sample name, as far as this
+        process knows; UserError for a damaged manifest."""
         if self._entries is None:
             lines = iterate_manifest(self.manifest_file) if self.manifest_file.exists() else ()
-            self._entries = {line["name"]: {key: line[key] for key in STATE_KEYS} for line in lines}
+            self._entries = {line["name"]: _state(line) for line in lines}
         return self._entries
 
     def reread(self) -> None:
@@ -208,7 +207,7 @@ class Outputs:
             files = save_sample(self.paths, sample, self.label_box) if sample.accepted else {}
             entry = {
                 "name": job.name,
-                "status": "painted" if sample.accepted else "rejected",
+                "status": sample.status,
                 "source": job.image.as_posix(),
                 "source_sha256": self.source_sha256(job.image),
                 "size": [sample.image.shape[1], sample.image.shape[0]],
@@ -221,8 +220,10 @@ class Outputs:
                 "version": VERSION,
                 "seconds": round(seconds, 3),
             }
+            if sample.failure is not None:
+                entry["failure"] = {"t": sample.failure.t, "reason": sample.failure.reason}
             append_entry(self.manifest_file, entry)
-        self.entries[job.name] = {key: entry[key] for key in STATE_KEYS}
+        self.entries[job.name] = _state(entry)
 
     def source_sha256(self, path: Path) -> str:
         """Of a clean image, read once."""
@@ -238,9 +239,21 @@ class Outputs:
         self.reread()
 
     def shipped(self, job: Job) -> bool:
-        """Whether a finished job left an image: not when all its defects were rejected."""
+        """Whether a finished job left an image: not when all its defects were rejected, or it failed."""
+        return self.status(job) == "painted"
+
+    def kept(self, job: Job) -> bool:
+        """Whether the job's image is there and this run leaves it as it is."""
+        return self.shipped(job) and not self.wanted(job)
+
+    def status(self, job: Job) -> str | None:
+        """painted, rejected or failed; None before that."""
         entry = self.entries.get(job.name)
-        return entry is not None and entry["status"] == "painted"
+        return None if entry is None else entry["status"]
+
+    def rejected_defects(self, jobs: Sequence[Job]) -> int:
+        """Defects of finished jobs, painted ones included, that are not in their images."""
+        return sum(self.entries[job.name]["rejected"] for job in jobs if job.name in self.entries)
 
     def save_grid(self, job: Job, rows: Sequence[Sequence[np.ndarray]]) -> None:
         """Write rows of equal tiles as the grid of the job's annotation; a single row is wrapped."""
@@ -257,3 +270,9 @@ class Outputs:
             images.save_png(path, figure)
             if frames:
                 images.save_gif(path.with_suffix(".gif"), frames)
+
+
+def _state(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a line of the manifest decides how a run goes on and ends."""
+    rejected = sum(defect["status"] == "rejected" for defect in entry["defects"])
+    return {"status": entry["status"], "weights": entry["weights"], "rejected": rejected}

@@ -5,7 +5,7 @@ the next turn begins.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from generation.jobs import Job
 from generation.quality.assessment import Assessor
 from generation.quality.checks import PaintedWindow
 from generation.scoring import (
+    Failure,
     PaintedDefect,
     PaintedSample,
     outside_change,
@@ -87,6 +88,15 @@ class ContextResult:
     strips: Sequence[np.ndarray | None]  # (h, n * w) uint8 each, the attention at n steps
 
 
+@dataclass(frozen=True)
+class Task:
+    """One context on its way through the sampler: `before` (S, S, 3) uint8 at model size."""
+
+    job: Job
+    item: BatchItem
+    before: np.ndarray
+
+
 class ProgressCallback(Protocol):
     """Called for every batch on its way through the sampler."""
 
@@ -111,14 +121,33 @@ class SilentCallback:
 
 
 @dataclass
+class Work:
+    """A job while it is painted: its image so far, and what is known of its defects by their place in the job."""
+
+    job: Job
+    canvas: Canvas
+    defects: dict[int, PaintedDefect] = field(default_factory=dict)
+    failure: Failure | None = None
+
+    def sample(self) -> PaintedSample:
+        """The result; what was painted of a failed job does not count."""
+        found = [] if self.failure else [self.defects[k] for k in sorted(self.defects)]
+        return PaintedSample(self.job, self.canvas.picture(), tuple(found), self.failure)
+
+
+@dataclass
 class Painter:
-    """The sampler with what it needs to paint images; `paint` works group by group."""
+    """The sampler with what it needs to paint images; `paint` works group by group.
+
+    `exact` gives the same sampler in float32, for contexts whose numbers overflow; None: it is in float32 already.
+    """
 
     sampler: Sampler
     options: PaintOptions
     device: torch.device
     callback: ProgressCallback
     assessor: Assessor | None = None
+    exact: Callable[[], Sampler] | None = None
     load: ImageCache = field(init=False)
 
     def __post_init__(self) -> None:
@@ -126,82 +155,85 @@ class Painter:
 
     def paint(self, group: Sequence[Job], load: Loader | None = None) -> Iterator[PaintedSample]:
         """Paint the jobs of a group together; samples come in the order of jobs, each image
-        assembled only when requested. `load` gives the images (default: from their files). Raises UserError for
-        output that is not finite, and when memory runs out."""
-        canvases = [Canvas(job.image, load or self.load) for job in group]
-        for job, canvas in zip(group, canvases, strict=True):
-            canvas.keep(one.context for one in job.passes)
-        done: list[dict[int, PaintedDefect]] = [{} for _ in group]
+        assembled only when requested. `load` gives the images (default: from their files).
+
+        A job whose numbers overflow ends with a failure, the others go on. Raises UserError when memory runs out.
+        """
+        works = [Work(job, Canvas(job.image, load or self.load)) for job in group]
+        for work in works:
+            work.canvas.keep(one.context for one in work.job.passes)
         for turn in range(max(len(job.turns) for job in group)):
             items = turn_items(group, turn)
             for _ in range(self.options.max_rerolls + 1):
-                failed = []
-                for i in range(0, len(items), self.options.batch_size):
-                    failed += self.paint_batch(group, items[i : i + self.options.batch_size], canvases, done)
-                items = failed
-                if not items:
-                    break
-        for job, canvas, defects in zip(group, canvases, done, strict=True):
-            yield PaintedSample(job, canvas.picture(), tuple(defects[k] for k in sorted(defects)))
+                items = [item for item in items if works[item.job].failure is None]
+                size = self.options.batch_size
+                batches = [items[i : i + size] for i in range(0, len(items), size)]
+                items = [item for batch in batches for item in self.paint_batch(works, batch)]
+        for work in works:
+            yield work.sample()
 
-    def paint_batch(
-        self,
-        group: Sequence[Job],
-        batch: Sequence[BatchItem],
-        canvases: Sequence[Canvas],
-        done: list[dict[int, PaintedDefect]],
-    ) -> list[BatchItem]:
+    def paint_batch(self, works: Sequence[Work], batch: Sequence[BatchItem]) -> list[BatchItem]:
         """Paint one batch onto the canvases; returns what has to be re-sampled."""
-        contexts = [canvases[e.job].context(e.context, self.options.image_size) for e in batch]
-        failed = []
-        for item, result in zip(batch, self.results(group, batch, contexts), strict=True):
-            canvas, job = canvases[item.job], group[item.job]
-            found = self.judge(item, job, canvas, result)
-            done[item.job].update(zip(item.defects, found, strict=True))
-            self.put(item, canvas, result, found)
+        contexts = [works[item.job].canvas.context(item.context, self.options.image_size) for item in batch]
+        rejected = []
+        for item, result in zip(batch, self.results(works, batch, contexts), strict=True):
+            work = works[item.job]
+            if isinstance(result, Failure):
+                work.failure = result
+                continue
+            found = self.judge(item, work.job, work.canvas, result)
+            work.defects.update(zip(item.defects, found, strict=True))
+            self.put(item, work.canvas, result, found)
             again = [k for k, defect in enumerate(found) if not defect.accepted]
             if again:
-                failed.append(retry(item, again))
-        return failed
-
-    def results(
-        self, group: Sequence[Job], batch: Sequence[BatchItem], contexts: Sequence[np.ndarray]
-    ) -> Iterator[ContextResult]:
-        """`contexts` (S, S, 3) uint8 at model size through the sampler, one result each."""
-        pairs = [(group[e.job], e) for e in batch]
-        result, strips = self.sample(pairs, torch.cat([images.to_tensor(c) for c in contexts]))
-        afters, crops = images.to_uint8(result.sample), images.to_uint8(result.crop)
-        first = 0
-        for item, before, after in zip(batch, contexts, afters, strict=True):
-            rows = slice(first, first + len(item.defects))
-            first = rows.stop
-            attention = None if result.attention is None else result.attention[rows, 0].cpu().numpy()
-            yield ContextResult(before, after, crops[rows], attention, strips[rows])
+                rejected.append(retry(item, again))
+        return rejected
 
     # Sampling
 
-    def sample(
-        self, pairs: Sequence[tuple[Job, BatchItem]], clean: Tensor
-    ) -> tuple[Result, list[np.ndarray | None]]:
-        """The sampler's result for a batch, and the strips of its windows; in halves when memory runs out."""
+    def results(
+        self, works: Sequence[Work], batch: Sequence[BatchItem], contexts: Sequence[np.ndarray]
+    ) -> list[ContextResult | Failure]:
+        """`contexts` (S, S, 3) uint8 at model size through the sampler; what overflows once more in float32."""
+        tasks = [
+            Task(works[item.job].job, item, before) for item, before in zip(batch, contexts, strict=True)
+        ]
+        found = self.sample(self.sampler, tasks)
+        failed = [n for n, result in enumerate(found) if isinstance(result, Failure)]
+        if failed and self.exact is not None:
+            names = ", ".join(sorted({tasks[n].job.name for n in failed}))
+            log.warning("%s: numbers overflow; once more in float32", names)
+            for n, result in zip(failed, self.sample(self.exact(), [tasks[n] for n in failed]), strict=True):
+                found[n] = result
+        return found
+
+    def sample(self, sampler: Sampler, tasks: Sequence[Task]) -> list[ContextResult | Failure]:
+        """A result per task; in halves when memory runs out, and anew without those whose numbers overflow."""
+        if not tasks:
+            return []
         try:
-            return self._sample(pairs, clean.to(self.device))
+            return self._sample(sampler, tasks)
+        except NonFiniteEnergy as error:
+            failures = {n: Failure(error.t, "the refinement's loss is not a number") for n in error.images}
         except (torch.cuda.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            told = f"the memory of {self.device} is too small for {len(pairs)} contexts at once"
-        if len(pairs) == 1:
+            failures = {}
+        if failures:
+            rest = iter(self.sample(sampler, [task for n, task in enumerate(tasks) if n not in failures]))
+            return [failures[n] if n in failures else next(rest) for n in range(len(tasks))]
+        told = f"the memory of {self.device} is too small for {len(tasks)} contexts at once"
+        if len(tasks) == 1:
             raise UserError(f"{told}; use precision=bf16, a smaller image_size, or another device")
         log.warning("%s: painting them in halves; a smaller batch_size avoids the attempt", told)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        half = len(pairs) // 2
-        parts = [self.sample(pairs[:half], clean[:half]), self.sample(pairs[half:], clean[half:])]
-        return join_results([result for result, _ in parts]), [s for _, strips in parts for s in strips]
+        half = len(tasks) // 2
+        return self.sample(sampler, tasks[:half]) + self.sample(sampler, tasks[half:])
 
-    def _sample(
-        self, pairs: Sequence[tuple[Job, BatchItem]], clean: Tensor
-    ) -> tuple[Result, list[np.ndarray | None]]:
+    def _sample(self, sampler: Sampler, tasks: Sequence[Task]) -> list[ContextResult | Failure]:
+        pairs = [(task.job, task.item) for task in tasks]
+        clean = torch.cat([images.to_tensor(task.before) for task in tasks]).to(self.device)
         owner = [n for n, (_, item) in enumerate(pairs) for _ in item.defects]
         corners = [corner for _, item in pairs for corner in item.context.windows]
         size, boxes = self.options.crop_size, self.boxes(pairs)
@@ -216,18 +248,9 @@ class Painter:
             if self.options.strips and record.accumulated is not None:
                 masks.append(record.accumulated)
 
-        try:
-            result = self.sampler.sample(
-                clean, windows, torch.tensor(classes, device=self.device), noise, on_step
-            )
-        except NonFiniteEnergy as error:
-            raise UserError(f"{names_of(pairs)}: {error}") from error
-        if not (torch.isfinite(result.sample).all() and torch.isfinite(result.crop).all()):
-            raise UserError(
-                f"{names_of(pairs)}: the networks' output is not finite; check the weights, or use precision=fp32"
-            )
+        result = sampler.sample(clean, windows, torch.tensor(classes, device=self.device), noise, on_step)
         self.callback.finish()
-        return result, attention_strips(masks, len(owner))
+        return separate(result, tasks, attention_strips(masks, len(owner)), sampler.options.timesteps[-1])
 
     def boxes(self, pairs: Sequence[tuple[Job, BatchItem]]) -> Tensor | None:
         """Masks (M, 1, h, w) of the boxes of the defects in their windows, for a prior that sees its surroundings."""
@@ -340,8 +363,22 @@ def item_seed(seed: int, job: Job, item: BatchItem) -> int:
     return sample_seed(seed, *identity)
 
 
-def names_of(pairs: Sequence[tuple[Job, BatchItem]]) -> str:
-    return pairs[0][0].name + (f" and {len(pairs) - 1} more" if len(pairs) > 1 else "")
+def separate(
+    result: Result, tasks: Sequence[Task], strips: Sequence[np.ndarray | None], last: int
+) -> list[ContextResult | Failure]:
+    """The result of a batch context by context; a failure at the step `last` where it is not finite."""
+    afters, crops = images.to_uint8(result.sample), images.to_uint8(result.crop)
+    found: list[ContextResult | Failure] = []
+    first = 0
+    for n, task in enumerate(tasks):
+        rows = slice(first, first + len(task.item.defects))
+        first = rows.stop
+        if not (torch.isfinite(result.sample[n]).all() and torch.isfinite(result.crop[rows]).all()):
+            found.append(Failure(last, "the networks' output is not a number"))
+            continue
+        attention = None if result.attention is None else result.attention[rows, 0].cpu().numpy()
+        found.append(ContextResult(task.before, afters[n], crops[rows], attention, strips[rows]))
+    return found
 
 
 def attention_strips(masks: Sequence[Tensor], count: int) -> list[np.ndarray | None]:
@@ -352,17 +389,6 @@ def attention_strips(masks: Sequence[Tensor], count: int) -> list[np.ndarray | N
     chosen = torch.stack([masks[step] for step in steps], dim=1)[:, :, 0]  # (M, n, h, w)
     shown = (chosen.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
     return [np.concatenate(list(frames), axis=1) for frames in shown]
-
-
-def join_results(parts: Sequence[Result]) -> Result:
-    """The results of two halves of a batch as one."""
-    attention = None if parts[0].attention is None else torch.cat([p.attention for p in parts])
-    return Result(
-        torch.cat([p.sample for p in parts]),
-        torch.cat([p.crop for p in parts]),
-        torch.cat([p.noised for p in parts]),
-        attention,
-    )
 
 
 def is_out_of_memory(error: Exception) -> bool:

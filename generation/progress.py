@@ -38,7 +38,7 @@ class Progress:
         self.batch = batch
         self.bar.set_description(batch[0][0].name)
         again = sum(item.attempt > 0 for _, item in batch)
-        self.bar.total += again * self.steps
+        self.bar.total = max(self.bar.total + again * self.steps, self.bar.n + len(batch) * self.steps)
         if self.config.visualize:
             from generation.visualize import AttentionRecorder  # Matplotlib, which nothing else here needs
 
@@ -81,7 +81,11 @@ def log_settings(config: GenerationConfig, jobs: Sequence[Job], unrelated: Seque
 
 
 def log_sample(sample: PaintedSample) -> None:
-    """Log the defects of a sample that are not what was requested."""
+    """Log the defects of a sample that are not what was requested, or why it failed."""
+    if sample.failure is not None:
+        told = "not painted, in float32 either: %s, at t = %d"
+        log.warning(f"%s: {told}", sample.job.name, sample.failure.reason, sample.failure.t)
+        return
     for wanted, defect in zip(sample.job.defects, sample.defects, strict=True):
         name, what = sample.job.name, f"{wanted.annotation.class_name} at {wanted.center}"
         if not defect.accepted:

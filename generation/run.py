@@ -13,14 +13,15 @@ from generation.inputs import check_inputs
 from generation.jobs import Job, plan_jobs
 from generation.models import check_class_ids
 from generation.outputs import Outputs
-from generation.painter import BatchItem, Painter, item_seed
+from generation.painter import BatchItem, item_seed
 from generation.passes import Pass
 from generation.placement.plan import place_defects
 from generation.progress import Progress, log_sample, log_settings, some_of
 from generation.records import Provenance
-from generation.setup import Run, job_options, make_geometry, paint_options
+from generation.setup import Run, job_options, make_geometry, make_painter
 from guided_diffusion.ddim import guided_steps
 from utils import images
+from utils.errors import UserError
 from utils.export_dataset import ExportOptions, export_dataset
 from utils.images import ImageCache, Loader
 from utils.logger import setup_logging
@@ -29,6 +30,8 @@ from utils.report import write_report
 from utils.seeding import SampleNoise
 
 log = logging.getLogger(__name__)
+
+INCOMPLETE = 3  # the exit code when samples or defects were rejected or failed
 
 
 def samples_by_annotation(jobs: Sequence[Job]) -> dict[str, list[Job]]:
@@ -87,7 +90,7 @@ def paint(run: Run, groups: Sequence[Sequence[Job]], jobs: Sequence[Job]) -> Non
     total, hidden = steps * count_contexts(groups), not config.show_progress
     with tqdm(total=total, unit="step", disable=hidden, smoothing=0.05) as bar:
         progress = Progress(config, run.outputs, bar, steps)
-        painter = Painter(run.sampler, paint_options(config), run.device, progress, run.assessor)
+        painter = make_painter(run, progress)
         for group in groups:
             group_started = time.perf_counter()
             last = {job.base: job.name for job in group}
@@ -100,25 +103,52 @@ def paint(run: Run, groups: Sequence[Sequence[Job]], jobs: Sequence[Job]) -> Non
     log.info("painted in %s", duration(time.perf_counter() - started))
 
 
-def finish(run: Run, jobs: Sequence[Job]) -> None:
-    """Once every sample exists: missing grids, order of the manifest, data set and report."""
+def finish(run: Run, jobs: Sequence[Job], kept: int) -> int:
+    """Once every sample exists: missing grids, order of the manifest, summary, data set and report.
+
+    `kept` samples were there before. Returns the exit code, 3 when some are not as requested. Raises UserError when
+    the export fails, after the report is written.
+    """
     config, outputs = run.config, run.outputs
     outputs.reread()
     clean = ImageCache(config.network.image_size if config.resize == "squash" else None)
     for samples in samples_by_annotation(jobs).values():
         if not outputs.paths.grid(samples[0]).exists():
             save_grid(run, samples, clean)
-    if any(map(outputs.missing, jobs)):
-        return
+    if lost := [job.name for job in jobs if outputs.missing(job)]:
+        raise UserError(
+            f"{len(lost)} samples have gone since they were painted ({some_of(lost)}); run it again"
+        )
     outputs.finish_manifest(jobs)
-    if rejected := [job.name for job in jobs if not outputs.shipped(job)]:
-        share = f"{len(rejected)} of {len(jobs)} samples"
-        log.warning("%s fail min_score and were not saved: %s", share, some_of(rejected))
-    if config.dataset.export:
-        options = ExportOptions(**config.dataset.model_dump())
-        log.info("data set: %s", export_dataset(outputs.root, options=options, overwrite=True))
-    if config.report:
-        log.info("page to look through the results: %s", write_report(outputs.root, overwrite=True))
+    complete = summarize(outputs, jobs, kept)
+    try:
+        if config.dataset.export:
+            options = ExportOptions(**config.dataset.model_dump())
+            log.info("data set: %s", export_dataset(outputs.root, options=options, overwrite=True))
+    finally:
+        if config.report:
+            log.info("page to look through the results: %s", write_report(outputs.root, overwrite=True))
+    return 0 if complete else INCOMPLETE
+
+
+def summarize(outputs: Outputs, jobs: Sequence[Job], kept: int) -> bool:
+    """Log how many samples were painted, kept, rejected and failed; whether all are as requested."""
+    names: dict[str | None, list[str]] = {"painted": [], "rejected": [], "failed": []}
+    for job in jobs:
+        names[outputs.status(job)].append(job.name)
+    if names["rejected"]:
+        told = "samples fail min_score and were not saved"
+        log.warning("%d of %d %s: %s", len(names["rejected"]), len(jobs), told, some_of(names["rejected"]))
+    if names["failed"]:
+        told = (
+            "samples failed, as their lines of manifest.jsonl say; without these lines they are tried again"
+        )
+        log.warning("%d of %d %s: %s", len(names["failed"]), len(jobs), told, some_of(names["failed"]))
+    painted, rejected, failed = (len(found) for found in names.values())
+    defects = outputs.rejected_defects(jobs)
+    told = f"{painted - kept} painted, {kept} kept, {rejected} rejected, {failed} failed"
+    log.info("%d samples: %s%s", len(jobs), told, f"; {defects} defects rejected" if defects else "")
+    return not (failed or defects)
 
 
 def save_grid(run: Run, samples: Sequence[Job], load: Loader) -> None:

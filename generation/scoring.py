@@ -62,12 +62,29 @@ class PaintedDefect:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """Why a sample could not be computed: `reason`, and the index `t` of the step where it showed."""
+
+    t: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class PaintedSample:
-    """A finished job: `image` (H, W, 3) uint8, and one painted defect per defect of the job."""
+    """A finished job: `image` (H, W, 3) uint8, and one painted defect per defect of the job; none after a
+    `failure`."""
 
     job: Job
     image: np.ndarray
     defects: tuple[PaintedDefect, ...]
+    failure: Failure | None = None
+
+    @property
+    def status(self) -> str:
+        """As manifests have it: painted, when the image holds any of the defects, rejected or failed."""
+        if self.failure is not None:
+            return "failed"
+        return "painted" if self.accepted else "rejected"
 
     @property
     def boxes(self) -> list[PixelBox | None]:

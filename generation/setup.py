@@ -13,7 +13,7 @@ from generation.geometry import Geometry
 from generation.jobs import JobOptions
 from generation.models import count_classes, load_models, weight_paths, with_arithmetic
 from generation.outputs import Outputs
-from generation.painter import PaintOptions
+from generation.painter import Painter, PaintOptions, ProgressCallback
 from generation.quality.assessment import Assessor, load_assessor
 from guided_diffusion.attention_mask import AttentionOptions, defect_attention
 from guided_diffusion.create import create_diffusion
@@ -49,7 +49,15 @@ class Run:
     @cached_property
     def sampler(self) -> Sampler:
         """The networks on the noise schedule, loaded on first use. Raises UserError for weights."""
-        contextual, prior = load_models(self.config, self.classes, self.device)
+        return self._sampler(self.config)
+
+    @cached_property
+    def exact_sampler(self) -> Sampler:
+        """The same in float32, for what overflows in lower precision."""
+        return self._sampler(self.config.model_copy(update={"precision": "fp32"}))
+
+    def _sampler(self, config: GenerationConfig) -> Sampler:
+        contextual, prior = load_models(config, self.classes, self.device)
         kind = PriorSampler if contextual is None else Sampler
         clean_class = count_classes(self.config, self.classes)  # follows the classes of defects
         return kind(contextual, prior, self.diffusion, self.options, clean_class)
@@ -201,6 +209,12 @@ def job_options(config: GenerationConfig) -> JobOptions:
         whole_contexts=config.background == "generated",
         boxes=config.label_box == "annotation" or config.crop.condition == "surroundings",
     )
+
+
+def make_painter(run: Run, callback: ProgressCallback) -> Painter:
+    """The run's sampler with its options, and in lower precision the one in float32 behind it."""
+    exact = None if run.config.precision == "fp32" else lambda: run.exact_sampler
+    return Painter(run.sampler, paint_options(run.config), run.device, callback, run.assessor, exact)
 
 
 def paint_options(config: GenerationConfig) -> PaintOptions:

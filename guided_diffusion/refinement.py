@@ -29,7 +29,13 @@ MAX_REJECTIONS = 100  # per gradient step
 
 
 class NonFiniteEnergy(RuntimeError):
-    """The energy is not a number at the beginning of a step."""
+    """The energy of some `images` of the batch is not a number at the beginning of a step, at `t`."""
+
+    def __init__(self, images: Sequence[int], t: int):
+        super().__init__(
+            f"the refinement's loss is not a number at t={t}, of images {list(images)} of the batch"
+        )
+        self.images, self.t = tuple(images), t
 
 
 def energy(end: Tensor, crop_x0: Tensor, target: Target) -> Tensor:
@@ -207,7 +213,7 @@ class Objective:
     def accepted(self, trial: Point, point: Point, images: list[int]) -> list[int]:
         """Those of `images` whose trial is accepted: the one transfer that the device is waited for."""
         before, after = torch.stack([select_rows(point.value, images), trial.value]).tolist()
-        _require_finite(before, self.t)
+        _require_finite(before, images, self.t)
         if not self.descent.adaptive:
             return images
         # A NaN compares false
@@ -234,7 +240,7 @@ def refine(objective: Objective, prior: Prediction, first: LiveEstimate | None =
         graph,
     )
     if not graph:
-        _require_finite(point.value.tolist(), t)
+        _require_finite(point.value.tolist(), everything, t)
     scale, exhausted = list(origin.step_scale or [1.0] * len(origin.x)), set()
     for left in range(descent.steps, 0, -1):
         point, rejected = _descend(objective, point, scale, graph=left > 1)
@@ -285,12 +291,10 @@ def warm_start(before: Sequence[float] | None, after: Sequence[float]) -> list[f
     ]
 
 
-def _require_finite(values: list[float], t: int) -> None:
-    if not all(map(math.isfinite, values)):
-        raise NonFiniteEnergy(
-            f"the refinement's loss is {values} at t={t}; expected numbers: check the weights and images, or "
-            "use a higher precision"
-        )
+def _require_finite(values: list[float], images: Sequence[int], t: int) -> None:
+    """`values` of some `images` of the batch."""
+    if bad := [image for image, value in zip(images, values, strict=True) if not math.isfinite(value)]:
+        raise NonFiniteEnergy(bad, t)
 
 
 def settle(live: Point, graph: bool) -> Point:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from generation.geometry import Geometry
 from generation.jobs import Job, plan_jobs
-from generation.painter import Painter, PaintOptions, attention_strips, item_seed, turn_items
+from generation.painter import Painter, PaintOptions, Task, attention_strips, item_seed, separate, turn_items
 from generation.scoring import PaintedSample
-from guided_diffusion.ddim import Sampler
+from guided_diffusion.ddim import Result, Sampler
 from tests import defaults
 from tests.defaults import attention_options, job_options, sampler_options
 from utils.errors import UserError
@@ -206,6 +206,69 @@ def test_other_errors_are_not_taken_for_a_want_of_memory(tmp_path: Path):
     painter.sampler.contextual = lambda x, t, y: torch.zeros(1) @ torch.zeros(2)
     with pytest.raises(RuntimeError, match="size"):
         list(painter.paint(plan(tmp_path)))
+
+
+# Numbers that overflow
+
+
+def overflowing(world: World, at: int = 4) -> World:
+    """Another world, whose prior knows no numbers for class 0 from the index `at` of the chain downwards."""
+    other, usual = World(), world.prior
+    step = int(world.diffusion.network_steps[at])
+
+    def prior(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        nan = (y == 0).view(-1, 1, 1, 1) & (t[0] <= step)
+        return torch.where(nan, torch.nan, usual(x, t, y))
+
+    other.prior = prior
+    return other
+
+
+def equal(one: PaintedSample, other: PaintedSample) -> bool:
+    return np.array_equal(one.image, other.image) and one.status == other.status
+
+
+def test_what_overflows_is_painted_in_float32_and_the_others_go_on(tmp_path: Path):
+    board(tmp_path, "0 0.25 0.5\n1 0.8 0.5\n0 0.5 0.5")
+    jobs = plan(tmp_path, together=False)
+    expected = list(World().painter(batch_size=1).paint(jobs))
+    painter = overflowing(World()).painter(batch_size=3)
+    painter.exact = lambda: World().painter().sampler
+    found = list(painter.paint(jobs))
+    assert all(map(equal, found, expected))
+    assert painter.callback.batches == [3, 1, 2]  # all, those with numbers, the others once more
+
+
+@pytest.mark.parametrize("at", [4, 2, 1])
+def test_what_overflows_in_float32_too_fails_with_step_and_reason(tmp_path: Path, at: int):
+    board(tmp_path, "0 0.25 0.5\n1 0.8 0.5")
+    jobs = plan(tmp_path, together=False)
+    painter = overflowing(World(), at).painter()
+    painter.exact = lambda: overflowing(World(), at).painter().sampler
+    failed, painted = painter.paint(jobs)
+    assert (failed.status, failed.defects) == ("failed", ()) and (failed.image == GRAY).all()
+    assert failed.failure.t == at and "not a number" in failed.failure.reason
+    assert equal(painted, list(World().painter(batch_size=1).paint(jobs))[1])
+
+
+def test_one_context_that_overflows_is_the_whole_sample(tmp_path: Path):
+    board(tmp_path, "1 0.25 0.5\n0 0.8 0.5")
+    (sample,) = overflowing(World()).painter(max_rerolls=2, min_score=0.9).paint(plan(tmp_path))
+    assert (sample.status, sample.defects) == ("failed", ())
+
+
+def test_a_result_that_is_not_finite_fails_at_the_last_step(tmp_path: Path):
+    board(tmp_path, "1 0.25 0.5\n0 0.8 0.5")
+    jobs = plan(tmp_path, together=False)
+    tasks = [
+        Task(job, item, np.zeros((SIZE, SIZE, 3), np.uint8))
+        for job, item in zip(jobs, turn_items(jobs, 0), strict=True)
+    ]
+    sample, crop = torch.zeros(2, 3, SIZE, SIZE), torch.zeros(2, 3, CROP, CROP)
+    crop[1, 0, 3, 3] = torch.inf
+    good, bad = separate(Result(sample, crop, sample, None), tasks, [None, None], 7)
+    assert good.after.shape == (SIZE, SIZE, 3) and good.crops.shape == (1, CROP, CROP, 3)
+    assert bad.t == 7 and "not a number" in bad.reason
 
 
 # Scores and rerolls

@@ -25,6 +25,7 @@ from tests.defaults import sampler_options
 from utils.checkpoint import load_state_dict, save_safetensors
 from utils.config import load_generation_config
 from utils.errors import run_main
+from utils.manifest import read_manifest
 from utils.schema.network import NetworkConfig
 
 NETWORK = {
@@ -441,13 +442,13 @@ def test_all_defects_of_a_file_on_one_picture(place: Place):
 
 def test_what_fails_min_score_is_reported_and_not_shipped(place: Place):
     place.board("a.png", "0 0.5 0.5\n1 0.1 0.1")
-    assert place.run("min_score=1", "max_rerolls=1") == 0
+    assert place.run("min_score=1", "max_rerolls=1") == 3
     assert place.samples() == [] and not list(place.out.glob("label/*"))
     assert "2 of 2 samples fail min_score and were not saved" in place.log()
     assert "fails min_score with" in place.log() and "after 2 attempts" in place.log()
     entries = [json.loads(line) for line in (place.out / "manifest.jsonl").read_text().splitlines()]
     assert [entry["status"] for entry in entries] == ["rejected"] * 2
-    assert place.run("min_score=1", "max_rerolls=1") == 0
+    assert place.run("min_score=1", "max_rerolls=1") == 3
     assert "nothing to paint" in place.log()
 
 
@@ -735,13 +736,36 @@ def test_settings_beside_the_results_that_cannot_be_read(
 def test_weights_that_are_not_numbers(place: Place, weights: Path, capsys: pytest.CaptureFixture):
     place.board("a.png")
     state = load_state_dict(weights / "full.safetensors")[0]
-    save_safetensors(place.root / "nan.safetensors", {key: value * torch.nan for key, value in state.items()})
-    for refine in ("true", "false"):
-        overrides = [f"model_path={place.root}/nan.safetensors", f"optimize_xt.optimize_xt={refine}"]
-        assert place.run(*overrides, "overwrite=true") == 2
-        error = capsys.readouterr().err
-        assert "error: a_spur_cx16_cy16_0: " in error and "check the weights" in error
-    assert place.samples() == []
+    state["out.2.bias"][1] = torch.nan
+    save_safetensors(place.root / "nan.safetensors", state)
+    message = refused(capsys, place, f"model_path={place.root}/nan.safetensors")
+    assert "nan.safetensors: 1 tensors hold values that are not numbers (the first is out.2.bias)" in message
+
+
+def test_a_sample_that_overflows_is_recorded_and_the_others_go_on(place: Place, weights: Path):
+    state = load_state_dict(weights / "prior.safetensors")[0]
+    state["label_emb.weight"][1] = 3e38
+    save_safetensors(place.root / "huge.safetensors", state)
+    place.board("a.png", "0 0.5 0.5\n1 0.25 0.25")
+    overrides = [f"crop_model_path={place.root}/huge.safetensors", "batch_size=2", "precision=bf16"]
+    assert place.run(*overrides) == 3
+    assert place.samples() == ["a_spur_cx16_cy16_0"]
+    assert "numbers overflow; once more in float32" in place.log()
+    assert "2 samples: 1 painted, 0 kept, 0 rejected, 1 failed" in place.log()
+    entries = {entry["name"]: entry for entry in read_manifest(place.out / "manifest.jsonl")}
+    entry = entries["a_mouse-bite_cx8_cy8_0"]
+    assert (entry["status"], entry["files"], entry["defects"]) == ("failed", {}, [])
+    assert entry["failure"] == {"t": 1, "reason": "the refinement's loss is not a number"}
+    first = place.digests()
+    assert place.run(*overrides) == 3 and place.digests() == first
+    assert "2 samples: 0 painted, 1 kept, 0 rejected, 1 failed" in place.log()
+
+
+def test_the_report_is_written_even_if_the_export_fails(place: Place, capsys: pytest.CaptureFixture):
+    place.board("a.png")
+    assert place.run("min_score=1", "dataset.export=true", "report=true") == 2
+    assert "no sample to export" in capsys.readouterr().err
+    assert (place.out / "report/index.html").is_file() and "1 samples: 0 painted" in place.log()
 
 
 def test_no_seed_is_kept_by_a_resumed_run(place: Place):

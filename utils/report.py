@@ -260,10 +260,12 @@ def summary(entries: Sequence[Entry], cards: Sequence[dict[str, Any]]) -> str:
     """The run in one line."""
     shipped = sum(entry["status"] == "painted" for entry in entries)
     rejected = sum(card["status"] == "rejected" for card in cards)
+    failed = sum(entry["status"] == "failed" for entry in entries)
     sources = len({entry["source"] for entry in entries})
     parts = [
         f"{shipped} images from {sources} clean ones, {len(cards) - rejected} defects",
         *([f"{rejected} rejected"] if rejected else []),
+        *([f"{failed} samples failed"] if failed else []),
         f"seed {entries[0]['seed']}",
         f"settings {entries[0]['config_sha256'][:12]}",
         f"version {entries[0]['version']}",

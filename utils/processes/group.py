@@ -68,28 +68,27 @@ def decided(make: Callable[[], T]) -> T:
 
     What it raises there ends the others without a message of their own, with the code of user errors.
     """
-    if world_size() == 1:
+    if not dist.is_initialized():
         return make()
     if rank() > 0:
-        box: list[tuple[bool, T] | None] = [None]
+        box: list[list[T]] = [[]]
         dist.broadcast_object_list(box)
-        done, result = box[0]
-        if not done:
+        if not box[0]:
             raise SystemExit(2)
-        return result
+        return box[0][0]
     try:
         result = make()
     except BaseException:
         with suppress(RuntimeError):
-            dist.broadcast_object_list([(False, None)])
+            dist.broadcast_object_list([[]])
         raise
-    dist.broadcast_object_list([(True, result)])
+    dist.broadcast_object_list([[result]])
     return result
 
 
 def wait_for_all() -> None:
     """Returns when every process of the run has come here; signals are heeded meanwhile."""
-    if world_size() > 1:
+    if dist.is_initialized():
         work = dist.barrier(async_op=True)
         while not work.is_completed():
             time.sleep(0.05)

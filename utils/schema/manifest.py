@@ -85,11 +85,18 @@ class FilesLine(_Part):
     attention: list[InsidePath] = []
 
 
+class FailureLine(_Part):
+    """Why a sample could not be computed, and at which step it showed."""
+
+    t: Annotated[int, Field(ge=0)]
+    reason: str
+
+
 class SampleLine(_Part):
     """One finished sample."""
 
     name: FileName
-    status: Literal["painted", "rejected"]
+    status: Literal["painted", "rejected", "failed"]
     source: Annotated[str, Field(min_length=1)]
     source_sha256: str | None = None
     size: tuple[Side, Side]  # width, height
@@ -99,6 +106,7 @@ class SampleLine(_Part):
     config_sha256: str
     weights: dict[str, str]
     version: str
+    failure: FailureLine | None = None  # of a failed sample, which has no defects
     outdated: bool = False  # whether the annotations no longer ask for it
 
     @model_validator(mode="after")
