@@ -75,14 +75,27 @@ def finish_most(out: Path, todo: list[Job]) -> None:
     for name in ("sample", "log"):
         (out / name).mkdir(parents=True)
     mask = mask_rle(np.tri(40, dtype=bool), (50, 50), (SIDE, SIDE))
-    defect = {"class_name": "spur", "box": [50, 50, 90, 90], "mask": mask, "scores": {"score": 0.5}}
+    place = {"class_name": "spur", "class_id": 4, "line": 1, "window": [38, 38, 64], "scale": 1.0}
+    result = {
+        "status": "painted",
+        "attempt": 0,
+        "box": [50, 50, 90, 90],
+        "mask": mask,
+        "scores": {"score": 0.5},
+    }
     for job in todo[:-LEFT]:
         (out / "sample" / f"{job.name}.png").touch()
         entry = {
             "name": job.name,
             "status": "painted",
+            "source": job.image.as_posix(),
+            "size": [SIDE, SIDE],
+            "seed": 0,
+            "files": {"sample": f"sample/{job.name}.png", "mask": f"mask/{job.name}.png"},
+            "config_sha256": "ab" * 32,
             "weights": {"model_path": "ab" * 32},
-            "defects": [defect],
+            "version": "0",
+            "defects": [place | result],
         }
         append_entry(out / "manifest.jsonl", entry)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks import planning
+from benchmarks import endurance, planning
 from benchmarks.measure import Probe
 from benchmarks.painting import changed_decisions, paint, rejections
 from benchmarks.run import Plan, checkpoint_attention, plan_of, published_step
@@ -100,3 +100,19 @@ def test_planning_counts_what_is_left(capsys: pytest.CaptureFixture):
     planning.main(["--jobs", "40"])
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert rows[1][:3] == ["planning", "40", "40"] and rows[2][:3] == ["resuming", "40", "10"]
+
+
+def test_endurance_looks_at_every_part_of_a_run(capsys):
+    assert endurance.main(["--samples", "20"]) in (0, 1)  # so few samples still fill caches
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    samples = [int(row[0]) for row in rows[1:11]]
+    assert samples[-1] == 20 and all(n >= goal for n, goal in zip(samples, range(2, 21, 2), strict=True))
+    assert all(float(row[1]) > 0 and float(row[2]) > 50 and int(row[3]) > 2 for row in rows[1:11])
+
+
+@pytest.mark.parametrize("memory, files, flat", [(104, 9, True), (106, 9, False), (100, 12, False)])
+def test_endurance_judges_memory_and_files_after_the_first_part(memory, files, flat, capsys):
+    looks = [endurance.Look(n, n / 10, 50 if n == 0 else 100, 9) for n in range(0, 100, 10)]
+    assert endurance.show([*looks, endurance.Look(100, 10.0, memory, files)]) is flat
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert f"memory {memory - 100:+.1f}%" in told and "time each" in told and "0.0%" in told
