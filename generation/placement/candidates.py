@@ -133,7 +133,7 @@ def _large_enough(paths: Sequence[Path], plan: PlanConfig, geometry: Geometry) -
 def _too_small(picture: Picture, plan: PlanConfig, geometry: Geometry) -> str | None:
     """Why an image cannot hold the context of the largest box that the plan may draw; None if it can."""
     width, height = picture.size
-    largest = plan.size[1]
+    largest = max(plan.size[1], *(side for sizes in plan.sizes.values() for box in sizes for side in box), 0)
     middle = Candidate(picture.number, "", 0, width // 2, height // 2, largest, largest)
     try:
         window_of(middle, picture.size, geometry)
@@ -180,9 +180,7 @@ def candidates(
     the defect. Raises UserError where the context around a box is larger than the image.
     """
     plan, geometry = request.plan, request.geometry
-    low, high = plan.size
-    sides = np.exp(stream.uniform(math.log(low - 0.5), math.log(high + 0.5), points.shape))  # log-uniform
-    sides = np.clip(np.rint(sides), low, high).astype(int)
+    sides = drawn_sizes(len(points), wanted.class_name, plan, stream)
     found = []
     for (x, y), (w, h) in zip(points.tolist(), sides.tolist(), strict=True):
         candidate = Candidate(picture.number, wanted.class_name, wanted.class_id, x, y, w, h)
@@ -197,6 +195,16 @@ def candidates(
         if len(found) == limit:
             break
     return found
+
+
+def drawn_sizes(count: int, class_name: str, plan: PlanConfig, stream: np.random.Generator) -> np.ndarray:
+    """Widths and heights of boxes, (count, 2) int: of `plan.sizes` where they hold the class, else of `plan.size`."""
+    known = {labels.normalize_class_name(name): sizes for name, sizes in plan.sizes.items()}
+    if sizes := known.get(labels.normalize_class_name(class_name)):
+        return np.array(sizes)[stream.integers(0, len(sizes), count)]
+    low, high = plan.size
+    sides = np.exp(stream.uniform(math.log(low - 0.5), math.log(high + 0.5), (count, 2)))  # log-uniform
+    return np.clip(np.rint(sides), low, high).astype(int)
 
 
 def window_of(candidate: Candidate, size: Size, geometry: Geometry) -> Window:

@@ -20,15 +20,16 @@ from generation.placement.candidates import Candidate, Score, Wanted, choose, ra
 from generation.placement.request import PlacementRequest
 from generation.placement.roi import Regions
 from generation.placement.score import placement_score
+from generation.placement.surroundings import INDEX, survey_surroundings
 from generation.records import Provenance
 from generation.setup import Run, make_geometry
 from utils import images, labels
 from utils.errors import UserError
-from utils.files import replacing
+from utils.files import file_sha256, replacing
 from utils.logger import setup_logging
 from utils.processes.group import decided
 from utils.reading import read_json
-from utils.schema.generation import PlanConfig
+from utils.schema.generation import GenerationConfig, PlanConfig
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ PLAN_FILE = "plan.json"
 def make_plan(request: PlacementRequest, score: Score, out: Path, overwrite: bool = False) -> Path:
     """Write `<stem>.txt` (YOLO lines) per image with places, and `plan.json`, to the folder `out`; returns it.
 
-    `score` is called with windows at the prior's size and a class id, never with `rank: uniform`. A plan in `out`
+    `score` is called with windows at the prior's size and a class id, with `rank: score` alone. A plan in `out`
     for the same request is used as it is, so its label files may have been edited; missing ones come back. Fewer
     places than requested are logged as a warning. Raises UserError for unknown classes, masks that do not fit,
     contexts larger than an image, no place at all, and a folder with label files of others or, without
@@ -54,7 +55,10 @@ def make_plan(request: PlacementRequest, score: Score, out: Path, overwrite: boo
     fingerprint = request.fingerprint(regions.files)
     found = _read_plan(out, fingerprint, overwrite)
     if found is None:
-        pools, counts = survey(request, wanted, regions.mask, score)
+        if plan.rank == "surroundings":
+            pools, counts = survey_surroundings(request, wanted, regions.mask)
+        else:
+            pools, counts = survey(request, wanted, regions.mask, score)
         stream = random_stream(request.seed, "choice")
         chosen = choose(pools, wanted, plan.spacing, plan.per_image, stream)
         tally = count_places(wanted, chosen, counts)
@@ -187,6 +191,15 @@ def _write_text(path: Path, text: str) -> None:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
+def _identity(config: GenerationConfig) -> dict[str, Any]:
+    """What the ranking of places depends on beside the plan."""
+    if config.plan.rank == "score":
+        return {"weights": dict(Provenance.of(config).weights)}
+    if config.plan.rank == "surroundings":
+        return {"queries": file_sha256(Path(config.plan.queries) / INDEX)}
+    return {}
+
+
 def place_defects(run: Run) -> Path:
     """The folder of annotation files that `plan` asks for, made if missing; a dry run's is deleted on exit."""
     config, classes, outputs = run.config, run.classes, run.outputs
@@ -209,6 +222,6 @@ def place_defects(run: Run) -> Path:
         config.plan,
         make_geometry(config),
         config.seed,
-        identity={"weights": dict(Provenance.of(config).weights)} if config.plan.rank == "score" else {},
+        identity=_identity(config),
     )
     return decided(lambda: make_plan(request, score, folder, config.overwrite))

@@ -1,0 +1,280 @@
+"""Candidates whose surroundings look like those of a real defect of the class: training defects are the queries."""
+
+import csv
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from generation.placement.candidates import (
+    Allowed,
+    Candidate,
+    Picture,
+    Wanted,
+    best,
+    load_clean_image,
+    random_stream,
+)
+from generation.placement.matching import (
+    Surround,
+    Template,
+    at_edges,
+    likeness,
+    make_template,
+    peaks,
+    reduced,
+    same_surroundings,
+    to_planes,
+)
+from generation.placement.request import PlacementRequest
+from utils import images, labels
+from utils.errors import UserError
+from utils.schema.generation import PlanConfig
+
+INDEX, PATCHES, TWINS = (
+    "index.csv",
+    "train/boxed/",
+    "train/twins/",
+)  # of a folder that utils.prepare_data wrote
+ALIGNED = 0.8  # likeness of the surroundings above which a clean image shows the same place
+COARSE, FINE = 6, 2  # px of a patch per px
+WORK = 16e6  # places compared coarsely per class, in px, on all pictures together
+FEWEST, MOST = 4, 64  # turned defects of a class looked for on one image
+LOOKS = 400  # of a class on all images together, where that is more than FEWEST on each
+IMAGES = 60  # searched; of more, these are drawn
+PEAKS = 3  # places kept of each look
+SPARE = 2  # candidates kept per requested place, where there are so many
+
+
+@dataclass(frozen=True)
+class Query:
+    """A training defect: its patch, and the center and size of its box in px of its own photograph."""
+
+    surround: Surround
+    class_id: int
+    center: tuple[float, float]
+    size: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Look:
+    """A query, turned."""
+
+    query: Query
+    quarters: int
+    mirrored: bool
+
+    @property
+    def surround(self) -> Surround:
+        return self.query.surround.turned(self.quarters, self.mirrored)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the box in native px."""
+        width, height = self.query.size if self.quarters % 2 == 0 else self.query.size[::-1]
+        return max(1, round(width)), max(1, round(height))
+
+    @property
+    def is_upright(self) -> bool:
+        """Whether it looks as it does on its photograph."""
+        return self.quarters == 0 and not self.mirrored
+
+
+def read_queries(folder: Path, classes: Mapping[str, int]) -> list[Query]:
+    """The training defects of a folder that `utils.prepare_data` wrote. Raises UserError if it has none."""
+    try:
+        with (folder / INDEX).open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if (row.get("file") or "").startswith(PATCHES)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"plan.queries {folder}: its {INDEX} cannot be read: {error}") from error
+    if not rows:
+        raise UserError(
+            f"plan.queries {folder}: got no patches {PATCHES}, expected what utils.prepare_data wrote"
+        )
+    queries = []
+    for row in rows:
+        path = folder / row["file"]
+        pixels = images.load_rgb(path)
+        annotation = labels.read_annotations(path.with_suffix(".txt"), classes)[0]
+        height, width = pixels.shape[:2]
+        x, y, w, h = (
+            annotation.cx * width,
+            annotation.cy * height,
+            annotation.w * width,
+            annotation.h * height,
+        )
+        box = x - w / 2, y - h / 2, x + w / 2, y + h / 2
+        left, top, right, bottom = (float(row[side]) for side in ("left", "top", "right", "bottom"))
+        center, size = ((left + right) / 2, (top + bottom) / 2), (right - left, bottom - top)
+        surround = without_defect(Surround(pixels, box, float(row["scale"])), folder / TWINS / path.name)
+        queries.append(Query(surround, annotation.class_id, center, size))
+    return queries
+
+
+def without_defect(surround: Surround, twin: Path) -> Surround:
+    """The patch of the clean image at the same place, if there is one and it looks the same around the box."""
+    if not twin.is_file():
+        return surround
+    pixels = images.load_rgb(twin)
+    if pixels.shape != surround.pixels.shape or same_surroundings(surround, pixels) < ALIGNED:
+        return surround
+    return replace(surround, pixels=pixels, is_clean=True)
+
+
+def survey_surroundings(
+    request: PlacementRequest, wanted: Sequence[Wanted], allowed: Allowed
+) -> tuple[dict[str, list[Candidate]], dict[str, dict[str, int]]]:
+    """As `candidates.survey`, with the boxes of `plan.queries`; every image is decoded once. Raises UserError."""
+    plan, geometry = request.plan, request.geometry
+    if geometry.resize == "squash":
+        raise UserError("plan.rank: got surroundings with resize: squash, expected resize: native")
+    queries = read_queries(Path(plan.queries), request.classes)
+    _check_classes(wanted, queries, plan)
+    pools: dict[str, list[Candidate]] = {one.class_name: [] for one in wanted}
+    counts = {one.class_name: dict.fromkeys(("possible", "looked_at", "kept"), 0) for one in wanted}
+    numbers = random_stream(request.seed, "images").permutation(len(request.pictures))[:IMAGES]
+    for number in tqdm(sorted(numbers.tolist()), desc="looking for places", disable=None):
+        path = request.pictures[number]
+        picture = load_clean_image(number, path, geometry)
+        shrunk = Pyramid(picture.pixels)
+        for one in wanted:
+            own = [query for query in queries if query.class_id == one.class_id]
+            stream = random_stream(request.seed, path.name, one.class_name)
+            looks = draw_looks(own, plan, picture, len(numbers), stream)
+            every = list(matches(shrunk, looks, picture, one))
+            mask = allowed(one.class_id, picture)
+            found = [place for place, look in every if acceptable(place, look, picture, plan, mask)]
+            pools[one.class_name] += found
+            counts[one.class_name]["possible"] += len(every)
+            counts[one.class_name]["looked_at"] += len(found)
+    for one in wanted:
+        pool = thinned(pools[one.class_name], plan.spacing)
+        share = max(plan.keep, min(1, SPARE * one.count / max(len(pool), 1)))
+        pools[one.class_name] = best(pool, share)
+        counts[one.class_name]["kept"] = len(pools[one.class_name])
+    return pools, counts
+
+
+def thinned(pool: Sequence[Candidate], spacing: float) -> list[Candidate]:
+    """The candidates, best first, without those nearer than `spacing` to a better one."""
+    kept: dict[int, list[Candidate]] = {}
+    for one in sorted(pool, key=lambda one: -one.score):
+        others = kept.setdefault(one.picture, [])
+        if all(math.hypot(one.x - other.x, one.y - other.y) >= spacing for other in others):
+            others.append(one)
+    return sorted((one for of_picture in kept.values() for one in of_picture), key=lambda one: -one.score)
+
+
+def _check_classes(wanted: Sequence[Wanted], queries: Sequence[Query], plan: PlanConfig) -> None:
+    known = {query.class_id for query in queries}
+    if missing := [one.class_name for one in wanted if one.class_id not in known]:
+        raise UserError(
+            f"plan.counts: {', '.join(missing)}: no defect of it in plan.queries {plan.queries}; leave it out, or set "
+            "rank: uniform"
+        )
+
+
+def draw_looks(
+    queries: Sequence[Query], plan: PlanConfig, picture: Picture, pictures: int, stream: np.random.Generator
+) -> list[Look]:
+    """Which queries are looked for on an image, and how turned: every query once before any is there twice."""
+    turns = [
+        (q, m)
+        for q in (range(4) if plan.rotate90 else (0,))
+        for m in ((False, True) if plan.flip else (False,))
+    ]
+    scale = float(np.median([query.surround.scale for query in queries]))
+    places = picture.pixels.shape[0] * picture.pixels.shape[1] / (COARSE * scale) ** 2
+    affordable = min(round(WORK / (places * pictures)), round(LOOKS / pictures))
+    count = min(max(affordable, FEWEST), MOST, len(queries) * len(turns))
+    order = stream.permutation(len(queries))
+    ways = [stream.permutation(len(turns)) for _ in queries]
+    all_looks = (Look(queries[i], *turns[ways[i][k]]) for k in range(len(turns)) for i in order)
+    return [look for look, _ in zip(all_looks, range(count), strict=False)]
+
+
+class Pyramid:
+    """An image at several reductions, each made when first asked for."""
+
+    def __init__(self, pixels: np.ndarray):
+        self.pixels = pixels
+        self.levels: dict[float, np.ndarray] = {}
+
+    def __call__(self, step: float) -> np.ndarray:
+        """(H, W, 3) uint8 with `step` native px per px."""
+        if step not in self.levels:
+            self.levels[step] = reduced(self.pixels, step)
+        return self.levels[step]
+
+
+def common_scale(scale: float) -> float:
+    """A power of sqrt(2) near `scale`, so that few reductions of an image do for all queries."""
+    return 2 ** (round(2 * math.log2(scale)) / 2)
+
+
+def matches(
+    shrunk: Pyramid, looks: Sequence[Look], picture: Picture, wanted: Wanted
+) -> Iterator[tuple[Candidate, Look]]:
+    """The best places of each look on an image."""
+    groups: dict[float, list[Look]] = {}
+    for look in looks:
+        groups.setdefault(common_scale(look.query.surround.scale), []).append(look)
+    for scale, members in groups.items():
+        coarse = [make_template(look.surround, COARSE * scale) for look in members]
+        maps = likeness(to_planes(shrunk(COARSE * scale)), coarse)
+        for look, template, alike in zip(members, coarse, maps, strict=True):
+            if not alike.numel():
+                continue
+            apart = max(1, min(template.weights.shape) // 2)
+            fine = make_template(look.surround, FINE * scale)
+            for corner in peaks(at_edges(alike, template.at_edge), apart, PEAKS):
+                x, y, score = refined(shrunk(FINE * scale), fine, corner)
+                middle = x * FINE * scale, y * FINE * scale
+                yield _candidate(middle, score, look, picture, wanted), look
+
+
+def refined(pixels: np.ndarray, template: Template, corner: tuple[int, int]) -> tuple[float, float, float]:
+    """(x, y) of the box's center in px of the fine picture, and the likeness there, near a coarse `corner`."""
+    ratio = COARSE // FINE
+    height, width = template.weights.shape
+    starts = []
+    for coarse, length, limit in zip(
+        corner, (width, height), (pixels.shape[1], pixels.shape[0]), strict=True
+    ):
+        start = min(max((coarse - 1) * ratio, 0), max(limit - length, 0))
+        starts.append((start, min(start + length + 2 * ratio, limit)))
+    (x0, x1), (y0, y1) = starts
+    (alike,) = likeness(to_planes(pixels[y0:y1, x0:x1]), [template])
+    alike = at_edges(alike, template.at_edge, slack=2 * ratio) if alike.numel() else alike
+    if not alike.numel():
+        return 0.0, 0.0, -math.inf
+    index = int(alike.argmax())
+    x, y = index % alike.shape[1], index // alike.shape[1]
+    return x0 + x + template.center[0], y0 + y + template.center[1], float(alike[y, x])
+
+
+def _candidate(
+    middle: tuple[float, float], score: float, look: Look, picture: Picture, wanted: Wanted
+) -> Candidate:
+    x, y = (min(max(math.floor(v), 0), side - 1) for v, side in zip(middle, picture.size, strict=True))
+    return Candidate(picture.number, wanted.class_name, wanted.class_id, x, y, *look.size, score)
+
+
+def acceptable(
+    one: Candidate, look: Look, picture: Picture, plan: PlanConfig, allowed: np.ndarray | None
+) -> bool:
+    """Whether the box lies inside, off the edge as wished, where it may, and not where the query itself is."""
+    if not math.isfinite(one.score) or (allowed is not None and not allowed[one.y, one.x]):
+        return False
+    middle, halves = (one.x + 0.5, one.y + 0.5), (one.w / 2, one.h / 2)
+    inside = all(
+        plan.edge_margin - 1 <= m - half and m + half <= side - plan.edge_margin + 1
+        for m, half, side in zip(middle, halves, picture.size, strict=True)
+    )
+    itself = look.is_upright and all(
+        abs(m - c) < half for m, c, half in zip(middle, look.query.center, halves, strict=True)
+    )
+    return inside and not itself
