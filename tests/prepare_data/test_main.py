@@ -1,6 +1,7 @@
 """The command line, from a source folder to training folders."""
 
 import json
+import re
 
 import numpy as np
 
@@ -54,7 +55,13 @@ def test_equal_runs_give_equal_files(tmp_path):
         main([str(root), "--out", str(tmp_path / name), "--tiles-per-image", "3", *SMALL])
     files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file())
     assert len(files) > 20
-    assert all((tmp_path / "a" / f).read_bytes() == (tmp_path / "b" / f).read_bytes() for f in files)
+    for file in files:
+        first, second = ((tmp_path / name / file).read_bytes() for name in ("a", "b"))
+        if file.suffix in (".yml", ".txt") and len(file.parts) == 1:  # they name the folder that they are in
+            first, second = (
+                re.sub(rb"(/|runs/|images/)[ab](?=[-/\n])", rb"\1x", text) for text in (first, second)
+            )
+        assert first == second, file
 
 
 def test_without_clean_images_tiles_come_from_between_the_defects(tmp_path, capsys):

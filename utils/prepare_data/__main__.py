@@ -1,6 +1,8 @@
 """Turn annotated images into what both models train on: tiles without defects, patches around defects.
 
     python -m utils.prepare_data path/to/PCB_DATASET --out data/board --holdout 07 10
+    python train.py data/board/train-prior.yml
+    python sample_generation.py data/board/generate.yml
 
 Formats, detected automatically: Pascal VOC, YOLO, COCO, DeepPCB, LabelMe, MVTec folders, masks named like the images,
 and data sets of utils.export_dataset. docs/annotation-formats.md shows their layouts.
@@ -8,7 +10,8 @@ and data sets of utils.export_dataset. docs/annotation-formats.md shows their la
 DIR gets train/boxed (patches, each with the place of its defect) and train/clean (pieces without defects) for a prior
 that sees its surroundings, train/defect (centered patches) and train/defect_free (tiles) for the published pair,
 train_clean (clean images), test and test_clean (held-out images and their clean counterparts, with YOLO labels),
-classes.json, index.csv, report.txt and contact_sheet.png.
+classes.json, index.csv, report.txt and contact_sheet.png; and confs that fit the data: train-prior.yml, generate.yml,
+generate-planned.yml, and train-context.yml for painting with refinement.
 """
 
 if __name__ == "__main__":  # the libraries take seconds to load
@@ -32,7 +35,7 @@ from utils.prepare_data.cutting import CutOptions, fitting_tile
 from utils.prepare_data.formats.recognition import FORMATS
 from utils.prepare_data.holdout import choose_groups
 from utils.prepare_data.survey import survey_source
-from utils.prepare_data.writing import KIND, check_apart, write_all
+from utils.prepare_data.writing import KIND, Destination, check_apart, write_all
 
 GROUP_PATTERN = (
     "its one (group) is an image's group, in the file name, or in the path if the pattern has a / "
@@ -48,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, required=True, metavar="DIR", help="folder to write, new or empty")
     add("--overwrite", action="store_true", help="replace an earlier data set in DIR")
     add("--format", choices=formats, default="auto", help="annotation format")
+    add("--minutes", type=float, default=60, help="time for training and painting, on two CPU cores")
     add("--classes", type=Path, metavar="FILE", help=classes)
     add("--seed", type=int, default=CutOptions.seed, help="only source of randomness, 0 or more")
     _add_cutting(parser.add_argument_group("tiles and patches").add_argument)
@@ -98,6 +102,8 @@ def _check(args: argparse.Namespace) -> None:
     for name in ("tiles_per_image", "per_class"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             problems.append(f"--{name.replace('_', '-')} must be 1 or more, got {getattr(args, name)}")
+    if not 1 <= args.minutes <= 10_000:
+        problems.append(f"--minutes must be from 1 to 10000, got {args.minutes:g}")
     if not 0 <= args.holdout_share < 1:
         problems.append(f"--holdout-share must be at least 0 and below 1, got {args.holdout_share}")
     if args.group_pattern is not None:
@@ -141,7 +147,8 @@ def main(argv: list[str]) -> None:
     )
     cut = replace(cut, tile=fitting_tile(survey, held, cut))
     with replace_folder(args.out, KIND, VERSION, args.overwrite) as folder:
-        report = write_all(folder, survey, held, cut, _options_text(args))
+        where = Destination(folder, args.out, _options_text(args))
+        report = write_all(where, survey, held, cut, args.minutes)
     print(report, end="")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.errors import UserError
-from utils.images import load_rgb, save_png
+from utils.images import ImageCache, load_rgb, save_png
 from utils.labels import auto_scale, format_annotation, relative_box
 from utils.prepare_data.boxed import (
     Chosen,
@@ -22,6 +22,7 @@ from utils.prepare_data.boxed import (
     plan_pieces,
     sized,
 )
+from utils.prepare_data.confs import look, next_steps, write_confs
 from utils.prepare_data.cutting import CutOptions, Places, cut_patch, is_crowded, plan_tiles
 from utils.prepare_data.report import IndexRow, Prepared, contact_sheet, report_text, write_index
 from utils.prepare_data.sources import DefectBox, SourceImage, Survey, file_name
@@ -41,10 +42,11 @@ class Cuts:
 
 def write_training_set(folder: Path, survey: Survey, held: set[str], cuts: Cuts, cut: CutOptions) -> Prepared:
     """Write tiles, patches and clean pieces of the images that are not held out, one image at a time."""
-    for part in ("defect_free", "defect", "boxed", "clean"):
+    for part in ("defect_free", "defect", "boxed", "clean", "twins"):
         (folder / "train" / part).mkdir(parents=True)
     rows: list[IndexRow] = []
     numbers: Counter[str] = Counter()
+    last = ImageCache(limit=0)  # one clean image is often that of the next one, too
     padded = crowded = 0
     train = [image for image in survey.images if image.group not in held]
     for image in tqdm(train, desc="cutting", disable=None):
@@ -60,6 +62,10 @@ def write_training_set(folder: Path, survey: Survey, held: set[str], cuts: Cuts,
             rows.append(_box_row(f"train/defect/{name}", survey, image, box, scale, "train"))
             others = [other for other in image.boxes if other is not box]
             scale = _write_boxed(folder / "train/boxed" / name, pixels, [box, *others], survey, cut.window)
+            if image.counterpart is not None:
+                twin, _, _ = boxed_patch(last(image.counterpart.path), box, cut.window)
+                save_png(folder / "train/twins" / name, twin)
+                rows.append(_box_row(f"train/twins/{name}", survey, image.counterpart, box, scale, "train"))
             outline = sized(box, cut.window)
             rows.append(_box_row(f"train/boxed/{name}", survey, image, outline, scale, "train"))
             numbers[box.class_name] += 1
@@ -172,8 +178,19 @@ def write_clean_set(folder: Path, survey: Survey, held: set[str], seed: int) -> 
     return rows
 
 
-def write_all(folder: Path, survey: Survey, held: set[str], cut: CutOptions, options: str) -> str:
-    """Write everything into an empty folder; returns the report. Raises UserError before writing anything."""
+@dataclass(frozen=True)
+class Destination:
+    """An empty folder to write to, the path that it will have, and the text of the options for the report."""
+
+    folder: Path
+    out: Path
+    options: str
+
+
+def write_all(where: Destination, survey: Survey, held: set[str], cut: CutOptions, minutes: float) -> str:
+    """Write everything; returns the report. `minutes`: for training and painting. Raises UserError before writing
+    anything."""
+    folder = where.folder
     places, from_defective, small = plan_tiles(survey, held, cut)
     chosen = choose_defects(survey, held, cut.per_class, cut.seed)
     pieces = plan_pieces(survey, held, chosen, cut.window, cut.clean_distance, cut.seed)
@@ -182,7 +199,9 @@ def write_all(folder: Path, survey: Survey, held: set[str], cut: CutOptions, opt
     rows += write_clean_set(folder, survey, held, cut.seed)
     made = Prepared(rows, cut.patch, trained.padded, trained.crowded, from_defective, small)
     (folder / "classes.json").write_text(json.dumps(survey.classes) + "\n", encoding="utf-8")
-    report = report_text(survey, held, made, options)
+    found = look(folder, rows, survey, cut.window, cut.tile, minutes)
+    confs = write_confs(folder, where.out, rows, found)
+    report = report_text(survey, held, made, where.options) + next_steps(where.out, confs)
     (folder / "report.txt").write_text(report, encoding="utf-8")
     sheet = contact_sheet(folder, rows, list(survey.classes), cut.patch, cut.seed)
     save_png(folder / "contact_sheet.png", sheet)

@@ -1,0 +1,73 @@
+"""Written confs are read by the programs they are for, and follow the data."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.prepare_data.builders import write_boards
+from utils.config import load_generation_config, load_training_config
+from utils.prepare_data.__main__ import main
+
+CROP = [  # what the weights will say once they are trained
+    "crop.image_size=64",
+    "crop.num_channels=32",
+    "crop.num_res_blocks=1",
+    "crop.channel_mult='1, 1, 2, 4'",
+    "crop.attention_resolutions=8",
+    "crop.num_head_channels=32",
+    "crop.class_cond=true",
+    "crop.condition=surroundings",
+]
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    write_boards(tmp_path / "source")
+    main([str(tmp_path / "source"), "--out", str(tmp_path / "boards"), "--holdout", "03", "--minutes", "10"])
+    return tmp_path / "boards"
+
+
+def test_the_prior_is_trained_on_what_was_written(out):
+    config = load_training_config(out / "train-prior.yml")
+    assert Path(config.data_dir) == out / "train/boxed" and Path(config.clean_dir) == out / "train/clean"
+    assert config.network.condition == "surroundings" and config.network.class_cond
+    assert (config.max_t, config.min_snr_gamma, config.outside_weight, config.batch_size) == (
+        None,
+        5,
+        0.3,
+        24,
+    )
+    assert config.lr_anneal_steps == 450  # 0.75 * 600 s
+    assert not config.augment.rotate90 and config.augment.flip  # all shorts are 10 x 20 px
+    assert Path(config.checkpoint_dir).name == "boards-prior"
+    context = load_training_config(out / "train-context.yml")
+    assert (context.network.image_size, context.augment.shrink) == (96, 1)  # photographs of 160 x 120 px
+
+
+def test_painting_uses_annotated_places_and_planned_ones(out):
+    annotated = load_generation_config(out / "generate.yml", CROP)
+    planned = load_generation_config(out / "generate-planned.yml", CROP)
+    assert Path(annotated.defect_free_dir) == out / "test_clean" and not annotated.plan.counts
+    assert Path(planned.defect_free_dir) == out / "train_clean"
+    assert planned.plan.counts == {"short": 20, "spur": 20} and planned.plan.rank == "surroundings"
+    assert planned.plan.sizes["spur"] == ((12, 10),) * 3 and planned.plan.spacing == 20
+    for config in (annotated, planned):
+        assert (config.model_path, config.background, config.label_box) == ("", "masked", "annotation")
+        assert config.ddim.schedule_params.start_step == 32
+
+
+def test_without_clean_counterparts_painting_is_planned(tmp_path):
+    write_boards(tmp_path / "source", clean=False)
+    out = tmp_path / "boards"
+    main([str(tmp_path / "source"), "--out", str(out), "--holdout", "03", "--window", "32"])
+    config = load_generation_config(out / "generate.yml", CROP)
+    assert Path(config.defect_free_dir) == out / "train/defect_free" and config.plan.counts
+    assert not (out / "generate-planned.yml").exists()
+
+
+def test_every_choice_has_its_reason(out):
+    for name in ("rotate90", "flip", "color", "lr_anneal_steps"):
+        (line,) = [
+            x for x in (out / "train-prior.yml").read_text().splitlines() if x.strip().startswith(f"{name}:")
+        ]
+        assert "  # " in line

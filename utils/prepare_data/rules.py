@@ -1,0 +1,150 @@
+"""What the data decide about training and painting: rules that give a value and its reason."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from utils.labels import auto_scale
+
+# Texture
+DIRECTED = 0.3  # coherence of all tiles together above which a texture has a direction
+ALONG = math.radians(10)  # a texture this near to an axis of the image is its own mirror image
+PLAIN = 4.0  # mean square gradient, gray levels per px, below which a tile shows nothing
+ELONGATED = 0.5  # mean log2(width / height) above which a class lies in one direction
+CERTAIN = 3.0  # standard errors that this mean must be off 0
+
+# Colors
+GRAY = 8  # largest difference of channels in a gray image, levels; JPEG adds some
+SATURATED = 24  # levels from black or white that count as either
+ALMOST_ALL = 0.9  # share of the pixels
+
+# Length of training
+SECONDS_PER_STEP = 1.0  # 24 windows through the network of 3.0 M parameters, on two CPU cores
+TRAINING_SHARE = 0.75  # of the minutes; the rest is for places and painting
+MOST_VISITS = 1500  # of each defect; more teaches it by heart
+FEWEST_STEPS = 300
+
+# Strength: where on the chain of 1000 painting starts
+START, START_BINARY = 0.65, 0.72
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A value for a conf, and why."""
+
+    value: object
+    reason: str
+
+
+@dataclass(frozen=True)
+class Texture:
+    """Direction of the stripes of a texture, 0 to 180 degrees counterclockwise from the x axis, and their coherence."""
+
+    coherence: float
+    degrees: float
+
+
+def texture_of(tiles: Sequence[np.ndarray]) -> Texture:
+    """The common direction of tiles (H, W, 3) uint8, by their structure tensors (Bigun & Granlund 1987).
+
+    Coherence is 1 where all gradients are parallel, and 0 where there is no direction, or two at right angles that are
+    equally frequent. Tiles in which nothing is seen do not count; every other one counts alike.
+    """
+    vectors = []
+    for tile in tiles:
+        gray = tile.astype(np.float32).mean(axis=2)
+        gray = (gray[:-1, :-1] + gray[1:, :-1] + gray[:-1, 1:] + gray[1:, 1:]) / 4  # less pixel noise
+        dy, dx = np.gradient(gray)
+        energy = float((dx**2 + dy**2).mean())
+        if energy > PLAIN:
+            vectors.append(complex(float((dx**2 - dy**2).mean()), float((2 * dx * dy).mean())) / energy)
+    if not vectors:
+        return Texture(0.0, 0.0)
+    mean = sum(vectors) / len(vectors)
+    gradient = math.atan2(mean.imag, mean.real) / 2  # y points down in images
+    return Texture(abs(mean), math.degrees(math.pi / 2 - gradient) % 180)
+
+
+def elongated_classes(sizes: Mapping[str, Sequence[tuple[float, float]]]) -> list[str]:
+    """The classes whose boxes (width, height) lie in one direction: wide throughout, or high."""
+    found = []
+    for name, boxes in sizes.items():
+        ratios = [math.log2(w / h) for w, h in boxes if w > 0 and h > 0]
+        if len(ratios) < 3:
+            continue
+        mean, error = float(np.mean(ratios)), float(np.std(ratios, ddof=1)) / math.sqrt(len(ratios))
+        if abs(mean) > ELONGATED and abs(mean) > CERTAIN * error:
+            found.append(name)
+    return found
+
+
+def turns(texture: Texture, elongated: Sequence[str]) -> tuple[Choice, Choice]:
+    """Whether examples may be turned by quarters, and whether mirrored."""
+    directed = texture.coherence > DIRECTED
+    if directed:
+        seen = f"the texture runs at {texture.degrees:.0f} degrees (coherence {texture.coherence:.2f})"
+    else:
+        seen = f"the texture has no direction (coherence {texture.coherence:.2f})"
+    off_axis = abs(math.remainder(math.radians(texture.degrees), math.pi / 2))
+    mirrored = not directed or off_axis < ALONG
+    if directed or not elongated:
+        quarters = Choice(not directed, seen)
+    else:
+        quarters = Choice(False, f"boxes of {', '.join(elongated)} lie in one direction")
+    return quarters, Choice(mirrored, f"{seen}, which a mirror {'keeps' if mirrored else 'changes'}")
+
+
+def color_kind(tiles: Sequence[np.ndarray]) -> str:
+    """'binary', 'gray' or 'color' of tiles (H, W, 3) uint8."""
+    pixels = np.concatenate([tile[::2, ::2].reshape(-1, 3) for tile in tiles]).astype(int)
+    spread = pixels.max(axis=1) - pixels.min(axis=1)
+    value = pixels.mean(axis=1)
+    if ((value <= SATURATED) | (value >= 255 - SATURATED)).mean() > ALMOST_ALL:
+        return "binary"
+    return "gray" if (spread <= GRAY).mean() > 0.99 else "color"
+
+
+def color_jitter(kind: str) -> Choice:
+    """Strength of the changes of brightness, contrast and tint."""
+    return {
+        "binary": Choice(0.0, "black and white, which other brightness would leave"),
+        "gray": Choice(0.1, "gray: brightness and contrast change, a tint does not come in"),
+        "color": Choice(0.1, "color: brightness, contrast and tint change a little"),
+    }[kind]
+
+
+def training_steps(defects: int, minutes: float, batch: int, clean_ratio: float) -> Choice:
+    """Steps of a training run."""
+    by_time = minutes * 60 * TRAINING_SHARE / SECONDS_PER_STEP
+    by_data = MOST_VISITS * defects / (batch * (1 - clean_ratio))
+    steps = max(FEWEST_STEPS, 10 * round(min(by_time, by_data) / 10))
+    visits = steps * batch * (1 - clean_ratio) / defects
+    why = (
+        f"{TRAINING_SHARE:.0%} of {minutes:g} minutes at {SECONDS_PER_STEP:g} s a step on two CPU cores"
+        if by_time <= by_data
+        else f"more than {MOST_VISITS} visits would teach the {defects} defects by heart"
+    )
+    return Choice(steps, f"{why}; each of {defects} defects is seen {visits:.0f} times")
+
+
+def start(kind: str, steps: int) -> Choice:
+    """Step of a chain of `steps` at which painting starts."""
+    share = START_BINARY if kind == "binary" else START
+    contrast = "full contrast needs more noise" if kind == "binary" else "usual contrast"
+    return Choice(round(share * steps), f"of {steps}: {contrast}")
+
+
+def box_sizes(boxes: Sequence[tuple[float, float]], count: int = 9) -> list[tuple[int, int]]:
+    """At most `count` of the sizes (w, h), from the smallest to the largest by area, at equal steps of rank."""
+    ranked = sorted(boxes, key=lambda size: size[0] * size[1])
+    if len(ranked) > count:
+        ranked = [ranked[round(k * (len(ranked) - 1) / (count - 1))] for k in range(count)]
+    return [(max(1, round(w)), max(1, round(h))) for w, h in ranked]
+
+
+def scales(boxes: Sequence[tuple[float, float]], window: int) -> tuple[float, float, float]:
+    """Smallest, median and largest scale of a class: native px per px of the window."""
+    found = sorted(auto_scale(*size, window) for size in boxes)
+    return found[0], found[len(found) // 2], found[-1]
