@@ -148,7 +148,8 @@ def _padded(values: Tensor, side: int) -> Tensor:
 
 def peaks(alike: Tensor, apart: int, count: int) -> list[tuple[int, int]]:
     """(x, y) of the `count` highest places of a map (H, W), at least `apart` px from each other, best first."""
-    rest, found = alike.clone(), []
+    rest = alike.clone()
+    found: list[tuple[int, int]] = []
     while rest.numel() and len(found) < count:
         index = int(rest.argmax())
         x, y = index % rest.shape[1], index // rest.shape[1]

@@ -60,7 +60,7 @@ class Query:
 
 
 @dataclass(frozen=True)
-class Look:
+class TurnedQuery:
     """A query, turned."""
 
     query: Query
@@ -131,6 +131,7 @@ def survey_surroundings(
     plan, geometry = request.plan, request.geometry
     if geometry.resize == "squash":
         raise UserError("plan.rank: got surroundings with resize: squash, expected resize: native")
+    assert plan.queries is not None  # as the schema sees to
     queries = read_queries(Path(plan.queries), request.classes)
     _check_classes(wanted, queries, plan)
     pools: dict[str, list[Candidate]] = {one.class_name: [] for one in wanted}
@@ -179,7 +180,7 @@ def _check_classes(wanted: Sequence[Wanted], queries: Sequence[Query], plan: Pla
 
 def draw_looks(
     queries: Sequence[Query], plan: PlanConfig, picture: Picture, pictures: int, stream: np.random.Generator
-) -> list[Look]:
+) -> list[TurnedQuery]:
     """Which queries are looked for on an image, and how turned: every query once before any is there twice."""
     turns = [
         (q, m)
@@ -192,7 +193,7 @@ def draw_looks(
     count = min(max(affordable, FEWEST), MOST, len(queries) * len(turns))
     order = stream.permutation(len(queries))
     ways = [stream.permutation(len(turns)) for _ in queries]
-    all_looks = (Look(queries[i], *turns[ways[i][k]]) for k in range(len(turns)) for i in order)
+    all_looks = (TurnedQuery(queries[i], *turns[ways[i][k]]) for k in range(len(turns)) for i in order)
     return [look for look, _ in zip(all_looks, range(count), strict=False)]
 
 
@@ -216,10 +217,10 @@ def common_scale(scale: float) -> float:
 
 
 def matches(
-    shrunk: Pyramid, looks: Sequence[Look], picture: Picture, wanted: Wanted
-) -> Iterator[tuple[Candidate, Look]]:
+    shrunk: Pyramid, looks: Sequence[TurnedQuery], picture: Picture, wanted: Wanted
+) -> Iterator[tuple[Candidate, TurnedQuery]]:
     """The best places of each look on an image."""
-    groups: dict[float, list[Look]] = {}
+    groups: dict[float, list[TurnedQuery]] = {}
     for look in looks:
         groups.setdefault(common_scale(look.query.surround.scale), []).append(look)
     for scale, members in groups.items():
@@ -257,14 +258,14 @@ def refined(pixels: np.ndarray, template: Template, corner: tuple[int, int]) -> 
 
 
 def _candidate(
-    middle: tuple[float, float], score: float, look: Look, picture: Picture, wanted: Wanted
+    middle: tuple[float, float], score: float, look: TurnedQuery, picture: Picture, wanted: Wanted
 ) -> Candidate:
     x, y = (min(max(math.floor(v), 0), side - 1) for v, side in zip(middle, picture.size, strict=True))
     return Candidate(picture.number, wanted.class_name, wanted.class_id, x, y, *look.size, score)
 
 
 def acceptable(
-    one: Candidate, look: Look, picture: Picture, plan: PlanConfig, allowed: np.ndarray | None
+    one: Candidate, look: TurnedQuery, picture: Picture, plan: PlanConfig, allowed: np.ndarray | None
 ) -> bool:
     """Whether the box lies inside, off the edge as wished, where it may, and not where the query itself is."""
     if not math.isfinite(one.score) or (allowed is not None and not allowed[one.y, one.x]):
