@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
         if config.dry_run:
             print_plan(run, jobs)
             return 0
-        groups = make_groups(jobs, run.config.batch_size, run.outputs.wanted)
+        groups = make_groups(jobs, run.config.resolved_batch_size, run.outputs.wanted)
         prepare(run, jobs, groups)
         kept = sum(map(run.outputs.kept, jobs))
         if groups:

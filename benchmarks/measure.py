@@ -10,11 +10,15 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+
+from guided_diffusion.gaussian_diffusion import Model
+
+T = TypeVar("T")
 
 
 def timed(call: Callable[[], object], repeats: int, device: torch.device) -> float:
@@ -70,12 +74,13 @@ def memory_gb(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     status = Path("/proc/self/status")
-    if status.exists():  # the other number is inherited from the parent process
-        return int(re.search(r"VmHWM:\s*(\d+)", status.read_text())[1]) * 1024 / 1e9
+    text = status.read_text() if status.exists() else ""
+    if match := re.search(r"VmHWM:\s*(\d+)", text):  # the other number is inherited from the parent process
+        return int(match[1]) * 1024 / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
-def in_own_process(function: Callable, *arguments: object) -> object:
+def in_own_process(function: Callable[..., T], *arguments: object) -> T:
     """`function(*arguments)` in a fresh process, so that peak memory is its own."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
@@ -108,7 +113,7 @@ class Calls:
 class Probe:
     """A network that counts and times what goes through it, forward and back."""
 
-    def __init__(self, model: nn.Module, device: torch.device):
+    def __init__(self, model: Model, device: torch.device):
         self.model, self.device, self.calls = model, device, Calls()
         self._started = 0.0
 

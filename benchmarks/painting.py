@@ -34,14 +34,14 @@ from utils.network_metadata import class_names
 class Painted:
     """A run: seconds in all and in the networks, images through the contextual model forward and back, trials."""
 
-    pictures: list[np.ndarray]
+    images: list[np.ndarray]
     windows: list[tuple[int, int, int]]
     seconds: float
     networks: float
     forwards: int
     backwards: int
     needed: int  # forwards without a rejected trial
-    decisions: list[int]  # rejected trials of every gradient step, in order; batch 1 alone
+    decisions: list[int]  # rejected trials of every gradient step, in order; only for batch 1
 
 
 def main(argv: list[str]) -> None:
@@ -63,7 +63,7 @@ def main(argv: list[str]) -> None:
         for batch in args.batches:
             run = paint(args.conf_path, [*args.overrides, f"precision={precision}", f"batch_size={batch}"])
             exact = exact or (run if precision == "fp32" and batch == 1 else None)
-            count = len(run.pictures)
+            count = len(run.images)
             text = (
                 f"{precision:<8}{batch:>5}{count:>9}{run.seconds / count:>11.2f}"
                 f"{f'{run.forwards / count:.1f}+{run.backwards / count:.1f}':>14}"
@@ -82,18 +82,23 @@ def paint(conf: str, overrides: list[str]) -> Painted:
     classes = class_names(config.crop_class_json_path, config.crop_model_path)
     diffusion, options = make_schedule(config)
     device = resolve_device(config.device, config.cuda)
-    contextual, prior = (Probe(model, device) for model in load_models(config, classes, device))
+    models = load_models(config, classes, device)
+    if models[0] is None:
+        raise UserError(
+            f"{conf}: got no model_path, expected a contextual model: the benchmark times its refinement"
+        )
+    contextual, prior = (Probe(model, device) for model in (models[0], models[1]))
     todo = plan_jobs(config.defect_free_dir, classes, make_geometry(config), job_options(config))
     sampler = Sampler(contextual, prior, diffusion, options)
     painter = Painter(sampler, paint_options(config), device, SilentCallback())
-    pictures: list[np.ndarray] = []
+    images: list[np.ndarray] = []
     windows: list[tuple[int, int, int]] = []
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        for group in plan_groups(todo, config.batch_size):
+        for group in plan_groups(todo, config.resolved_batch_size):
             for sample in painter.paint(group):
-                save_png(Path(folder) / f"{len(pictures)}.png", sample.image)
-                pictures.append(sample.image)
+                save_png(Path(folder) / f"{len(images)}.png", sample.image)
+                images.append(sample.image)
                 windows.append(sample.defects[0].window)
         seconds = time.perf_counter() - started
     steps = [options.gradient_steps[t] for t in guided_steps(options)] * sum(len(job.passes) for job in todo)
@@ -102,7 +107,7 @@ def paint(conf: str, overrides: list[str]) -> Painted:
     log = [call for call in contextual.calls.log if call[0] == full]
     decisions = rejections([graph for _, _, graph in log], steps) if config.batch_size == 1 else []
     return Painted(
-        pictures,
+        images,
         windows,
         seconds,
         contextual.calls.seconds + prior.calls.seconds,
@@ -145,7 +150,7 @@ def changed_decisions(one: list[int], other: list[int]) -> float:
 def psnr(one: Painted, other: Painted) -> float:
     """Of the painted windows, in dB: 10 log10(255^2 / mean square difference)."""
     squares = []
-    for (left, top, side), a, b in zip(one.windows, one.pictures, other.pictures, strict=True):
+    for (left, top, side), a, b in zip(one.windows, one.images, other.images, strict=True):
         part = np.s_[top : top + side, left : left + side]
         squares.append(np.mean((a[part].astype(float) - b[part]) ** 2))
     return 10 * math.log10(255**2 / max(float(np.mean(squares)), 1e-12))

@@ -54,7 +54,7 @@ def show(name: str, config: GenerationConfig, before: float) -> list[Job]:
     classes = class_names(config.crop_class_json_path, config.crop_model_path)
     todo = plan_jobs(config.defect_free_dir, classes, make_geometry(config), job_options(config))
     outputs = Outputs(config.outdir, overwrite=False)
-    groups = make_groups(todo, config.batch_size, outputs.missing)
+    groups = make_groups(todo, config.resolved_batch_size, outputs.missing)
     missing = sum(outputs.missing(job) for group in groups for job in group)
     seconds = time.perf_counter() - started
     print(f"{name:<10}{len(todo):>9}{missing:>10}{seconds:>9.2f}{peak() - before:>6.0f}")

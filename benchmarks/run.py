@@ -112,7 +112,7 @@ def main(argv: list[str]) -> None:
         "--windows", nargs="+", type=int, default=[1], help="defects that share a context, for our wiring"
     )
     parser.add_argument("--repeats", type=int, default=3, help="of each measurement, whose median counts")
-    parser.add_argument("--skip-published", action="store_true", help="time our wiring alone")
+    parser.add_argument("--skip-published", action="store_true", help="time only our wiring")
     args = parser.parse_args(argv)
     device = resolve_device(args.device)
     exact = ["fp32", "tf32"] if device.type == "cuda" else ["fp32"]
@@ -131,7 +131,7 @@ def main(argv: list[str]) -> None:
             f"{config.crop.image_size} px, {plan.cost.prior / 1e9:.1f} GFLOP"
         )
         print(
-            f"{'wiring':<13}{'arith.':<8}{'batch':>5}{'s/step':>9}{'s/picture':>11}{'forward+back':>14}"
+            f"{'wiring':<13}{'arith.':<8}{'batch':>5}{'s/step':>9}{'s/image':>11}{'forward+back':>14}"
             f"{'TFLOP':>8}{'GFLOP/s':>9}{'of peak':>9}{'memory':>9}"
         )
         baselines: dict[str, Measurement] = {}
@@ -187,10 +187,11 @@ def our_row(
         if prefers_channels_last(precision, network.num_channels, device):
             model.to(memory_format=torch.channels_last)
         networks.append(model.set_precision(ARITHMETIC[precision]))
+    contextual, prior = networks
     diffusion, configured = make_schedule(config)
     t = timed_step(configured)
     options = replace(configured, timesteps=[t, t - 1], start_index=t, lr_xt=1e-9)
-    sampler = Sampler(*networks, diffusion, options)
+    sampler = Sampler(contextual, prior, diffusion, options)
     x, crop, y = inputs(config, batch, device)
     crop, y = crop.repeat_interleave(windows, dim=0), y.repeat_interleave(windows)
     room = x.shape[-1] - crop.shape[-1]

@@ -113,10 +113,11 @@ def window_origin(height: int, width: int, x: int, y: int, side: int = WINDOW) -
     return min(max(x - side // 2, 0), width - side), min(max(y - side // 2, 0), height - side)
 
 
-def cut_window(picture: np.ndarray, x: int, y: int, side: int = WINDOW) -> np.ndarray:
+def cut_window(image: np.ndarray, x: int, y: int, side: int = WINDOW) -> np.ndarray:
     """The (side, side, 3) window of an (H, W, 3) image at `window_origin`, as a copy."""
-    left, top = window_origin(*picture.shape[:2], x, y, side)
-    return picture[top : top + side, left : left + side].copy()
+    height, width = image.shape[:2]
+    left, top = window_origin(height, width, x, y, side)
+    return image[top : top + side, left : left + side].copy()
 
 
 # Variation of the patches
@@ -233,8 +234,8 @@ def held_out_report(model: nn.Module, per_class: int, progress: bool = True) -> 
     """Confusion matrices on new synthetic boards, as drawn and varied as in training, as text."""
     patches, labels = draw_patches(per_class, HELD_OUT_SEED, progress)
     middle = patches[:, JITTER:-JITTER, JITTER:-JITTER]
-    varied = _augment(torch.from_numpy(patches), torch.Generator().manual_seed(0))
-    varied = ((varied + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    augmented = _augment(torch.from_numpy(patches), torch.Generator().manual_seed(0))
+    varied = ((augmented + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     parts = []
     for title, windows in (("held-out patches as drawn", middle), ("shifted, softened, relit", varied)):
         predicted = predict(model, np.ascontiguousarray(windows)).argmax(axis=1)

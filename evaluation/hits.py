@@ -178,7 +178,8 @@ def mean_change(painted: np.ndarray, clean: np.ndarray, x: int, y: int) -> tuple
     The window is the 64 px one at (x, y); outside is 0 when it covers the whole image.
     """
     difference = np.abs(painted.astype(np.int16) - clean.astype(np.int16)).mean(axis=2)
-    left, top = window_origin(*difference.shape, x, y)
+    height, width = difference.shape
+    left, top = window_origin(height, width, x, y)
     window = np.zeros(difference.shape, dtype=bool)
     window[top : top + WINDOW, left : left + WINDOW] = True
     outside = difference[~window]
@@ -189,7 +190,8 @@ def judge(
     model: DefectClassifier, samples: Sequence[Sample], clean_images: Mapping[str, np.ndarray | None]
 ) -> list[Hit]:
     """Name the defect of every sample. clean_images: stem -> clean image, of any size."""
-    windows, changes = [], []
+    windows: list[np.ndarray] = []
+    changes: list[tuple[float, float] | tuple[None, None]] = []
     for sample in samples:
         painted = load_rgb(sample.path)
         windows.append(cut_window(painted, sample.x, sample.y))
@@ -268,7 +270,7 @@ def _mean(values: Sequence[float]) -> float | None:
 def format_table(rows: Sequence[ClassRow]) -> str:
     """The rows as aligned text; `inside` and `outside` are mean absolute changes in gray levels of 0..255."""
     heads = ("class", "samples", "right", "share", "mean p", "inside", "outside", "most frequent wrong name")
-    lines = [heads]
+    lines: list[tuple[str, ...]] = [heads]
     for row in rows:
         changes = ("-" if value is None else f"{value:.2f}" for value in (row.inside, row.outside))
         counts = (str(row.samples), str(row.right), f"{row.right / row.samples:.0%}")

@@ -42,7 +42,7 @@ from training.judge import (
 from utils import images, labels
 from utils.command_line import make_parser
 from utils.errors import UserError, run_main
-from utils.judging.judge import SIDE, Judge, Reliability, load_judge, save_judge
+from utils.judging.judge import SIDE, Judge, Reliability, WindowBox, load_judge, save_judge
 from utils.manifest import mask_of, read_manifest
 from utils.prepare_data.boxed import boxed_patch
 from utils.prepare_data.sources import DefectBox
@@ -161,13 +161,15 @@ def judged(defects: Sequence[JudgedDefect], judge: Judge) -> list[JudgedDefect]:
     ]
 
 
-def judge_windows(defects: Sequence[JudgedDefect]) -> tuple[np.ndarray, list[tuple[float, ...]]]:
+def judge_windows(defects: Sequence[JudgedDefect]) -> tuple[np.ndarray, list[WindowBox]]:
     """The painted windows as a judge sees them, and the requested boxes (else the painted ones) in them."""
     shown = np.stack([images.resize_squash(one.window.after, SIDE) for one in defects])
-    boxes = []
+    boxes: list[WindowBox] = []
     for one in defects:
-        scale = SIDE / one.window.after.shape[0]
-        boxes.append(tuple(side * scale for side in one.window.wanted or one.window.box))
+        box, scale = one.window.wanted or one.window.box, SIDE / one.window.after.shape[0]
+        assert box is not None  # every exported defect has one
+        left, top, right, bottom = (side * scale for side in box)
+        boxes.append((left, top, right, bottom))
     return shown, boxes
 
 
@@ -200,7 +202,8 @@ def real_judge(
         clean = folder / "train/clean"
         tiles = load_tiles(clean if clean.is_dir() else None)
         options = JudgeOptions(show_progress=True)
-        save_judge(*train_judge(patches, tiles, sorted(names, key=names.__getitem__), options), path)
+        judge, reliability = train_judge(patches, tiles, sorted(names, key=names.__getitem__), options)
+        save_judge(judge, path, reliability)
     return load_judge(path)
 
 

@@ -41,9 +41,7 @@ class Canvas:
 
     def square(self, context: Context) -> Window:
         """The context's place in px of the image: left, top, side."""
-        if context.side is None:
-            return 0, 0, len(self.load(self.path))
-        return context.left, context.top, context.side
+        return context.square or (0, 0, len(self.load(self.path)))
 
     def context(self, context: Context, image_size: int) -> np.ndarray:
         """The context at model size: (image_size, image_size, 3) uint8."""

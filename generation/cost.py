@@ -122,7 +122,10 @@ def print_plan(run: Run, jobs: Sequence[Job]) -> None:
     of each network."""
     if rank() > 0:
         return
-    groups, total = make_groups(jobs, run.config.batch_size, run.outputs.wanted, shared=False), len(jobs)
+    groups, total = (
+        make_groups(jobs, run.config.resolved_batch_size, run.outputs.wanted, shared=False),
+        len(jobs),
+    )
     if not groups:
         print(nothing_to_paint(total, 0))
         return

@@ -27,6 +27,13 @@ class Context:
     windows: tuple[Corner, ...]
     scale: float
 
+    @property
+    def square(self) -> Window | None:
+        """Left, top and side; None for the whole image."""
+        if self.left is None or self.top is None or self.side is None:
+            return None
+        return self.left, self.top, self.side
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -121,9 +128,10 @@ def share_context(windows: Sequence[Window], scale: float, size: Size, geometry:
 def native_window(context: Context, corner: Corner, crop_size: int) -> Window:
     """The defect window at `corner` of a context in px of the output image: left, top and side."""
     left, top = corner
-    if context.side is None:
+    if context.square is None:
         return left, top, crop_size
+    outer_left, outer_top, outer_side = context.square
     s = context.scale
-    side = min(round(crop_size * s), context.side)
-    shift = context.side - side  # rounding must not push the window over the context's edge
-    return context.left + min(round(left * s), shift), context.top + min(round(top * s), shift), side
+    side = min(round(crop_size * s), outer_side)
+    shift = outer_side - side  # rounding must not push the window over the context's edge
+    return outer_left + min(round(left * s), shift), outer_top + min(round(top * s), shift), side

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from generation.jobs import Job
 from guided_diffusion.create import create_unet, unet_bytes
 from guided_diffusion.gaussian_diffusion import Model
+from guided_diffusion.unet import UNetModel
 from utils import labels
 from utils.checkpoint import load_strict
 from utils.device import DTYPES, check_memory, free_bytes, prefers_channels_last, resolve_precision
@@ -54,7 +55,7 @@ def load_models(
     return contextual, prior if config.crop.class_cond else without_classes(prior)
 
 
-def check_finite(model: nn.Module, path: str) -> None:
+def check_finite(model: UNetModel, path: str) -> None:
     """Raises UserError when weights are not numbers."""
     if bad := [name for name, value in model.state_dict().items() if not torch.isfinite(value).all()]:
         raise UserError(
@@ -68,7 +69,7 @@ def weight_paths(config: GenerationConfig) -> list[str]:
     return [path for path in (config.model_path, config.crop_model_path) if path]
 
 
-def build(network: NetworkConfig, num_classes: int | None = None) -> nn.Module:
+def build(network: NetworkConfig, num_classes: int | None = None) -> UNetModel:
     """A network with random weights; UserError when the memory cannot hold it."""
     options = {**network.plain(), "num_classes": num_classes}
     check_memory(unet_bytes(**options), f"a network of num_channels {network.num_channels}")
@@ -95,8 +96,8 @@ def check_metadata(config: GenerationConfig, classes: dict[str, int]) -> None:
 
 
 def prepare(
-    model: nn.Module, network: NetworkConfig, config: GenerationConfig, device: torch.device
-) -> nn.Module:
+    model: UNetModel, network: NetworkConfig, config: GenerationConfig, device: torch.device
+) -> UNetModel:
     """Frozen, in eval mode, in the wanted precision and the memory layout that suits it."""
     model.requires_grad_(False).eval().to(device)
     if prefers_channels_last(config.precision, network.num_channels, device):

@@ -260,7 +260,9 @@ class Painter:
         for job, item in pairs:
             for k, corner in zip(item.defects, item.context.windows, strict=True):
                 window = native_window(item.context, corner, size)
-                boxes.append(box_in_window(job.defects[k].box, window, size))
+                box = job.defects[k].box
+                assert box is not None  # every defect has one: `JobOptions.boxes`
+                boxes.append(box_in_window(box, window, size))
         return box_masks(boxes, size).to(self.device)
 
     # Scoring and pasting
@@ -274,6 +276,7 @@ class Painter:
         painted = canvas.painted(context, result.before, result.after, alpha)
         outside = outside_change(result.before, result.after, context, o.crop_size)
         found = []
+        mask: np.ndarray | None
         for k, (x, y) in enumerate(context.windows):
             window = native_window(context, (x, y), o.crop_size)
             row, column = window[1] - top, window[0] - left
@@ -282,16 +285,16 @@ class Painter:
             wanted = job.defects[item.defects[k]]
             box = None if wanted.box is None else box_in_window(wanted.box, window, window[2])
             if o.masked:
-                alpha, region = defect_region(native[part], painted[part], box)
+                mask, region = defect_region(native[part], painted[part], box)
             else:
                 seen = None if result.attention is None else result.attention[k]
                 center = (wanted.center[0] + 0.5 - window[0], wanted.center[1] + 0.5 - window[1])
-                alpha, region = None, painted_region(native[part], painted[part], seen, center)
+                mask, region = None, painted_region(native[part], painted[part], seen, center)
             scores = score_window(
                 region, (result.before[model], result.after[model]), result.crops[k], outside
             )
             if self.assessor is not None:
-                after = painted[part] if alpha is None else composite(native[part], painted[part], alpha)
+                after = painted[part] if mask is None else composite(native[part], painted[part], mask)
                 seen = PaintedWindow(native[part], after, region.mask, region.box, box)
                 scores |= self.assessor.scores(seen, wanted.annotation.class_name)
             found.append(
@@ -304,7 +307,7 @@ class Painter:
                     attempt=item.attempt,
                     crop=result.crops[k],
                     strip=result.strips[k],
-                    alpha=alpha,
+                    alpha=mask,
                 )
             )
         return found
@@ -317,7 +320,8 @@ class Painter:
         if good:
             square = canvas.square(item.context)
             if self.options.masked:
-                alpha = placed_masks(square, [(found[k].window, found[k].alpha) for k in good])
+                masks = [(found[k].window, mask) for k in good if (mask := found[k].alpha) is not None]
+                alpha = placed_masks(square, masks)
             else:
                 alpha = self.alpha(item.context, square, good)
             canvas.put(item.context, canvas.painted(item.context, result.before, result.after, alpha))

@@ -112,10 +112,10 @@ def _box(window: Window) -> tuple[int, int, int, int]:
 
 def _square(context: Context) -> tuple[int, int, int, int]:
     """A context's square; any for the whole image, which all of them share."""
-    return (0, 0, 1, 1) if context.side is None else _box((context.left, context.top, context.side))
+    return (0, 0, 1, 1) if context.square is None else _box(context.square)
 
 
-def _overlaps(boxes: np.ndarray, box: Sequence[int]) -> np.ndarray:
+def _overlaps(boxes: np.ndarray, box: Sequence[int] | np.ndarray) -> np.ndarray:
     """Which of the boxes (4, N) share a pixel with `box` (4,): (N,) bool."""
     left, top, right, bottom = boxes
     return (left < box[2]) & (box[0] < right) & (top < box[3]) & (box[1] < bottom)

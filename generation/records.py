@@ -37,7 +37,7 @@ class Provenance:
         paths["judge_path"] = config.judge_path
         paths = {key: path for key, path in paths.items() if path}
         weights = {key: file_sha256(path) for key, path in paths.items() if Path(path).is_file()}
-        return cls(config.seed, hashlib.sha256(settings.encode()).hexdigest(), weights)
+        return cls(config.resolved_seed, hashlib.sha256(settings.encode()).hexdigest(), weights)
 
 
 @dataclass(frozen=True)

@@ -176,5 +176,5 @@ def painted_canvas(outputs: Outputs, job: Job) -> Canvas | None:
 def noised(run: Run, job: Job, number: int, one: Pass, clean: np.ndarray) -> np.ndarray:
     """What the sampler began with, at the first attempt: (S, S, 3) uint8."""
     tensor, item = images.to_tensor(clean), BatchItem(0, number, one.context, one.defects)
-    noise = SampleNoise([item_seed(run.config.seed, job, item)], [0]).image(tensor)
+    noise = SampleNoise([item_seed(run.config.resolved_seed, job, item)], [0]).image(tensor)
     return images.to_uint8(run.diffusion.q_sample(tensor, run.options.start_index, noise))[0]

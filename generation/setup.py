@@ -58,9 +58,10 @@ class Run:
 
     def _sampler(self, config: GenerationConfig) -> Sampler:
         contextual, prior = load_models(config, self.classes, self.device)
-        kind = PriorSampler if contextual is None else Sampler
         clean_class = count_classes(self.config, self.classes)  # follows the classes of defects
-        return kind(contextual, prior, self.diffusion, self.options, clean_class)
+        if contextual is None:
+            return PriorSampler(prior, self.diffusion, self.options, clean_class)
+        return Sampler(contextual, prior, self.diffusion, self.options, clean_class)
 
 
 @contextmanager
@@ -190,7 +191,7 @@ def visited_timesteps(config: GenerationConfig, start_step: int | None) -> tuple
 
 
 def highest_start_step(config: GenerationConfig, max_t: int) -> int | None:
-    """The highest `start_step` with which painting stays below the timestep `max_t`; None when there is none."""
+    """The highest `start_step` with which painting stays below the timestep `max_t`; None if there is none."""
     for start_step in range(config.ddim.schedule_params.ddpm_num_steps - 1, 0, -1):
         if 0 <= visited_timesteps(config, start_step)[1] < max_t:
             return start_step
@@ -221,8 +222,8 @@ def paint_options(config: GenerationConfig) -> PaintOptions:
     return PaintOptions(
         image_size=config.network.image_size,
         crop_size=config.crop.image_size,
-        seed=config.seed,
-        batch_size=config.batch_size,
+        seed=config.resolved_seed,
+        batch_size=config.resolved_batch_size,
         squash=config.resize == "squash",
         generated=config.background == "generated",
         masked=config.background == "masked",

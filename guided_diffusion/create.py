@@ -41,7 +41,7 @@ def create_unet(
     if class_cond and not num_classes:
         raise ValueError(f"a class-conditional network needs num_classes, got {num_classes}")
     sees_surroundings = condition == "surroundings"
-    if class_cond and sees_surroundings:
+    if num_classes and class_cond and sees_surroundings:
         num_classes += 1
     return UNetModel(
         num_channels,

@@ -95,23 +95,44 @@ def guided_steps(options: SamplerOptions) -> list[int]:
     return steps
 
 
-@dataclass(frozen=True)
-class StepRecord:
-    """A refinement at t: where it ended, and its attention (M, 1, h, w), None without attention."""
+class StepRecord(Protocol):
+    """What a sampler reports at t: its clean estimates, and its attention (M, 1, h, w), None without attention."""
 
-    t: int
-    point: Point
-    instant: Tensor | None  # this step's attention
-    accumulated: Tensor | None  # the mask used at this step
+    @property
+    def t(self) -> int: ...
 
     @property
     def image_x0(self) -> Tensor:
         """Clean estimate of the full image (N, 3, H, W)."""
-        return self.point.image.prediction.x0
 
     @property
     def crop_x0(self) -> Tensor:
         """Clean estimate of the prior (M, 3, h, w)."""
+
+    @property
+    def instant(self) -> Tensor | None:
+        """This step's attention."""
+
+    @property
+    def accumulated(self) -> Tensor | None:
+        """The mask used at this step."""
+
+
+@dataclass(frozen=True)
+class RefinementStep:
+    """A refinement at t: where it ended, and its attention."""
+
+    t: int
+    point: Point
+    instant: Tensor | None
+    accumulated: Tensor | None
+
+    @property
+    def image_x0(self) -> Tensor:
+        return self.point.image.prediction.x0
+
+    @property
+    def crop_x0(self) -> Tensor:
         return self.point.prior.x0
 
 
@@ -177,7 +198,9 @@ class Sampler:
                 state = self.renoised(state, t, s, noise)
         return Result(state.x, state.crop, noised, state.mask)
 
-    def guided_step(self, state: State, t: int, target: Target, classes: Tensor, noise: Noise) -> StepRecord:
+    def guided_step(
+        self, state: State, t: int, target: Target, classes: Tensor, noise: Noise
+    ) -> RefinementStep:
         """Refine x and, with `lr_crop`, the crop at t, toward `target`, whose masks are computed here."""
         networks = self.networks(t, target, classes, noise)
         images, descent = range(len(state.x)), self.descent(t, state.lr, state.reg)
@@ -191,7 +214,7 @@ class Sampler:
             mask = self.blend(instant, mask, t)
             target = replace(target, defect=mask, background=background_mask(mask))
         point = refine(Objective(target, networks, descent, state, t), prior, first)
-        return StepRecord(t, point, instant, mask)
+        return RefinementStep(t, point, instant, mask)
 
     def at_point(self, state: State, point: Point) -> State:
         """The state at the end of a refinement."""
@@ -293,6 +316,7 @@ class Sampler:
         prediction = self._predict(prior, crop, t, y, clip)
         if s > 0:
             if known is not None:
+                assert self.clean_class is not None  # of every prior that sees its surroundings
                 plain = self._predict(prior, crop, t, torch.full_like(y, self.clean_class), clip)
             plain = plain or self._plain(crop, t)
             eps = prediction.eps + s * (prediction.eps - plain.eps)

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_input
 
 
-def differentiates_input_alone(x: Tensor, module: nn.Module) -> bool:
+def differentiates_input_alone(x: Tensor, module: nn.Conv2d | nn.GroupNorm) -> bool:
     """Whether a backward pass will want the gradient of `x` and none of the parameters of `module`."""
     return torch.is_grad_enabled() and x.requires_grad and not module.weight.requires_grad
 
@@ -28,7 +29,9 @@ class Conv2d(nn.Conv2d):
 
 class _FrozenConvolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride, padding) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any
+    ) -> Tensor:
         ctx.save_for_backward(weight)
         ctx.shape, ctx.stride, ctx.padding = x.shape, stride, padding
         return F.conv2d(x, weight, bias, stride, padding)
@@ -36,7 +39,7 @@ class _FrozenConvolution(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (weight,) = ctx.saved_tensors
-        return torch.nn.grad.conv2d_input(ctx.shape, weight, grad, ctx.stride, ctx.padding), *[None] * 4
+        return conv2d_input(ctx.shape, weight, grad, ctx.stride, ctx.padding), *[None] * 4
 
 
 def norm_silu(
@@ -48,7 +51,7 @@ def norm_silu(
         frozen = _FrozenNormSilu if x.dtype == torch.float32 else _RecomputedNormSilu
         return frozen.apply(x, norm, scale, shift)
     h = norm(x)
-    return F.silu(h if scale is None else torch.addcmul(shift, h, 1 + scale))
+    return F.silu(h if scale is None or shift is None else torch.addcmul(shift, h, 1 + scale))
 
 
 class _RecomputedNormSilu(torch.autograd.Function):

@@ -11,7 +11,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from guided_diffusion.ddim import Noise, Result, Sampler
+from guided_diffusion.ddim import Noise, Result, Sampler, SamplerOptions, StepRecord
+from guided_diffusion.gaussian_diffusion import GaussianDiffusion, Model
 from guided_diffusion.windows import Target, Windows
 
 
@@ -29,6 +30,9 @@ class PriorStep:
 class PriorSampler(Sampler):
     """Samples windows with the prior alone; the interface is `Sampler`'s, without its refinement."""
 
+    def __init__(self, prior: Model, diffusion: GaussianDiffusion, options: SamplerOptions, clean_class: int):
+        super().__init__(prior, prior, diffusion, options, clean_class)
+
     @torch.no_grad()
     def sample(
         self,
@@ -36,7 +40,7 @@ class PriorSampler(Sampler):
         windows: Windows,
         classes: Tensor,
         noise: Noise,
-        on_step: Callable[[PriorStep], None] | None = None,
+        on_step: Callable[[StepRecord], None] | None = None,
     ) -> Result:
         """Paint a defect of `classes` (M,) in every window of `clean` (N, 3, H, W) in [-1, 1].
 

@@ -47,7 +47,7 @@ def energy(end: Tensor, crop_x0: Tensor, target: Target) -> Tensor:
     """
     window = target.windows.cut(end)
     off = (target.outside * (end - target.clean) ** 2).flatten(1)
-    if target.defect is None:
+    if target.defect is None or target.background is None:
         inside = PLAIN_WINDOW_WEIGHT * ((window - crop_x0) ** 2).flatten(1).sum(1)
         total = PLAIN_OUTSIDE_WEIGHT * off.sum(1)
     else:
@@ -197,6 +197,7 @@ class Objective:
 
         The graph of a rejected trial is gone on return, before the next one is built.
         """
+        assert point.grad is not None  # a step starts from a point with a gradient
         windows, index = self.target.windows.select(images)
         step = to_device(torch.tensor(rates), point.x.device)
         x = select_rows(point.x, images) - step.view(-1, 1, 1, 1) * select_rows(point.grad, images)

@@ -6,7 +6,7 @@ guided-diffusion U-Net, so such files load with `strict=True`.
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from guided_diffusion.frozen import Conv2d, norm_silu
 
 GROUPS = 32
+M = TypeVar("M", bound=nn.Module)
 
 
 def timestep_embedding(t: Tensor, width: int, max_period: float = 10000.0) -> Tensor:
@@ -61,11 +62,18 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v)
 
 
-def zero_initialized(module: nn.Module) -> nn.Module:
+def zero_initialized(module: M) -> M:
     """Zero the parameters of `module`, so that a residual branch starts as the identity."""
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
     return module
+
+
+def norm_of(layers: nn.Sequential) -> GroupNorm32:
+    """The normalization that a block's layers begin with."""
+    norm = layers[0]
+    assert isinstance(norm, GroupNorm32)
+    return norm
 
 
 class Upsample(nn.Module):
@@ -137,10 +145,9 @@ class ResBlock(nn.Module):
         return self._forward(x, emb)
 
     def _forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        norm, _, conv = self.in_layers
-        h = conv(self.resample(norm_silu(norm, x)))
+        h = self.in_layers[-1](self.resample(norm_silu(norm_of(self.in_layers), x)))
         e = self.emb_layers(emb).to(h.dtype)[:, :, None, None]  # (N, width, 1, 1)
-        norm, _, dropout, conv = self.out_layers
+        norm, (dropout, conv) = norm_of(self.out_layers), self.out_layers[2:]
         if self.use_scale_shift_norm:
             h = norm_silu(norm, h, *e.chunk(2, dim=1))
         else:
@@ -191,7 +198,7 @@ class AttentionBlock(nn.Module):
 class EmbedSequential(nn.Sequential):
     """A sequence that hands the embedding to the residual blocks among its members."""
 
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:  # type: ignore[override]  # a second input, by design
         for layer in self:
             x = layer(x, emb) if isinstance(layer, ResBlock) else layer(x)
         return x
@@ -342,5 +349,4 @@ class UNetModel(nn.Module):
         h = self.middle_block(h, emb)
         for block in self.output_blocks:
             h = block(torch.cat([h, skips.pop()], dim=1), emb)
-        norm, _, conv = self.out
-        return conv(norm_silu(norm, h)).float()
+        return self.out[-1](norm_silu(norm_of(self.out), h)).float()

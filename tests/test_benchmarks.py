@@ -91,7 +91,7 @@ def test_a_probe_counts_pictures_forward_and_back_and_changes_nothing():
 
 def test_whole_pictures_with_the_bundled_weights(tmp_path):
     run = paint("confs/demo.yml", [*DEMO, "plan.counts={}"])
-    assert len(run.pictures) == 6 and run.needed == run.backwards // 2 * 3
+    assert len(run.images) == 6 and run.needed == run.backwards // 2 * 3
     assert sum(run.decisions) == run.forwards - run.needed
     assert 0 < run.networks < run.seconds
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from guided_diffusion.attention_mask import background_mask
-from guided_diffusion.ddim import Sampler, StepRecord
+from guided_diffusion.ddim import RefinementStep, Sampler
 from guided_diffusion.refinement import BACKTRACKING, State, energy
 from guided_diffusion.windows import Target, Windows
 from tests.builders import GoldenNoise, sampler
@@ -37,7 +37,7 @@ def misfit(got: torch.Tensor, expected: np.ndarray) -> float:
     return float(pixels[-2])
 
 
-def loss_of(step: StepRecord, target: Target) -> float:
+def loss_of(step: RefinementStep, target: Target) -> float:
     """The energy without regularizer where a refinement ended."""
     mask = step.accumulated
     if mask is not None:
@@ -45,7 +45,7 @@ def loss_of(step: StepRecord, target: Target) -> float:
     return energy(step.point.image.end, step.crop_x0, target).item()
 
 
-def rejections_of(step: StepRecord) -> int:
+def rejections_of(step: RefinementStep) -> int:
     return round(np.log(step.point.step_scale[0]) / np.log(BACKTRACKING))
 
 

@@ -91,4 +91,5 @@ def _load_box(path: Path, names: Mapping[str, int], size: tuple[int, int], loade
     if problems:
         loaded.problems += problems
         return
-    loaded.boxes.append(tuple(map(float, labels.pixel_box(annotations[0], *size))))
+    left, top, right, bottom = map(float, labels.pixel_box(annotations[0], *size))
+    loaded.boxes.append((left, top, right, bottom))

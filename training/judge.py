@@ -98,7 +98,7 @@ def load_patches(folder: Path, names: Mapping[str, int]) -> list[Patch]:
         image, known = images.load_rgb(path), labels.read_annotations(path.with_suffix(".txt"), names)
         if not known or any(one.w is None for one in known):
             raise UserError(f"{path.with_suffix('.txt')}: got no box, expected lines `class cx cy w h`")
-        boxes = [tuple(map(float, labels.pixel_box(one, image.shape[1], image.shape[0]))) for one in known]
+        boxes = [labels.pixel_box(one, image.shape[1], image.shape[0]) for one in known]
         class_id = labels.match_class(labels.class_from_filename(path.name), names)
         found.append(Patch(image, boxes, class_id))
     if not found:
@@ -138,6 +138,7 @@ def clean_examples(
         if tiles:
             k = int(rng.integers(len(tiles)))
             box = free_box(tiles[k], like.boxes[0], (), rng)
+            assert box is not None  # there is nothing to avoid
             inside.append(Example(tiles[k], box, clean, like.class_id, len(patches) + k))
     return [kind for kind in (beside, inside) if kind]
 
@@ -253,10 +254,11 @@ def reliability_of(held_out: Sequence[tuple[Example, np.ndarray]], labels: Seque
         if answers:
             right[name], counts[name] = round(float(np.mean(answers)), 4), len(answers)
     clean = len(labels) - 1
-    scores = [[], []]
-    for example, probabilities in held_out:
-        scores[example.label == clean].append(float(probabilities[example.wanted]))
-    return Reliability(right, counts, round(auc(*scores), 4))
+    defects, windows = (
+        [float(p[example.wanted]) for example, p in held_out if (example.label == clean) == is_clean]
+        for is_clean in (False, True)
+    )
+    return Reliability(right, counts, round(auc(defects, windows), 4))
 
 
 def auc(positives: Sequence[float], negatives: Sequence[float]) -> float:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from guided_diffusion.surroundings import Surroundings
+from training.boxed_patches import BoxedPatchDataset
 from training.curves import preview_warning
 from training.setup import TrainingRun
 from utils import images
@@ -65,20 +66,21 @@ class Preview:
         self.log, self.board = run.log, board
         self.folder = Path(config.checkpoint_dir) / "previews"
         self.quiet_until = (config.total_steps or config.lr_anneal_steps) / QUIET
-        items = [dataset[i, 0] for i in self._choose(len(dataset), dataset.labels, config.sample_num)]
+        chosen = self._choose(len(dataset), dataset.labels, config.sample_num)
+        items = [dataset[i, 0] for i in chosen]
         self.clean = torch.stack([item[0] for item in items]) if items else None
         self.labels = (
             torch.tensor([item[1] for item in items], device=self.device) if dataset.labels else None
         )
         self.known: Surroundings | None = None
-        if items and config.network.condition == "surroundings":
-            boxes = torch.stack([box for _, _, box in items])
+        if self.clean is not None and isinstance(dataset, BoxedPatchDataset):
+            boxes = torch.stack([dataset[i, 0][2] for i in chosen])
             self.known = Surroundings(self.clean.to(self.device), boxes.to(self.device))
         names = {class_id: name for name, class_id in run.names.items()}
         self.titles = [names.get(item[1], "clean") for item in items] if dataset.labels else []
 
     @staticmethod
-    def _choose(count: int, classes: list[int] | None, number: int) -> list[int]:
+    def _choose(count: int, classes: Sequence[int] | None, number: int) -> list[int]:
         """`number` images, or as many of every class."""
         if classes is None:
             return list(range(min(number, count)))

@@ -68,7 +68,7 @@ def setup_run(config: TrainingConfig, process: ProcessInfo) -> TrainingRun:
     names = labels.load_class_names(config.class_json_path) if config.network.class_cond else {}
     dataset = load_dataset(config, names)
     run = TrainingRun(config, process, log, names, dataset, *make_diffusion(config))
-    if unseen := [name for name, i in names.items() if i not in dataset.labels]:
+    if unseen := [name for name, i in names.items() if i not in (dataset.labels or ())]:
         log.warning(
             "no images of %s in %s: such defects cannot be learned", ", ".join(unseen), config.data_dir
         )

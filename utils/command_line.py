@@ -18,7 +18,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str | None:
         text, default = action.help, action.default
         none = default is None or default is False or default == argparse.SUPPRESS
-        if none or not action.option_strings or "default" in text:
+        if text is None or none or not action.option_strings or "default" in text:
             return text
         return f"{text} (default: %(default)s)"
 

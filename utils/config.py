@@ -200,7 +200,8 @@ def _group(raw: Mapping[Any, Any], findings: Findings) -> dict[str, Any]:
     own = {}
     for key, value in raw.items():
         for name in HOISTED:
-            if key in section_of(findings.schema.model_fields[name]).model_fields:
+            section = section_of(findings.schema.model_fields[name])
+            if section and key in section.model_fields:
                 values[name][key] = value
                 break
         else:
@@ -276,11 +277,12 @@ def resolved_yaml(cfg: GenerationConfig | TrainingConfig) -> str:
 class _Dumper(yaml.SafeDumper):
     """PyYAML's safe dumper with lists on one line."""
 
-    def represent_list(self, data: list[Any]) -> yaml.Node:
-        return self.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
+
+def _represent_list(dumper: _Dumper, data: list[Any]) -> yaml.Node:
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
 
 
-_Dumper.add_representer(list, _Dumper.represent_list)
+_Dumper.add_representer(list, _represent_list)
 
 
 def flat_shape(cfg: GenerationConfig | TrainingConfig) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from utils.errors import UserError
 from utils.files import replacing
@@ -216,7 +217,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     with open_image(path) as image:
         width, height = image.size
         turned = _orientation(image) in QUARTER_TURNED
-        if image.format == "TIFF":  # whose `size` is turned already in some versions of Pillow
+        if isinstance(image, TiffImageFile):  # whose `size` is turned already in some versions of Pillow
             width, height = image.tag_v2[TIFF_WIDTH], image.tag_v2[TIFF_HEIGHT]
     return (height, width) if turned else (width, height)
 

@@ -15,14 +15,14 @@ from utils.reading import is_file, read_json, read_text
 
 LARGEST_CLASS_FILE = 2**20  # bytes
 LARGEST_ID = 2**16 - 2  # of a class: class masks of 16 bits hold id + 1
-BOX_SHARE = 0.75  # the largest part of the window that the larger side of a defect's box may take
+BOX_SHARE = 0.75  # the largest fraction of the window that the larger side of a defect's box may take
 
 
 @dataclass(frozen=True)
 class Annotation:
     """One wanted or painted defect: center and size in [0, 1] of the image's width and height.
 
-    `w` and `h` are None when the line gives the center alone; `line` is its number in the file, from 1.
+    `w` and `h` are None when the line gives only the center; `line` is its number in the file, from 1.
     """
 
     class_id: int
@@ -38,7 +38,7 @@ class Annotation:
 
 
 def normalize_class_name(name: str) -> str:
-    """Lower case, letters and digits alone: 'Missing_hole' -> 'missinghole'."""
+    """Lower case, letters and digits only: 'Missing_hole' -> 'missinghole'."""
     return "".join(character for character in name.lower() if character.isalnum())
 
 
@@ -114,7 +114,7 @@ def read_annotations(path: str | Path, class_names: Mapping[str, int]) -> list[A
 def read_annotations_and_problems(
     path: str | Path, class_names: Mapping[str, int]
 ) -> tuple[list[Annotation], list[str]]:
-    """The good lines as annotations, and one sentence per bad line, so that a folder's can be gathered."""
+    """The good lines as annotations, and one sentence per bad line, so that those of a folder can be collected."""
     if not is_file(path):
         return [], [f"{path}: no such annotation file; expected lines of `class cx cy w h`"]
     try:
@@ -156,12 +156,13 @@ def _parse_line(columns: list[str], line: int, names: Mapping[int, str]) -> Anno
         raise ValueError(
             f"got {shortened(', '.join(outside))}, expected coordinates in [0, 1] (fractions of the image)"
         )
-    box = _polygon_box(coordinates) if is_polygon else coordinates
-    if box[2:] == [0, 0]:  # a point written as a box
-        box = box[:2]
-    if 0 in box[2:]:
-        raise ValueError(f"got a box of {box[2]:g} x {box[3]:g}, expected a width and a height above 0")
-    return Annotation(int(class_id), names[int(class_id)], *box, line=line)
+    cx, cy, *size = _polygon_box(coordinates) if is_polygon else coordinates
+    if size == [0, 0]:  # a point written as a box
+        size = []
+    if 0 in size:
+        raise ValueError(f"got a box of {size[0]:g} x {size[1]:g}, expected a width and a height above 0")
+    w, h = size or (None, None)
+    return Annotation(int(class_id), names[int(class_id)], cx, cy, w, h, line)
 
 
 def _list_ids(names: Mapping[int, str]) -> str:
@@ -197,8 +198,8 @@ def auto_scale(width_px: float, height_px: float, window: int = 64) -> float:
     """How much an image is shrunk so that a box of this size (native px) fits the model's window.
 
     The smallest s >= 1 with max(width, height) <= 0.75 * window * s: window and context then cover
-    window * s native px. A point (0 x 0) has s = 1. Raises ValueError for sizes that are negative or no
-    numbers.
+    window * s native px. A point (0 x 0) has s = 1. Raises ValueError for sizes that are negative or not
+    finite.
     """
     if not (math.isfinite(width_px) and math.isfinite(height_px)) or min(width_px, height_px) < 0:
         raise ValueError(f"got a box of {width_px} x {height_px} px, expected sizes >= 0")
@@ -210,7 +211,7 @@ def auto_scale(width_px: float, height_px: float, window: int = 64) -> float:
 def relative_box(
     box: tuple[float, float, float, float], width: int, height: int
 ) -> tuple[float, float, float, float]:
-    """(left, top, right, bottom) in px of an image -> YOLO's cx, cy, w, h as shares of its sides."""
+    """(left, top, right, bottom) in px of an image -> YOLO's cx, cy, w, h as fractions of its sides."""
     left, top, right, bottom = box
     return (
         (left + right) / 2 / width,
@@ -221,10 +222,15 @@ def relative_box(
 
 
 def pixel_box(annotation: Annotation, width: int, height: int) -> tuple[int, int, int, int]:
-    """The box of an annotation with width and height in px of an image, (left, top, right, bottom), rounded
-    outwards and kept inside."""
-    left, right = ((annotation.cx + side * annotation.w / 2) * width for side in (-1, 1))
-    top, bottom = ((annotation.cy + side * annotation.h / 2) * height for side in (-1, 1))
+    """The box of an annotation in px of an image, (left, top, right, bottom), rounded outwards and clipped to it.
+
+    Raises ValueError for a point.
+    """
+    w, h = annotation.w, annotation.h
+    if w is None or h is None:
+        raise ValueError("a point has no box")
+    left, right = ((annotation.cx + side * w / 2) * width for side in (-1, 1))
+    top, bottom = ((annotation.cy + side * h / 2) * height for side in (-1, 1))
     return (
         max(math.floor(left), 0),
         max(math.floor(top), 0),

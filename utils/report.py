@@ -54,10 +54,10 @@ class View:
         """The window (left, top, side) with its margin, moved and shrunk to lie on an image (width, height)."""
         left, top, side = window
         wanted = min(round(side * (1 + 2 * MARGIN)), *size)
-        corner = (
+        left, top = (
             min(max(v - (wanted - side) // 2, 0), n - wanted) for v, n in zip((left, top), size, strict=True)
         )
-        return cls(*corner, wanted)
+        return cls(left, top, wanted)
 
     def cut(self, picture: np.ndarray) -> np.ndarray:
         """Of (H, W) or (H, W, 3)."""

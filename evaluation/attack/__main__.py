@@ -13,6 +13,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 
@@ -74,10 +75,10 @@ def live_attacks(
 ) -> Iterator[tuple[str, Callable[[AttackCounts], object]]]:
     """The attacks on processes: name and what to do."""
     for name in ("paint", "train", "export"):
-        yield f"{name} killed", lambda tally, name=name: kill_and_rerun(stage, name, chance, tally)
-    yield "two at once", lambda tally: two_at_once(stage, tally)
+        yield f"{name} killed", partial(kill_and_rerun, stage, name, chance)
+    yield "two at once", partial(two_at_once, stage)
     for name in ("paint", "train", "export"):
-        yield f"{name}, full disk", lambda tally, name=name: small_disk(stage, name, tally)
+        yield f"{name}, full disk", partial(small_disk, stage, name)
 
 
 def _guarded(step: Callable[[AttackCounts], object], tally: AttackCounts) -> None:

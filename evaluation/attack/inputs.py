@@ -24,7 +24,7 @@ SCREEN = 50_000  # characters that a run may print
 DRY = "dry_run=true"
 CALM = ("total_steps=3", "save_interval=1", "num_workers=0", "batch_size=2", "compile=false", "device=cpu")
 
-Program = Callable[[list[str]], None]
+Program = Callable[[list[str]], int | None]
 
 
 @dataclass(frozen=True)

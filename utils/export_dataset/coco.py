@@ -27,17 +27,18 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
 
 def _content(items: Sequence[Item], classes: dict[str, int], first_id: int, prefix: str) -> dict[str, Any]:
-    pictures, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, item in enumerate(items, start=1):
         name = f"{prefix.format(part=item.part)}{item.name}.png"
         width, height = item.size
         source = Path(item.source).name  # samples of one source belong in one part of any later split
-        pictures.append({"id": number, "file_name": name, "width": width, "height": height, "source": source})
+        images.append({"id": number, "file_name": name, "width": width, "height": height, "source": source})
         for defect in item.entry["defects"] if item.entry else ():
             annotations.append(_annotation(len(annotations) + 1, number, defect, first_id))
     return {
         "info": {"description": "synthetic defects, CRG-Diffusion"},
-        "images": pictures,
+        "images": images,
         "annotations": annotations,
         "categories": [
             {"id": class_id + first_id, "name": name, "supercategory": "defect"}

@@ -1,4 +1,6 @@
-"""Polygons around masks, as YOLO's segmentation labels hold them."""
+"""Polygons around masks, for YOLO's segmentation labels."""
+
+from typing import cast
 
 import numpy as np
 from contourpy import FillType, contour_generator
@@ -16,7 +18,10 @@ def outline(mask: np.ndarray) -> np.ndarray:
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     window = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     padded = np.pad(window, 1).astype(float)  # so that every contour is closed
-    polygons, offsets = contour_generator(z=padded, fill_type=FillType.OuterOffset).filled(0.5, np.inf)
+    filled = contour_generator(z=padded, fill_type=FillType.OuterOffset).filled(0.5, np.inf)
+    polygons, offsets = cast(
+        tuple[list[np.ndarray], list[np.ndarray]], filled
+    )  # as this fill type gives them
     rings = [
         _corners(points[start : end - 1])  # the last point repeats the first
         for points, bounds in zip(polygons, offsets, strict=True)

@@ -101,7 +101,8 @@ def split_sources(entries: Sequence[Entry], val_share: float, seed: int) -> tupl
             held[row[entry["source"]], column[defect["class_id"]]] += 1
     wanted = min(max(1, round(val_share * len(sources))), len(sources) - 1) if val_share > 0 else 0
     free = np.random.default_rng(sample_seed(seed, "split")).permutation(len(sources))
-    left, covered, chosen = held.sum(0), np.zeros(len(ids), dtype=bool), []
+    left, covered = held.sum(0), np.zeros(len(ids), dtype=bool)
+    chosen: list[str] = []
     while len(chosen) < wanted:
         free = free[(left > held[free]).all(1)]
         if not len(free):

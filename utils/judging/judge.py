@@ -23,9 +23,8 @@ FILE = "judge.safetensors"
 BATCH = 256
 REFERENCES = 512  # windows of the training images that distances are measured to
 NEIGHBORS = 5
-WindowBox = tuple[
-    float, float, float, float
-]  # left, top, right, bottom in px of the window, right and bottom exclusive
+# Left, top, right, bottom in px of the window, right and bottom exclusive
+WindowBox = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -50,14 +49,20 @@ class Reliability:
 class Judge(nn.Module):
     """The mean of `members` networks; `labels` are the classes in the order of their ids, and "clean"."""
 
+    references: Tensor  # (N, G), statistics of windows of the training images
+    unit: Tensor  # (1,), the distance that 95 % of the training windows stay below
+
     def __init__(self, classes: Sequence[str], members: int, references: int = REFERENCES):
         super().__init__()
         self.labels = (*classes, CLEAN)
         self.members = nn.ModuleList(WindowClassifier(len(self.labels), channels=4) for _ in range(members))
         self.register_buffer("references", torch.zeros(references, 2 * sum(WIDTHS)))
-        self.register_buffer(
-            "unit", torch.ones(1)
-        )  # the distance that 95 % of the training windows stay below
+        self.register_buffer("unit", torch.ones(1))
+
+    @property
+    def networks(self) -> list[WindowClassifier]:
+        """The members, typed."""
+        return [member for member in self.members if isinstance(member, WindowClassifier)]
 
     @torch.no_grad()
     def predict(
@@ -77,7 +82,7 @@ class Judge(nn.Module):
     def features(self, windows: np.ndarray, boxes: Sequence[WindowBox]) -> np.ndarray:
         """(N, F) float32, what the heads of all members see: how a defect looks to the judge."""
         parts = judge_inputs(windows, boxes).split(BATCH)
-        found = [torch.cat([member.features(part) for member in self.members], dim=1) for part in parts]
+        found = [torch.cat([member.features(part) for member in self.networks], dim=1) for part in parts]
         return torch.cat(found).numpy()
 
     @torch.no_grad()
@@ -85,7 +90,7 @@ class Judge(nn.Module):
         """(N, G): means and standard deviations of the first member's layers, without a box: how a photograph looks."""
         blank = [(0.0, 0.0, 0.0, 0.0)] * len(windows)
         return torch.cat(
-            [self.members[0].statistics(part) for part in judge_inputs(windows, blank).split(BATCH)]
+            [self.networks[0].statistics(part) for part in judge_inputs(windows, blank).split(BATCH)]
         )
 
     def remember(self, windows: np.ndarray, others: np.ndarray) -> None:

@@ -58,7 +58,8 @@ def _spread_out(
     """The first `count` when every group, and every image in it, has its turn."""
     of_group: Counter[str] = Counter()
     of_image: Counter[str] = Counter()
-    rest, taken = list(pairs), []
+    rest = list(pairs)
+    taken: list[tuple[SourceImage, DefectBox]] = []
     while rest and len(taken) < count:
         turn = min(rest, key=lambda pair: (of_group[pair[0].group], of_image[pair[0].name]))
         rest.remove(turn)
@@ -95,10 +96,11 @@ def boxed_patch(image: np.ndarray, box: DefectBox, window: int) -> tuple[np.ndar
     crop = (starts[0], starts[1], starts[0] + lengths[0], starts[1] + lengths[1])
     size = round(lengths[0] / scale), round(lengths[1] / scale)
     factors = size[0] / lengths[0], size[1] / lengths[1]
-    inner = tuple(
+    left, top, right, bottom = (
         min(max((side - starts[k % 2]) * factors[k % 2], 0), size[k % 2])
         for k, side in enumerate((box.left, box.top, box.right, box.bottom))
     )
+    inner = (left, top, right, bottom)
     return shrunk(image, crop, size, scale), inner, scale
 
 
@@ -107,14 +109,17 @@ def boxes_beside(
 ) -> list[tuple[str, Inner]]:
     """Class and box, in px of a patch of `size` (width, height), of the other boxes that show in the patch of the first
     one, whose own box in it is `inner`."""
-    first, found = boxes[0], []
+    first = boxes[0]
+    found: list[tuple[str, Inner]] = []
     for other in boxes[1:]:
         moved = (other.left, other.top, other.right, other.bottom)
         origin = (first.left, first.top)
-        place = [inner[k % 2] + (side - origin[k % 2]) / scale for k, side in enumerate(moved)]
-        place = tuple(min(max(side, 0), size[k % 2]) for k, side in enumerate(place))
-        if place[2] - place[0] >= 1 and place[3] - place[1] >= 1:
-            found.append((other.class_name, place))
+        left, top, right, bottom = (
+            min(max(inner[k % 2] + (side - origin[k % 2]) / scale, 0), size[k % 2])
+            for k, side in enumerate(moved)
+        )
+        if right - left >= 1 and bottom - top >= 1:
+            found.append((other.class_name, (left, top, right, bottom)))
     return found
 
 

@@ -4,8 +4,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from utils.errors import UserError
 from utils.images import load_rgb
 from utils.prepare_data.sources import DefectBox, SourceImage, Tally
@@ -19,7 +17,7 @@ def inspect(image: SourceImage, tally: Tally) -> list[str]:
         return [str(error)]
     height, width = pixels.shape[:2]
     image.size = (width, height)
-    image.digest = f"{width}x{height} {hashlib.blake2b(np.ascontiguousarray(pixels)).hexdigest()}"
+    image.digest = f"{width}x{height} {hashlib.blake2b(pixels.tobytes()).hexdigest()}"
     if image.declared_size not in (None, image.size):
         return [
             f"{image.path}: got {width}x{height} px, but its annotation was made for "

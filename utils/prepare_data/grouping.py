@@ -28,7 +28,7 @@ def set_groups(found: ReadResult, tree: FileTree, pattern: str | None) -> list[s
     problems, alone = [], []
     expression = re.compile(pattern) if pattern else None
     for image in found.images:
-        if expression is None:
+        if pattern is None or expression is None:
             image.group = image.group or image.path.stem
             continue
         text = tree.relative(image.path) if "/" in pattern else image.path.name

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections import Counter
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +94,8 @@ def _write_pieces(
         file = f"train/clean/{image.name}_{number:03d}.png"
         save_png(folder / file, cut_piece(pixels, piece))
         source = survey.tree.relative(image.path)
-        rows.append(IndexRow(file, source, "", *astuple(piece), image.group, "train"))
+        box = (piece.left, piece.top, piece.right, piece.bottom)
+        rows.append(IndexRow(file, source, "", *box, piece.scale, image.group, "train"))
     return rows
 
 

@@ -315,6 +315,18 @@ class GenerationConfig(Section):
     g_scha: GradientStepsConfig = Field(default_factory=GradientStepsConfig)
     ignored_keys: tuple[str, ...] = Field((), description="keys of the file that nothing reads")
 
+    @property
+    def resolved_seed(self) -> int:
+        """The seed, once a run has drawn the one that null leaves open."""
+        assert self.seed is not None
+        return self.seed
+
+    @property
+    def resolved_batch_size(self) -> int:
+        """The batch size, once a run has measured the one that auto leaves open."""
+        assert self.batch_size != "auto"
+        return self.batch_size
+
     @field_validator("crop", mode="before")
     @classmethod
     def _start_from_crop_values(cls, value: Any) -> Any:

@@ -168,7 +168,7 @@ class DiffusionConfig(Section):
         return self.model_dump(exclude={"clip_denoised"})
 
 
-def precision_of_old_key(data: dict[str, Any]) -> str:
+def precision_of_old_key(data: dict[str, Any]) -> Literal["fp16", "fp32"]:
     networks = [data[name] for name in ("network", "crop") if name in data]
     return "fp16" if any(network.use_fp16 for network in networks) else "fp32"
 

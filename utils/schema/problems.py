@@ -14,6 +14,18 @@ from utils.schema.fields import GENERAL_LIMITS, Section
 # Groups whose keys stand at the top level of the file
 HOISTED = ("network", "diffusion")
 
+# Names of limits, in JSON schema and in pydantic, and their signs
+SIGNS = {
+    "minimum": ">=",
+    "ge": ">=",
+    "exclusiveMinimum": ">",
+    "gt": ">",
+    "maximum": "<=",
+    "le": "<=",
+    "exclusiveMaximum": "<",
+    "lt": "<",
+}
+
 
 @dataclass
 class Findings:
@@ -108,14 +120,12 @@ def expected_values(info: Mapping[str, Any]) -> str:
         kind, _, limits = expected_values(info["items"]).partition("number")
         return f"list of {kind}numbers{limits}"
     words = {"integer": "whole number", "number": "number", "boolean": "true or false", "null": "null"}
-    signs = (("minimum", ">="), ("ge", ">="), ("exclusiveMinimum", ">"), ("gt", ">"))
-    signs += (("maximum", "<="), ("le", "<="), ("exclusiveMaximum", "<"), ("lt", "<"))
-    limits = [
+    bounds = [
         f"{sign} {_spelled(info[name])}"
-        for name, sign in signs
+        for name, sign in SIGNS.items()
         if name in info and info[name] not in GENERAL_LIMITS
     ]
-    return " ".join([words.get(info["type"], "text"), " and ".join(limits)]).strip()
+    return " ".join([words.get(info["type"], "text"), " and ".join(bounds)]).strip()
 
 
 def _spelled(limit: float) -> str:

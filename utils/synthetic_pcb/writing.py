@@ -52,7 +52,8 @@ def write_patches(folder: Path, per_class: int, seed: int, size: int, patch: int
                 margin,
                 patch // 2 + MAX_EXTENT // 2,
             )
-            pixels = render(board) if defects else None
+            if defects:
+                pixels = render(board)
             for defect in defects:
                 x, y = defect_center(defect)
                 left, top = x - patch // 2, y - patch // 2

@@ -38,7 +38,7 @@ def read_deeppcb(tree: FileTree, classes: Classes = None) -> ReadResult:
 
 
 def _deeppcb_boxes(path: Path, problems: list[str]) -> list[DefectBox]:
-    boxes = []
+    boxes: list[DefectBox] = []
     try:
         lines = read_lines(path)
     except UserError as error:
@@ -55,9 +55,9 @@ def _deeppcb_boxes(path: Path, problems: list[str]) -> list[DefectBox]:
             known = ", ".join(f"{kind} ({name})" for kind, name in enumerate(DEEPPCB_CLASSES, start=1))
             problems.append(f"{path}:{number}: got type {columns[4]}, expected one of {known}")
         else:
-            boxes.append(
-                DefectBox(DEEPPCB_CLASSES[int(values[4]) - 1], *values[:4], where=f"{path}:{number}")
-            )
+            left, top, right, bottom, kind = values
+            name = DEEPPCB_CLASSES[int(kind) - 1]
+            boxes.append(DefectBox(name, left, top, right, bottom, where=f"{path}:{number}"))
     return boxes
 
 

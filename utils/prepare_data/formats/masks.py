@@ -33,14 +33,14 @@ def read_masks(tree: FileTree, classes: Classes = None) -> ReadResult:
     specks = 0
     for mask in _single_masks(tree):
         try:
-            image, class_name = _image_of(tree, mask, classes)
+            path, class_name = _image_of(tree, mask, classes)
             boxes, small = _mask_boxes(mask, class_name)
             size = size_of_image(mask)
         except UserError as error:
             found.problems.append(str(error))
             continue
         specks += small
-        by_path.setdefault(image, SourceImage(image, declared_size=size)).boxes += boxes
+        by_path.setdefault(path, SourceImage(path, declared_size=size)).boxes += boxes
     found.images = list(by_path.values())
     for image in found.images:
         image.is_clean = not image.boxes

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -31,6 +32,9 @@ class JsonPart(BaseModel):
     model_config = ConfigDict(allow_inf_nan=False)
 
 
+Layout = TypeVar("Layout", bound=JsonPart)
+
+
 def load_json(path: Path) -> object:
     """The content of a JSON file; None if it cannot be parsed."""
     try:
@@ -48,8 +52,8 @@ def json_example(tree: FileTree, looks_right: Callable[[object], bool]) -> str:
 
 
 def checked_files(
-    tree: FileTree, found: ReadResult, looks_right: Callable[[object], bool], layout: type[JsonPart]
-) -> list[tuple[Path, JsonPart]]:
+    tree: FileTree, found: ReadResult, looks_right: Callable[[object], bool], layout: type[Layout]
+) -> list[tuple[Path, Layout]]:
     """The JSON files of one format, checked against its layout; other files are skipped."""
     files = []
     for path in tree.with_suffix(".json"):

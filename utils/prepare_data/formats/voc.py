@@ -44,7 +44,8 @@ def _voc_box(path: Path, number: int, node: Element) -> DefectBox:
         raise UserError(
             f"{where}: got name {name!r} and box {sides}, expected a name and xmin ymin xmax ymax"
         )
-    return DefectBox(name, *sides, where=where)
+    left, top, right, bottom = sides
+    return DefectBox(name, left, top, right, bottom, where=where)
 
 
 def voc_evidence(tree: FileTree) -> str:

@@ -39,7 +39,7 @@ def read_yolo(tree: FileTree, classes: Classes = None) -> ReadResult:
         boxes = [_yolo_box(annotation, size, path) for annotation in annotations]
         found.images.append(SourceImage(image, boxes, is_clean=not boxes and not problems))
     found.classes = sorted(names, key=lambda name: names[name])
-    if data:
+    if data_path is not None:
         _add_yolo_background(tree, data, data_path, labeled, found)
     return found
 
@@ -99,9 +99,9 @@ def _yolo_names(tree: FileTree, data: dict, data_path: Path | None) -> dict[str,
                 lines = read_lines(path)
                 return {line.strip(): index for index, line in enumerate(lines) if line.strip()}
     for path in sorted(tree.root.glob("*.json")):
-        data = load_json(path)
-        if isinstance(data, dict) and data and all(type(value) is int for value in data.values()):
-            return data
+        ids = load_json(path)
+        if isinstance(ids, dict) and ids and all(type(value) is int for value in ids.values()):
+            return ids
     raise UserError(
         f"{tree.root}: no class names for the YOLO labels; expected data.yaml with names, classes.txt or "
         "obj.names, or give --classes FILE with JSON {name: id}"
