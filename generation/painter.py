@@ -259,10 +259,9 @@ class Painter:
         size, boxes = self.options.crop_size, []
         for job, item in pairs:
             for k, corner in zip(item.defects, item.context.windows, strict=True):
-                window = native_window(item.context, corner, size)
                 box = job.defects[k].box
                 assert box is not None  # every defect has one: `JobOptions.boxes`
-                boxes.append(box_in_window(box, window, size))
+                boxes.append(box_in_window(box, native_window(item.context, corner, size), size))
         return box_masks(boxes, size).to(self.device)
 
     # Scoring and pasting
@@ -397,6 +396,4 @@ def attention_strips(masks: Sequence[Tensor], count: int) -> list[np.ndarray | N
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an error means that memory ran out, on a GPU or (by PyTorch's message) on the CPU."""
-    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
-        return True
-    return "not enough memory" in str(error)
+    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "not enough memory" in str(error)
