@@ -4,6 +4,7 @@ import _thread
 import hashlib
 import json
 import logging
+import os
 import signal
 import threading
 import time
@@ -26,6 +27,7 @@ from utils.checkpoint import load_state_dict, save_safetensors
 from utils.config import load_generation_config
 from utils.errors import run_main
 from utils.manifest import read_manifest
+from utils.processes.exclusive import only_run_in
 from utils.schema.network import NetworkConfig
 
 NETWORK = {
@@ -717,6 +719,15 @@ def test_folder_that_cannot_be_written(place: Place, capsys: pytest.CaptureFixtu
     outdir = place.conf / "results"  # a file is no folder, not even to root
     message = refused(capsys, place, f"outdir={outdir}", "model_path=nowhere.pt")
     assert message.startswith(f"outdir {outdir} cannot be written ({place.conf} is not a folder)")
+
+
+def test_a_folder_where_another_run_works(place: Place, capsys: pytest.CaptureFixture):
+    place.board("a.png")
+    with only_run_in(place.out, "outdir"):
+        message = refused(capsys, place)
+        assert place.run("dry_run=true") == 0
+    assert f"outdir {place.out}: process {os.getpid()} on" in message and "works there; wait" in message
+    assert place.run() == 0
 
 
 def test_results_of_other_settings(painted: Place, capsys: pytest.CaptureFixture):

@@ -37,6 +37,7 @@ from utils.errors import UserError, run_main
 from utils.images import save_png
 from utils.judging.judge import load_judge
 from utils.manifest import VERSION
+from utils.processes.exclusive import only_run_in
 from utils.schema.training import TrainingConfig
 from utils.synthetic_pcb.board import defect_center
 from utils.synthetic_pcb.defects import add_defects
@@ -193,6 +194,13 @@ def test_an_empty_and_a_missing_folder(conf, tmp_path, capsys):
     for name in ("empty", "nowhere"):
         assert run(conf, f"data_dir={tmp_path / name}") == 2
         assert name in capsys.readouterr().err
+
+
+def test_a_folder_where_another_run_works(conf, tmp_path, capsys):
+    with only_run_in(tmp_path / "run", "checkpoint_dir"):
+        assert run(conf) == 2
+    assert f"checkpoint_dir {tmp_path / 'run'}: process " in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("folder", ["file", "file/run"])
