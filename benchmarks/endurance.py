@@ -138,8 +138,8 @@ def show(looks: Sequence[Look]) -> bool:
     first, last = looks[1], looks[-1]
     growth, files = last.memory / first.memory, last.files - first.files
     trend = np.polyfit(np.linspace(0, 1, len(times) - 1), times[1:], 1)[0] / np.mean(times[1:])
-    told = f"memory {growth - 1:+.1%}, open files {files:+d}, time each {trend:+.1%} (linear trend)"
-    print(f"from {first.samples} samples on: {told}")
+    drift = f"memory {growth - 1:+.1%}, open files {files:+d}, time each {trend:+.1%} (linear trend)"
+    print(f"from {first.samples} samples on: {drift}")
     return growth <= GROWTH and files <= TRANSIENT
 
 

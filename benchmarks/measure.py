@@ -141,14 +141,14 @@ class Probe:
 
 
 class _Stamp(torch.autograd.Function):
-    """The identity, which tells when the gradient comes by."""
+    """The identity; its backward pass calls `notify` with the gradient."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, tell: Callable[[Tensor], None]) -> Tensor:
-        ctx.tell = tell
+    def forward(ctx: Any, x: Tensor, notify: Callable[[Tensor], None]) -> Tensor:
+        ctx.notify = notify
         return x.view_as(x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        ctx.tell(grad)
+        ctx.notify(grad)
         return grad, None

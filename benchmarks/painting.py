@@ -3,7 +3,7 @@
     python -m benchmarks.painting confs/demo.yml --batches 1 6 --precisions fp32 bf16
 
 Paints every annotation of the conf for each precision and batch size. At batch 1 the runs in lower precision are
-compared with float32: PSNR of the painted contexts, and the share of the line search's gradient steps that took
+compared with float32: PSNR of the painted contexts, and the fraction of the line search's gradient steps that took
 another number of trials.
 """
 
@@ -143,7 +143,7 @@ def _run_length(values: list[bool], start: int, value: bool) -> int:
 
 
 def changed_decisions(one: list[int], other: list[int]) -> float:
-    """Share of the gradient steps whose number of rejected trials differs."""
+    """Fraction of the gradient steps whose number of rejected trials differs."""
     return float(np.mean([a != b for a, b in zip(one, other, strict=True)]))
 
 

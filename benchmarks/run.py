@@ -5,7 +5,7 @@
 Times one guided step with random weights and every line-search trial accepted; an image's seconds are the steps of
 its timestep sequence. The published wiring runs on the same U-Net, with trainable parameters, contiguous tensors and
 gradient checkpointing in the attention blocks: one evaluation with a graph, then for each gradient step the gradient
-of x and of the crop alone, a trial without a graph and an evaluation with one, of the contextual model and of the
+of x and of the crop only, a trial without a graph and an evaluation with one, of the contextual model and of the
 prior alike. On a GPU both wirings are timed in float32 and in TF32. benchmarks.painting measures whole images with
 trained weights, rejected trials included.
 """
@@ -72,7 +72,7 @@ class Plan:
         return self.cost.step(self.options, timed_step(self.options), self.windows)
 
     def published_step(self, n: int) -> float:
-        """Operations of a step in the published wiring: it differentiates by its inputs alone, so that a backward is
+        """Operations of a step in the published wiring: it differentiates only by its inputs, so that a backward is
         a forward's work. What gradient checkpointing repeats in the attention blocks is not counted.
         """
         return (3 * n + 1) * (self.cost.contextual + self.cost.prior)

@@ -77,14 +77,14 @@ def _draw_board_patches(seed: int, missing: np.ndarray) -> list[tuple[int, np.nd
     edited, defects = add_defects(board, wanted, seed, PATCH // 2, PATCH // 2 + MAX_EXTENT // 2)
     found = []
     if defects:
-        picture = render(edited)
+        image = render(edited)
         for defect in defects:
             x, y = defect_center(defect)
-            found.append((CLASSES.index(defect.class_name), cut_window(picture, x, y, PATCH)))
+            found.append((CLASSES.index(defect.class_name), cut_window(image, x, y, PATCH)))
     if missing[CLEAN]:
-        picture = render(board)
+        image = render(board)
         for x, y in _clean_places(board, defects, rng):
-            found.append((CLEAN, cut_window(picture, x, y, PATCH)))
+            found.append((CLEAN, cut_window(image, x, y, PATCH)))
     return found
 
 
@@ -221,7 +221,7 @@ def confusion(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 
 def format_confusion(table: np.ndarray) -> str:
-    """The confusion matrix as text, with each class's share of right answers at the end of its line."""
+    """The confusion matrix as text, with each class's fraction of right answers at the end of its line."""
     names = [name[:10] for name in LABELS]
     lines = [" " * 16 + "".join(f"{name:>12}" for name in (*names, "right"))]
     for name, row, right in zip(LABELS, table, table.diagonal(), strict=True):

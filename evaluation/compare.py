@@ -3,7 +3,7 @@
     python -m evaluation.compare --conf_path confs/demo.yml --seeds 0-9 --out runs/compare \\
         --variant "no jumps: ddim.schedule_params.jump_n_sample=1" --variant "one step: g_scha.start=1 g_scha.end=1"
 
-Prints a line for the conf itself and for each variant: operations per image, share of samples whose class the
+Prints a line for the conf itself and for each variant: operations per image, fraction of samples whose class the
 classifier names (see evaluation.hits; synthetic boards only) with its standard error, and from the manifest the
 distance of the painted box's center from the annotation's, mask area, contrast, agreement with the prior, and
 change outside the window.
@@ -67,7 +67,7 @@ def parse_variant(text: str) -> Variant:
 
 
 def verdict(hits: Sequence[Hit], entries: Sequence[Entry]) -> Verdict:
-    """The hits' share of right names, and the means of what the manifest says about each defect.
+    """The hits' fraction of right names, and the means of the manifest's values of each defect.
 
     A defect without a box has no offset; it counts with area 0.
     """

@@ -4,7 +4,7 @@
 
 Writes one folder of images per seed, `hits.csv` (a line per sample) and `sheet.png`: a row for each
 annotation, first its clean place, then the painted ones, framed green where the classifier (see
-evaluation.classifier) names the wanted class and red where it does not. It has seen synthetic boards only, so
+evaluation.classifier) names the requested class and red where it does not. It has seen synthetic boards only, so
 its verdicts hold for images like the bundled samples.
 """
 
@@ -50,7 +50,7 @@ GREEN, RED = (0, 170, 60), (215, 30, 30)
 
 @dataclass(frozen=True)
 class Sample:
-    """One painted image: where it lies, from which seed, and what its name says.
+    """One painted image: where it lies, from which seed, and the parts of its name.
 
     class_name is one of CLASSES; x, y: the defect's center in px; copy: 1, or 2, 3, ... for further equal
     annotations; index: the sample's number within its run.
@@ -67,7 +67,7 @@ class Sample:
 
     @property
     def annotation(self) -> tuple[int, str, int, int, int]:
-        """What all samples of one annotation share, in the order of the sheet's rows."""
+        """Key of the samples of one annotation, in the order of the sheet's rows."""
         return CLASSES.index(self.class_name), self.stem, self.x, self.y, self.copy
 
 
@@ -75,7 +75,7 @@ class Sample:
 class Hit:
     """The verdict on one sample.
 
-    predicted: name out of LABELS; probability: the wanted class's; inside, outside: mean absolute change
+    predicted: name out of LABELS; probability: that of the requested class; inside, outside: mean absolute change
     against the clean image in and out of the window, in gray levels of 0..255, None without that image.
     """
 
@@ -87,26 +87,26 @@ class Hit:
 
     @property
     def right(self) -> bool:
-        """Whether the wanted class was named."""
+        """Whether the requested class was named."""
         return self.predicted == self.sample.class_name
 
 
 def known_names(classes: Sequence[str]) -> dict[str, str]:
-    """Every spelling that may stand in a file name -> the class of CLASSES; UserError for an alien class."""
+    """Every spelling that may stand in a file name -> the class of CLASSES; UserError for an unknown class."""
     plain = {normalize_class_name(name): name for name in CLASSES}
     names = {}
     for name in classes:
         target = plain.get(normalize_class_name(name))
         if target is None:
             raise UserError(
-                f"class {name!r} cannot be judged; the classifier knows {', '.join(CLASSES)} alone"
+                f"class {name!r} cannot be judged; the classifier knows only {', '.join(CLASSES)}"
             )
         names[name] = names[normalize_class_name(name)] = target
     return names
 
 
 def parse_sample_name(path: str | Path, seed: int, names: Mapping[str, str]) -> Sample | None:
-    """What `<stem>_<class>_cx<x>_cy<y>[-<copy>]_<index>.png` says; None for a name of another form.
+    """The sample that `<stem>_<class>_cx<x>_cy<y>[-<copy>]_<index>.png` names; None for a name of another form.
 
     names: spelling -> class. The longest spelling wins. Raises UserError for an unknown class.
     """
@@ -140,7 +140,7 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def paint(conf_path: str, seed: int, folder: Path, overrides: Sequence[str]) -> None:
-    """Run the generation with `seed` into `folder`: one sample per annotation unless `overrides` say more.
+    """Run the generation with `seed` into `folder`: one sample per annotation unless `overrides` request more.
 
     Old samples are replaced: they might be those of other weights under the same name.
     """
@@ -330,13 +330,13 @@ def contact_sheet(hits: Sequence[Hit], clean_images: Mapping[str, np.ndarray | N
 
 def _paste_cell(
     sheet: Image.Image,
-    picture: np.ndarray,
+    image: np.ndarray,
     sample: Sample,
     at: tuple[int, int],
     frame: tuple[int, int, int] | None,
 ) -> None:
-    side = min(CELL_SIDE, *picture.shape[:2])
-    cell = Image.fromarray(cut_window(picture, sample.x, sample.y, side))
+    side = min(CELL_SIDE, *image.shape[:2])
+    cell = Image.fromarray(cut_window(image, sample.x, sample.y, side))
     size = CELL_SIDE * ZOOM
     sheet.paste(cell.resize((size, size), Image.Resampling.BICUBIC), at)
     if frame is not None:

@@ -80,9 +80,9 @@ def check_sample(entry: Mapping[str, Any], before: np.ndarray, after: np.ndarray
     )
 
 
-def gradient(picture: np.ndarray) -> np.ndarray:
+def gradient(image: np.ndarray) -> np.ndarray:
     """Magnitude of the luminance's gradient by central differences, (H, W, 3) uint8 -> (H, W) in gray levels a px."""
-    down, right = np.gradient(picture @ LUMA)
+    down, right = np.gradient(image @ LUMA)
     return np.hypot(down, right)
 
 

@@ -5,7 +5,7 @@
 Draws clean boards that no training saw, paints one sample per place with `plan.rank` score and uniform, and
 writes for each `places_<rank>.csv` (a line per sample) and `sheet_<rank>.png` (per class a row of clean places over
 a row of painted ones, framed green where the classifier names the class and red where not) and prints the
-share that shows its class. The classifier is that of evaluation.hits: its verdicts hold for synthetic boards only.
+fraction that shows its class. The classifier is that of evaluation.hits: its verdicts hold for synthetic boards only.
 """
 
 import argparse
@@ -44,13 +44,13 @@ BOARD_SEED = 970_000  # of the first board; other seeds than those of the traini
 def draw_boards(folder: Path, count: int) -> dict[str, np.ndarray]:
     """Write `count` clean boards as `board_<n>.png`; those that are there stay. Returns stem -> image."""
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = {}
+    images = {}
     for number in range(count):
         path = folder / f"board_{number}.png"
         if not path.exists():
             save_png(path, render(draw_board(BOARD_SEED + number, BOARD, BOARD)))
-        pictures[path.stem] = load_rgb(path)
-    return pictures
+        images[path.stem] = load_rgb(path)
+    return images
 
 
 def plan_overrides(boards: Path, names: Sequence[str], per_class: int, rank: str) -> list[str]:
@@ -59,7 +59,7 @@ def plan_overrides(boards: Path, names: Sequence[str], per_class: int, rank: str
     return [f"defect_free_dir={boards}", f"plan.rank={rank}", "n_samples=1", *counts]
 
 
-def sheet(hits: Sequence[Hit], clean_pictures: Mapping[str, np.ndarray]) -> np.ndarray:
+def sheet(hits: Sequence[Hit], clean_images: Mapping[str, np.ndarray]) -> np.ndarray:
     """(H, W, 3) uint8: for each class a row of its clean places and below it the painted ones, framed."""
     blank = np.full((68, 68, 3), 255, np.uint8)
     cells: list[np.ndarray] = []
@@ -67,16 +67,16 @@ def sheet(hits: Sequence[Hit], clean_pictures: Mapping[str, np.ndarray]) -> np.n
     columns = max(map(len, mine))
     for row in filter(None, mine):
         spare = [blank] * (columns - len(row))
-        clean = [_cell(clean_pictures[hit.sample.stem], hit, (255, 255, 255)) for hit in row]
+        clean = [_cell(clean_images[hit.sample.stem], hit, (255, 255, 255)) for hit in row]
         painted = [_cell(load_rgb(hit.sample.path), hit, GREEN if hit.right else RED) for hit in row]
         cells += [*clean, *spare, *painted, *spare]
     return grid(cells, columns)
 
 
-def _cell(picture: np.ndarray, hit: Hit, frame: tuple[int, int, int]) -> np.ndarray:
+def _cell(image: np.ndarray, hit: Hit, frame: tuple[int, int, int]) -> np.ndarray:
     """The 64 px window at a sample's center with a frame of 2 px."""
     cell = np.full((68, 68, 3), frame, np.uint8)
-    cell[2:-2, 2:-2] = cut_window(picture, hit.sample.x, hit.sample.y)
+    cell[2:-2, 2:-2] = cut_window(image, hit.sample.x, hit.sample.y)
     return cell
 
 
@@ -97,14 +97,14 @@ def main(argv: list[str]) -> None:
         raise UserError("--per-class and --boards: expected 1 or more each")
     cfg = load_generation_config(args.conf_path, args.overrides)
     names = known_names(list(class_names(cfg.crop_class_json_path, cfg.crop_model_path)))
-    clean_pictures = draw_boards(args.out / "boards", args.boards)
+    clean_images = draw_boards(args.out / "boards", args.boards)
     model = load_classifier(args.classifier) if args.classifier.is_file() else train_and_save(args.classifier)
     for rank in RANKS:
         overrides = plan_overrides(args.out / "boards", CLASSES, args.per_class, rank)
         paint(args.conf_path, args.seed, args.out / rank, [*args.overrides, *overrides])
-        hits = judge(model, collect(args.out / rank, args.seed, names), clean_pictures)
+        hits = judge(model, collect(args.out / rank, args.seed, names), clean_images)
         write_csv(args.out / f"places_{rank}.csv", hits)
-        save_png(args.out / f"sheet_{rank}.png", sheet(hits, clean_pictures))
+        save_png(args.out / f"sheet_{rank}.png", sheet(hits, clean_images))
         print(f"plan.rank={rank}\n{format_table(table_rows(hits))}\n")
     print(f"written: places_*.csv and sheet_*.png in {args.out}")
 

@@ -35,7 +35,7 @@ SIDE = 64  # px of a window
 BOARD_SEED = 980_000  # of the first board; no training saw it
 MARGIN = 3  # px around a painted region that are not yet noise
 VISIBLE = 16.0  # gray levels from which on a change is a painted one, however much of the window has it
-MOST_PAINTED = 0.6  # share of a window; with more, too little noise is left
+MOST_PAINTED = 0.6  # fraction of a window; with more, too little noise is left
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ def test_crops_show_the_window_with_its_margin():
     assert View.around([30, 20, 32], [100, 80]) == View(22, 12, 48)
     assert View.around([0, 48, 32], [100, 80]) == View(0, 32, 48)  # moved to lie on the image
     assert View.around([0, 0, 60], [100, 80]) == View(0, 0, 80)  # shrunk to its smaller side
-    assert View(22, 12, 48).share([22, 36, 46, 60]) == [0, 0.5, 0.5, 1]
+    assert View(22, 12, 48).relative([22, 36, 46, 60]) == [0, 0.5, 0.5, 1]
 
 
 def test_cards_hold_clean_and_painted_crops_mask_and_facts(run: Path):

@@ -102,8 +102,8 @@ def _orientation(image: Image.Image) -> int:
     return value if value in UPRIGHT else 1
 
 
-def verify_image(path: str | Path, min_size: int = 1) -> str | None:
-    """None for an image that opens and has sides of at least `min_size` px, else a sentence saying why not.
+def verify_image(path: str | Path) -> str | None:
+    """None for an image that opens, else a sentence saying why not.
 
     Cheap: reads headers and checksums, decodes no pixels.
     """
@@ -112,12 +112,9 @@ def verify_image(path: str | Path, min_size: int = 1) -> str | None:
         return f"{path}: no such image"
     try:
         with open_image(path) as image:
-            width, height = image.size
             image.verify()
     except READ_ERRORS as error:
         return f"{path}: not a readable image: {error}"
-    if min(width, height) < min_size:
-        return f"{path}: got {width}x{height} px, expected at least {min_size}x{min_size}"
     return None
 
 
@@ -247,16 +244,16 @@ class ImageCache:
 
     def __init__(self, size: int | None = None, limit: int = 512 * 2**20):
         self.size, self.limit = size, limit
-        self.pictures: OrderedDict[Path, np.ndarray] = OrderedDict()
+        self.images: OrderedDict[Path, np.ndarray] = OrderedDict()
 
     def __call__(self, path: Path) -> np.ndarray:
-        if path in self.pictures:
-            self.pictures.move_to_end(path)
-            return self.pictures[path]
-        picture = load_rgb(path)
+        if path in self.images:
+            self.images.move_to_end(path)
+            return self.images[path]
+        image = load_rgb(path)
         if self.size is not None:
-            picture = resize_squash(picture, self.size)
-        self.pictures[path] = picture
-        while len(self.pictures) > 1 and sum(p.nbytes for p in self.pictures.values()) > self.limit:
-            self.pictures.popitem(last=False)
-        return picture
+            image = resize_squash(image, self.size)
+        self.images[path] = image
+        while len(self.images) > 1 and sum(p.nbytes for p in self.images.values()) > self.limit:
+            self.images.popitem(last=False)
+        return image

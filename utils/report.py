@@ -59,12 +59,12 @@ class View:
         )
         return cls(left, top, wanted)
 
-    def cut(self, picture: np.ndarray) -> np.ndarray:
+    def cut(self, image: np.ndarray) -> np.ndarray:
         """Of (H, W) or (H, W, 3)."""
-        return picture[self.top : self.top + self.side, self.left : self.left + self.side]
+        return image[self.top : self.top + self.side, self.left : self.left + self.side]
 
-    def share(self, box: Sequence[int]) -> list[float]:
-        """A box (left, top, right, bottom) in px as shares of the view."""
+    def relative(self, box: Sequence[int]) -> list[float]:
+        """A box (left, top, right, bottom) in px as fractions of the view."""
         corner = (self.left, self.top) * 2
         return [round((v - c) / self.side, 4) for v, c in zip(box, corner, strict=True)]
 
@@ -126,13 +126,13 @@ def check_page(out: Path, overwrite: bool) -> None:
 def all_cards(run: Path, entries: Sequence[Entry]) -> list[dict[str, Any]]:
     """A card per defect, in the manifest's order. Samples of one source are looked at together, so that it is
     decoded once."""
-    load, found = Pictures(), {}
+    load, found = ReportImages(), {}
     for entry in sorted(entries, key=lambda entry: entry["source"]):
         found[entry["name"]] = list(cards_of(run, entry, load))
     return [card for entry in entries for card in found[entry["name"]]]
 
 
-class Pictures:
+class ReportImages:
     """Images by path, as painted on: squashed to `size` (width, height) where the file has another one. None for
     those that cannot be read."""
 
@@ -143,13 +143,13 @@ class Pictures:
         try:
             squashed = None if images.image_size(path) == tuple(size) else size[0]
             if squashed is not None and size[0] != size[1]:
-                return None  # no run squashes to that: another image by now
+                return None  # no run squashes to that: the image has been replaced
             return self.caches.setdefault(squashed, ImageCache(squashed))(Path(path))
         except (UserError, *images.READ_ERRORS):
             return None  # the card says so
 
 
-def cards_of(run: Path, entry: Entry, load: Pictures) -> Iterator[dict[str, Any]]:
+def cards_of(run: Path, entry: Entry, load: ReportImages) -> Iterator[dict[str, Any]]:
     """The cards of one sample's defects."""
     size, files = entry["size"], entry["files"]
     clean = load(entry["source"], size)
@@ -169,14 +169,14 @@ def cards_of(run: Path, entry: Entry, load: Pictures) -> Iterator[dict[str, Any]
             "after": None if sample is None else jpeg(view.cut(sample)),
             "note": note,
             "mask": mask_png(defect, view),
-            "box": view.share(defect["box"]) if defect["box"] else None,
+            "box": view.relative(defect["box"]) if defect["box"] else None,
             "strip": strip_of(run / strips[number]) if number < len(strips) else None,
             "facts": facts(entry, defect),
         }
 
 
 def facts(entry: Entry, defect: dict[str, Any]) -> list[list[str]]:
-    """What the viewer tells about a defect: names and texts."""
+    """The viewer's facts about a defect: names and texts."""
     scores = [[name, f"{value:g}"] for name, value in defect["scores"].items()]
     box = "none" if defect["box"] is None else "{}, {} to {}, {}".format(*defect["box"])
     paths = [
@@ -212,9 +212,9 @@ def mask_png(defect: dict[str, Any], view: View) -> str | None:
     if defect["mask"] is None:
         return None
     mask = view.cut(mask_of(defect["mask"]))
-    picture = Image.fromarray(mask.astype(np.uint8))
-    picture.putpalette([0, 0, 0, *TINT])
-    return data_uri(picture, "PNG", transparency=0, bits=1)
+    image = Image.fromarray(mask.astype(np.uint8))
+    image.putpalette([0, 0, 0, *TINT])
+    return data_uri(image, "PNG", transparency=0, bits=1)
 
 
 def strip_of(path: Path) -> str | None:
@@ -225,9 +225,9 @@ def strip_of(path: Path) -> str | None:
         return data_uri(strip.convert("L"), "JPEG", quality=QUALITY)
 
 
-def data_uri(picture: Image.Image, form: str, **options: Any) -> str:
+def data_uri(image: Image.Image, form: str, **options: Any) -> str:
     buffer = io.BytesIO()
-    picture.save(buffer, form, **options)
+    image.save(buffer, form, **options)
     return f"data:image/{form.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

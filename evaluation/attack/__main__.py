@@ -23,7 +23,7 @@ from evaluation.attack.stage import Stage
 from utils.errors import run_main
 
 COLUMNS = ("inputs", "refused", "tracebacks", "hangs", "outside", "losses")
-SHARE = 0.6  # of the time that goes to inputs; the rest goes to processes
+INPUT_FRACTION = 0.6  # of the time; the rest goes to processes
 SHOWN = 20  # descriptions printed
 
 
@@ -54,15 +54,15 @@ def main(argv: list[str]) -> None:
 def run(stage: Stage, seconds: float, chance: random.Random, kinds: list[str]) -> dict[str, AttackCounts]:
     """Attack with inputs of all kinds in turn, then with processes, until the time is over."""
     inputs = [kind for kind in kinds if kind in ATTACKS]
-    share = SHARE if "processes" in kinds else 1.0
+    fraction = INPUT_FRACTION if "processes" in kinds else 1.0
     tallies = {kind: AttackCounts() for kind in inputs}
-    end = time.monotonic() + seconds * (share if inputs else 0)
+    end = time.monotonic() + seconds * (fraction if inputs else 0)
     for kind in cycle(inputs or [""]):
         if time.monotonic() > end:
             break
         attack(stage, kind, chance, tallies[kind])
     if "processes" in kinds:
-        end = time.monotonic() + seconds * (1 - SHARE if inputs else 1)
+        end = time.monotonic() + seconds * (1 - INPUT_FRACTION if inputs else 1)
         for name, step in cycle(live_attacks(stage, chance)):
             if time.monotonic() > end:
                 break

@@ -101,42 +101,42 @@ def attack(stage: Stage, kind: str, chance: random.Random, tally: AttackCounts) 
     path = stage.root / chance.choice(one.places)
     if one.override:
         extra = [_broken_override(path.read_text(), chance)]
-        told = repr(extra[0][:200])
+        attempt = repr(extra[0][:200])
     else:
         content = mutated(path.read_bytes(), chance)
         path.write_bytes(content)
-        told = f"{path.name}: {content[:200]!r}"
+        attempt = f"{path.name}: {content[:200]!r}"
     tally.inputs += 1
     for program, words in one.commands:
         before, beside = stage.fingerprint(), stage.beside()
-        code, said = run_command(stage, program, words, extra)
+        code, output = run_command(stage, program, words, extra)
         tally.refused += code == 2
-        _judge(stage, code, said, told, tally)
+        _judge(stage, code, output, attempt, tally)
         if stage.fingerprint() != before:
             tally.losses += 1
-            tally.found.append(f"{kind}: a file of the user's was changed, {told}")
+            tally.found.append(f"{kind}: a file of the user's was changed, {attempt}")
         if stage.beside() != beside:
             tally.outside += 1
-            tally.found.append(f"{kind}: written outside ({stage.beside() - beside}), {told}")
+            tally.found.append(f"{kind}: written outside ({stage.beside() - beside}), {attempt}")
 
 
 def run_command(
     stage: Stage, program: Program, words: Sequence[str], extra: Sequence[str] = ()
 ) -> tuple[int | None, str]:
-    """Exit code (None after an exception or a hang) and all that was said."""
+    """Exit code (None after an exception or a hang) and all output."""
     argv = [word.format(work=stage.work, out=stage.out) for word in words]
     return _attempt(program, [*argv[:2], *extra, *argv[2:]])
 
 
-def _judge(stage: Stage, code: int | None, said: str, told: str, tally: AttackCounts) -> None:
-    if code is None and "HANG" in said:
+def _judge(stage: Stage, code: int | None, output: str, attempt: str, tally: AttackCounts) -> None:
+    if code is None and "HANG" in output:
         tally.hangs += 1
-        tally.found.append(f"hang, {told}")
-    elif code is None or "Traceback" in said or "Logging error" in said:
+        tally.found.append(f"hang, {attempt}")
+    elif code is None or "Traceback" in output or "Logging error" in output:
         tally.tracebacks += 1
-        tally.found.append(f"traceback, {told}\n{said[-3000:]}")
-    elif len(said) > SCREEN:
-        tally.found.append(f"{len(said)} characters said, {told}")
+        tally.found.append(f"traceback, {attempt}\n{output[-3000:]}")
+    elif len(output) > SCREEN:
+        tally.found.append(f"{len(output)} characters of output, {attempt}")
 
 
 def _broken_override(conf: str, chance: random.Random) -> str:
@@ -169,17 +169,17 @@ def _limited() -> Iterator[None]:
 
 
 def _attempt(program: Program, argv: list[str]) -> tuple[int | None, str]:
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         try:
             with _limited():
-                return run_main(program, argv), said.getvalue()
+                return run_main(program, argv), output.getvalue()
         except SystemExit as stop:  # of the command line's own parser
-            return int(stop.code or 0), said.getvalue()
+            return int(stop.code or 0), output.getvalue()
         except Hang:
-            return None, f"HANG\n{said.getvalue()}"
+            return None, f"HANG\n{output.getvalue()}"
         except BaseException:
-            return None, f"{said.getvalue()}\n{traceback.format_exc()}"
+            return None, f"{output.getvalue()}\n{traceback.format_exc()}"
 
 
 def limit_memory(gigabytes: float = 16) -> None:

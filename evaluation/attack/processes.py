@@ -66,10 +66,10 @@ def calm(stage: Stage, name: str) -> tuple[dict[str, bytes], float]:
     """What an undisturbed run leaves, and how long it takes (s)."""
     stage.reset()
     began = time.monotonic()
-    said = start(stage, name).communicate(timeout=LIMIT)[1]
+    output = start(stage, name).communicate(timeout=LIMIT)[1]
     result = left(stage, name)
     if not result:
-        raise RuntimeError(f"{name} left nothing: {said}")
+        raise RuntimeError(f"{name} left nothing: {output}")
     return result, time.monotonic() - began
 
 
@@ -109,10 +109,10 @@ def small_disk(stage: Stage, name: str, tally: AttackCounts) -> str:
     try:
         tally.inputs += 1
         process = start(stage, name)
-        said = process.communicate(timeout=LIMIT)[1]
-        _note(said, f"{name}, full disk", tally)
-        if process.returncode != 2 or not said.strip():
-            tally.found.append(f"{name}, full disk: exit code {process.returncode}\n{said[-2000:]}")
+        output = process.communicate(timeout=LIMIT)[1]
+        _note(output, f"{name}, full disk", tally)
+        if process.returncode != 2 or not output.strip():
+            tally.found.append(f"{name}, full disk: exit code {process.returncode}\n{output[-2000:]}")
         tally.refused += process.returncode == 2
     finally:
         _run("umount", str(disk))
@@ -120,17 +120,17 @@ def small_disk(stage: Stage, name: str, tally: AttackCounts) -> str:
 
 
 def _run(*words: str) -> str:
-    """What a command says when it fails, '' when it does not."""
+    """The error message of a command, '' if it succeeds."""
     if shutil.which(words[0]) is None:
         return f"no {words[0]}"
     done = subprocess.run(words, capture_output=True, text=True)
     return "" if done.returncode == 0 else (done.stderr.strip() or f"exit code {done.returncode}")
 
 
-def _note(said: str, what: str, tally: AttackCounts) -> None:
-    if any(word in said for word in BAD):
+def _note(output: str, what: str, tally: AttackCounts) -> None:
+    if any(word in output for word in BAD):
         tally.tracebacks += 1
-        tally.found.append(f"{what}: {said[-3000:]}")
+        tally.found.append(f"{what}: {output[-3000:]}")
 
 
 def _compare(found: dict[str, bytes], expected: dict[str, bytes], what: str, tally: AttackCounts) -> None:

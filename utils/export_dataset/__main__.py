@@ -21,7 +21,7 @@ from utils.export_dataset import ExportOptions, export_dataset
 
 
 def main(argv: list[str]) -> None:
-    """Export as the command line says and print what the data set holds; raises UserError."""
+    """Export as configured on the command line and print its contents; raises UserError."""
     args = vars(_parser().parse_args(argv))
     run, out, overwrite = (args.pop(name) for name in ("run", "out", "overwrite"))
     print(export_dataset(run, out, ExportOptions(**args), overwrite))
@@ -35,21 +35,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier data set there")
     parser.add_argument(
         "--val-share",
-        type=share,
+        type=fraction,
         default=default.val_share,
-        help="share of source images in val",
+        help="fraction of source images in val",
     )
     parser.add_argument(
         "--background-share",
-        type=share,
+        type=fraction,
         default=default.background_share,
-        help="share of clean images",
+        help="fraction of clean images",
     )
     parser.add_argument(
         "--labels",
         choices=("boxes", "segments"),
         default=default.labels,
-        help="what labels/ holds: boxes, or polygons for segmentation; the other is beside it",
+        help="format of labels/: boxes, or polygons for segmentation; the other is written beside it",
     )
     parser.add_argument(
         "--first-category-id",
@@ -64,11 +64,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def share(text: str) -> float:
+def fraction(text: str) -> float:
     """A number from 0 to below 1."""
     value = float(text)
     if not (math.isfinite(value) and 0 <= value < 1):
-        raise argparse.ArgumentTypeError(f"got {text}, expected a share from 0 to below 1")
+        raise argparse.ArgumentTypeError(f"got {text}, expected a fraction from 0 to below 1")
     return value
 
 

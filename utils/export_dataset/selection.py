@@ -1,4 +1,4 @@
-"""What goes into a data set: samples that are good enough, clean images, and the part each source belongs to."""
+"""Contents of a data set: samples with a sufficient score, clean images, and the part that each source belongs to."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -21,17 +21,17 @@ SHOWN = 8  # files named in one message
 
 def chosen_entries(run: Path, min_score: float) -> tuple[list[Entry], list[str]]:
     """The painted samples of a run with their painted defects, and warnings; UserError if there is none, or if
-    files are not there or not what the manifest says.
+    files are missing or do not match the manifest.
 
     A sample with a defect below `min_score` is left out: its defect would be an object without a label. So is one
-    that the annotations no longer asked for when the run last went on.
+    whose annotation had been deleted when the run was last resumed.
     """
     entries, warnings = [], []
     lines = read_manifest(run / "manifest.jsonl")
     if outdated := [entry["name"] for entry in lines if entry.get(OUTDATED)]:
         more = ", ..." if len(outdated) > SHOWN else ""
-        told = f"{len(outdated)} samples of annotations that are no longer there are left out"
-        warnings.append(f"{told}: {', '.join(outdated[:SHOWN])}{more}")
+        message = f"{len(outdated)} samples are left out: their annotations no longer exist"
+        warnings.append(f"{message}: {', '.join(outdated[:SHOWN])}{more}")
     for entry in lines:
         if entry.get(OUTDATED):
             continue
@@ -68,7 +68,7 @@ def _check_files(run: Path, entries: Sequence[Entry]) -> None:
     if problems:
         more = [f"... and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
         raise UserError.from_problems(
-            f"{run}: files are not as its manifest says (paths of sources are relative to where the run was started)",
+            f"{run}: files do not match its manifest (paths of sources are relative to where the run was started)",
             [*problems[:SHOWN], *more],
         )
 
@@ -149,7 +149,7 @@ def backgrounds(
     warnings = []
     if wanted > len(sources):
         warnings.append(
-            f"{wanted} clean images would make {share:.0%} of the set, but there are {len(sources)}"
+            f"{wanted} clean images would make {share:.0%} of the set, but only {len(sources)} exist"
         )
     chosen = sorted(sources[i] for i in order[:wanted])
     items = [Item(f"clean_{Path(s).stem}", s, parts.get(s, "train"), sizes[s], None) for s in chosen]

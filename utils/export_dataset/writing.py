@@ -34,14 +34,14 @@ def write_item(item: Item, run: Path, folder: Path, config: GenerationConfig, op
     """Image, both label sets and both masks of one item."""
     width, height = item.size
     defects = item.entry["defects"] if item.entry else []
-    picture, mask = (folder / kind / item.part / f"{item.name}.png" for kind in ("images", "masks"))
+    image, mask = (folder / kind / item.part / f"{item.name}.png" for kind in ("images", "masks"))
     if item.entry is None:
         clean = images.load_rgb(item.source)
         squash = config.resize == "squash"
-        images.save_png(picture, images.resize_squash(clean, config.network.image_size) if squash else clean)
+        images.save_png(image, images.resize_squash(clean, config.network.image_size) if squash else clean)
         images.save_png(mask, np.zeros((height, width), np.uint8))
     else:
-        for kind, target in (("sample", picture), ("mask", mask)):
+        for kind, target in (("sample", image), ("mask", mask)):
             source = run / item.entry["files"][kind]
             (os.link if options.link else shutil.copyfile)(source, target)
     images.save_png(folder / "class_masks" / item.part / f"{item.name}.png", class_mask(defects, item.size))

@@ -1,4 +1,4 @@
-"""What a generation file leaves out, the metadata of its weights say."""
+"""Keys that a generation file leaves out are completed from the metadata of its weights."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,20 +16,20 @@ from utils.schema.fields import Int, input_path
 from utils.schema.network import AGREED_KEYS, CROP_VALUES, NetworkConfig
 from utils.schema.problems import Findings
 
-# Group of a network -> key of its weights, whose metadata tell what the file leaves out
+# Group of a network -> key of its weights, whose metadata complete the group
 WEIGHTS = {"network": "model_path", "crop": "crop_model_path"}
 
-TOLD_BY_WEIGHTS = NetworkConfig.model_fields.keys() - {"use_fp16", "use_checkpoint", "dropout"}
+KEYS_OF_WEIGHTS = NetworkConfig.model_fields.keys() - {"use_fp16", "use_checkpoint", "dropout"}
 
-# Without these nobody knows how large a network is
+# The keys that determine a network's size
 SIZE_KEYS = {"image_size", "num_channels", "num_res_blocks", "channel_mult"}
 
 
 def complete_from_weights(values: dict[str, Any], findings: Findings) -> None:
     """Put what the file leaves out as the metadata of its weights say: networks, diffusion process, classes.
 
-    Weights without metadata, such as the published `.pt` files, leave it at the defaults of the schema. Those
-    that could tell, but are not there, are a problem when without them the network's size is unknown. Raises
+    Weights without metadata, such as the published `.pt` files, leave it at the defaults of the schema. Missing
+    `.safetensors` weights are a problem if the file does not set all of SIZE_KEYS. Raises
     UserError for a damaged file, and for metadata that no network can have.
     """
     for name, path_key in WEIGHTS.items():
@@ -43,22 +43,22 @@ def complete_from_weights(values: dict[str, Any], findings: Findings) -> None:
             findings.guessed = True
         metadata = load_metadata(path)
         trained = trained_network(metadata, path)
-        told = {key: value for key, value in trained.items() if key in TOLD_BY_WEIGHTS}
-        values[name] = {**told, **_attention_at_size(told, given), **given}
+        known = {key: value for key, value in trained.items() if key in KEYS_OF_WEIGHTS}
+        values[name] = {**known, **_attention_at_size(known, given), **given}
         agreed = {k: v for k, v in trained_diffusion(metadata, path).items() if k in AGREED_KEYS}
         values["diffusion"] = {**agreed, **values.get("diffusion", {})}
         if name == "crop" and described(metadata, "classes"):
             values.setdefault("crop_class_json_path", "")
     if values.get("model_path", "-") in (None, ""):
-        # The prior paints alone: its window is all there is
-        alone = {"class_cond": False, "condition": "none"}
-        values["network"] = {**CROP_VALUES, **values.get("crop", {}), **alone}
+        # Only the prior paints, so the whole image is its window
+        unconditional = {"class_cond": False, "condition": "none"}
+        values["network"] = {**CROP_VALUES, **values.get("crop", {}), **unconditional}
 
 
 def _attention_at_size(trained: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """`attention_resolutions` for an `image_size` other than the training's, at its downsampling factors.
 
-    {} when they are given, or when nothing says at what size they were meant.
+    {} if they are given, or if the size that they belong to is unknown.
     """
     keys = {"image_size", "attention_resolutions"}
     if keys & given.keys() != {"image_size"} or not trained.keys() >= keys:

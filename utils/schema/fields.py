@@ -80,9 +80,9 @@ def _none_for_null(value: Any) -> Any:
     return "none" if value is None else value
 
 
-# Beyond these nobody means it: a slip of the keyboard must not cost an hour or the memory
+# Larger values are typing errors, which must not cost an hour or all memory
 MOST, LARGEST_SEED, LARGEST_NUMBER = 10**6, 2**63 - 1, 1e9
-GENERAL_LIMITS = (MOST, 1000 * MOST, LARGEST_SEED, LARGEST_NUMBER)  # go without saying
+GENERAL_LIMITS = (MOST, 1000 * MOST, LARGEST_SEED, LARGEST_NUMBER)  # not repeated in the reference
 LONGEST_LIST = 16
 LONGEST_NUMBER = 40  # characters
 LONGEST_PATH, LONGEST_NAME = 4000, 255

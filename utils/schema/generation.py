@@ -34,15 +34,17 @@ class AttentionConfig(Section):
     radial_decay: Float = Field(0.15, gt=0, description="width of that center weight")
     connected_components: bool = Field(True, description="keep only components that touch the center")
     min_area_ratio: Float = Field(
-        0.01, ge=0, le=1, description="smallest component, as a share of the window"
+        0.01, ge=0, le=1, description="smallest component, as a fraction of the window"
     )
-    center_region_ratio: Float = Field(0.2, gt=0, le=1, description="size of the center, share of the window")
+    center_region_ratio: Float = Field(
+        0.2, gt=0, le=1, description="size of the center, fraction of the window"
+    )
     adaptive_threshold: bool = Field(True, description="threshold from the mean over the center, else 0.2")
     threshold_factor: Float = Field(0.6, ge=0, description="threshold in units of that mean")
     accumulation_enabled: bool = Field(True, description="blend the mask with those of earlier steps")
     accumulation_beta: Float = Field(0.9, ge=0, le=1, description="weight of the earlier masks")
     adaptive_beta: bool = Field(True, description="let that weight fall with t, down to beta_min at t = 0")
-    beta_min: Float = Field(0.5, ge=0, le=1, description="its lowest value")
+    beta_min: Float = Field(0.5, ge=0, le=1, description="the lowest value of that weight")
 
 
 class ScheduleConfig(Section):
@@ -110,7 +112,7 @@ class OptimizeConfig(Section):
 
 
 class GradientStepsConfig(Section):
-    """How many gradient steps each t gets: none for the first `stop` indices, then a ramp."""
+    """Number of gradient steps at each t: none for the first `stop` indices, then a ramp."""
 
     start: Float = Field(2.0, ge=0, le=1000, description="gradient steps at the low end of the ramp")
     end: Float = Field(2.0, ge=0, le=1000, description="gradient steps at the highest t")
@@ -123,12 +125,15 @@ class DatasetConfig(Section):
     export: bool = Field(
         False, description="write dataset/: images, labels, masks, data.yaml, COCO's annotations, README.md"
     )
-    val_share: Float = Field(0.2, ge=0, lt=1, description="share of the source images in the validation part")
+    val_share: Float = Field(
+        0.2, ge=0, lt=1, description="fraction of the source images in the validation part"
+    )
     background_share: Float = Field(
-        0.1, ge=0, lt=1, description="share of clean images, without labels, in the set"
+        0.1, ge=0, lt=1, description="fraction of clean images, without labels, in the set"
     )
     labels: Literal["boxes", "segments"] = Field(
-        "boxes", description="what labels/ holds: boxes, or polygons for segmentation; the other is beside it"
+        "boxes",
+        description="format of labels/: boxes, or polygons for segmentation; the other is written beside it",
     )
     first_category_id: Int = Field(1, ge=0, le=1, description="COCO's id of class 0")
 
@@ -201,7 +206,8 @@ class PlanConfig(Section):
     flip: bool = Field(True, description="rank: surroundings looks for the defects mirrored, too")
     stride: Int = Field(16, ge=1, description="grid of candidate places, px")
     keep: Annotated[float, Field(ge=1e-4, le=1)] = Field(
-        0.1, description="best share of the candidates that places are drawn from; less = surer, less varied"
+        0.1,
+        description="best fraction of the candidates, from which places are drawn; less = surer, less varied",
     )
 
     @field_validator("size")
@@ -231,7 +237,7 @@ class GenerationConfig(Section):
 
     model_path: OptionalPath = Field(
         "checkpoint/checkpoint-256-defect-free.pt",
-        description="weights of the contextual model; null or '' = the prior paints alone",
+        description="weights of the contextual model; null or '' = only the prior paints",
     )
     crop_model_path: InputPath = Field(
         "checkpoint/checkpoint-64-defect.pt", description="weights of the defect prior"
@@ -241,7 +247,7 @@ class GenerationConfig(Section):
         description="weights of a judge (judge.safetensors) that scores defects; '' = the prior's own agreement",
     )
     defect_free_dir: InputPath = Field("data/sample/", description="clean images with their annotations")
-    outdir: OutputPath = Field("./images/", description="where the results go")
+    outdir: OutputPath = Field("./images/", description="output folder")
     crop_class_json_path: OptionalPath = Field(
         "./data/pcb.json",
         description="JSON file: class name -> id; null or '' = the classes in the prior's weights",
@@ -255,7 +261,7 @@ class GenerationConfig(Section):
     )
     n_samples: Int = Field(4, ge=1, description="samples per annotation (paint: all: per image) and round")
     n_iter: Int = Field(1, ge=1, description="rounds")
-    seed: Seed | None = Field(None, description="seed of all noise; null = another one each run")
+    seed: Seed | None = Field(None, description="seed of all noise; null = a new one each run")
     batch_size: Annotated[Int, Field(ge=1)] | Literal["auto"] = Field(
         1, description="contexts painted together; auto = as many as the free memory holds"
     )
@@ -296,10 +302,10 @@ class GenerationConfig(Section):
         description="a defect with a lower score is painted again with other noise; 0 = take all",
     )
     max_rerolls: Int = Field(
-        2, ge=0, le=1000, description="times it is painted again; what still fails is reported, not shipped"
+        2, ge=0, le=1000, description="times it is painted again; what still fails is reported, not exported"
     )
     plan: PlanConfig = Field(default_factory=PlanConfig)
-    report: bool = Field(False, description="write report/index.html, a page to look through the results")
+    report: bool = Field(False, description="write report/index.html, a page to review the results")
     dataset: DatasetConfig = Field(default_factory=DatasetConfig)
 
     overwrite: bool = Field(False, description="repaint samples that are already in outdir")
@@ -313,7 +319,7 @@ class GenerationConfig(Section):
     ddim: DdimConfig = Field(default_factory=DdimConfig)
     optimize_xt: OptimizeConfig = Field(default_factory=OptimizeConfig)
     g_scha: GradientStepsConfig = Field(default_factory=GradientStepsConfig)
-    ignored_keys: tuple[str, ...] = Field((), description="keys of the file that nothing reads")
+    ignored_keys: tuple[str, ...] = Field((), description="keys of the file that are accepted and ignored")
 
     @property
     def resolved_seed(self) -> int:

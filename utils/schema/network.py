@@ -48,7 +48,7 @@ class NetworkConfig(Section):
     use_scale_shift_norm: bool = Field(True, description="the embedding scales and shifts the normalized map")
     use_new_attention_order: bool = Field(False, description="order of the qkv channels: q, k, v first")
     dropout: Float = Field(0.0, ge=0, lt=1, description="dropout inside residual blocks")
-    class_cond: bool = Field(False, description="the network is told the defect class")
+    class_cond: bool = Field(False, description="the network is conditioned on the defect class")
     learn_sigma: bool = Field(True, description="the network also predicts the variance (6 output channels)")
     condition: Literal["none", "surroundings"] = Field(
         "none",
@@ -153,7 +153,7 @@ class DiffusionConfig(Section):
     timestep_respacing: Respacing = Field(
         "250", description="steps kept of the original chain: a count, counts per section, or ddimN; '' = all"
     )
-    use_kl: bool = Field(False, description="train on the variational bound alone")
+    use_kl: bool = Field(False, description="train only on the variational bound")
     predict_xstart: bool = Field(False, description="the network predicts the clean image, not the noise")
     rescale_timesteps: bool = Field(False, description="the network sees t * 1000 / diffusion_steps")
     rescale_learned_sigmas: bool = Field(False, description="weight of the bound: diffusion_steps / 1000")

@@ -31,7 +31,7 @@ SIGNS = {
 class Findings:
     """What reading a file turns up on the way: `where` names the source of a key (file or command line).
 
-    `guessed`: a network stands at defaults that nobody asked for, so checks across keys would mislead.
+    `guessed`: a network has defaults that the user did not choose, so checks across keys would mislead.
     """
 
     schema: type[Section]

@@ -60,13 +60,13 @@ below its name, as in `confs/pcb_gen.yml`; the schedule keys may also stand dire
 key stops the run. `crop` holds the defect prior's network, the network keys at the top level are the
 contextual model's.
 
-Weights that `train.py` wrote hold the options of their network, so a generation file may leave the network keys
-out, here and under `crop`. One that is there and says otherwise stops the run; only `image_size`, `dropout` and
+Weights that `train.py` wrote contain the options of their network, so a generation file may leave the network keys
+out, here and under `crop`. A conflicting one stops the run; only `image_size`, `dropout` and
 `use_checkpoint` may differ. With another `image_size`, `attention_resolutions` that are left out follow it, so that
-attention stays at the same depth of the network. They also hold the diffusion process (`diffusion_steps`,
+attention stays at the same depth of the network. They also contain the diffusion process (`diffusion_steps`,
 `noise_schedule`, `predict_xstart`, `rescale_timesteps`), the range of t trained on and the classes: what is left out
-is taken from them, what contradicts stops the run, and so does a `start_step` beyond that range. The defaults below are
-for weights that say nothing, such as the published ones."""
+is taken from them, a conflicting value stops the run, and so does a `start_step` beyond that range. The defaults below
+are for weights without metadata, such as the published ones."""
 
 
 if __name__ == "__main__":

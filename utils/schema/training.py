@@ -21,10 +21,10 @@ from utils.schema.network import DiffusionConfig, NetworkConfig, precision_of_ol
 
 
 class AugmentConfig(Section):
-    """Random changes of the training images that keep their meaning."""
+    """Random changes of the training images that preserve their class."""
 
     flip: bool = Field(True, description="mirror left-right and top-bottom")
-    rotate90: bool = Field(True, description="turn by multiples of 90 degrees")
+    rotate90: bool = Field(True, description="rotate by multiples of 90 degrees")
     jitter: Int = Field(4, ge=0, le=4096, description="shift of the crop, at most this many px")
     color: Float = Field(0.0, ge=0, le=1, description="strength of brightness and contrast changes")
     shrink: Float = Field(
@@ -111,7 +111,7 @@ class TrainingConfig(Section):
     )
     channels_last: bool | Literal["auto"] = Field(
         True,
-        description="memory layout that convolutions prefer; auto = but for narrow networks in bf16 on a CPU",
+        description="memory layout that convolutions prefer; auto = except for narrow networks in bf16 on a CPU",
     )
     compile: bool = Field(False, description="compile the network with torch.compile")
 
@@ -131,7 +131,7 @@ class TrainingConfig(Section):
     sample_num: Int = Field(4, ge=0, le=1000, description="preview samples; 0 = none")
     sample_interval: Steps = Field(0, ge=0, description="steps between previews; 0 = with each checkpoint")
     tensorboard: bool = Field(True, description="write TensorBoard logs")
-    ignored_keys: tuple[str, ...] = Field((), description="keys of the file that nothing reads")
+    ignored_keys: tuple[str, ...] = Field((), description="keys of the file that are accepted and ignored")
 
     @field_validator("network", mode="before")
     @classmethod
