@@ -27,22 +27,34 @@ Config = TypeVar("Config", GenerationConfig, TrainingConfig)
 Overrides = Sequence[str] | Mapping[str, Any]
 PROGRAMS: dict[type[Section], str] = {GenerationConfig: "sample_generation.py", TrainingConfig: "train.py"}
 
-# Keys of published files that nothing reads (patterns)
+# Keys of published files that are accepted and ignored (patterns)
 IGNORED: dict[type[Section], tuple[str, ...]] = {
     GenerationConfig: (
-        *(
-            "algorithm",
-            "n_jobs",
-            "print_estimated_vars",
-            "inpa_inj_sched_prev",
-            "inpa_inj_sched_prev_cumnoise",
-        ),
-        *("use_git", "gd_mask_radius", "max_iter", "gt_path", "repaint", "classifier_*", "lr_kernel_n_std"),
-        *("num_samples", "use_ddim", "respace_interpolate", "schedule_sampler"),
-        *("optimize_xt.num_iteration_optimize_xt", "crop.classifier_*"),
+        "algorithm",
+        "n_jobs",
+        "print_estimated_vars",
+        "inpa_inj_sched_prev",
+        "inpa_inj_sched_prev_cumnoise",
+        "use_git",
+        "gd_mask_radius",
+        "max_iter",
+        "gt_path",
+        "repaint",
+        "classifier_*",
+        "lr_kernel_n_std",
+        "num_samples",
+        "use_ddim",
+        "respace_interpolate",
+        "schedule_sampler",
+        "optimize_xt.num_iteration_optimize_xt",
+        "crop.classifier_*",
     ),
     TrainingConfig: (
-        *("fp16_scale_growth", "classifier_*", "lr_kernel_n_std", "num_samples", "show_progress"),
+        "fp16_scale_growth",
+        "classifier_*",
+        "lr_kernel_n_std",
+        "num_samples",
+        "show_progress",
         "respace_interpolate",
     ),
 }
@@ -52,11 +64,29 @@ PATH_KEYS = ("model_path", "crop_model_path", "judge_path", "defect_free_dir", "
 
 # Settings that do not change an image (device and batch size move it by rounding at most)
 NON_PIXEL_KEYS = (
-    *("outdir", "n_samples", "n_iter", "batch_size", "cuda", "device", "overwrite", "dry_run", "debug"),
-    *("report", "dataset.export", "dataset.val_share", "dataset.background_share"),
-    *("dataset.labels", "dataset.first_category_id"),
-    *("visualize", "generate_gif", "show_progress", "use_checkpoint", "crop.use_checkpoint"),
-    *("use_fp16", "crop.use_fp16"),  # `precision` holds what they decide
+    "outdir",
+    "n_samples",
+    "n_iter",
+    "batch_size",
+    "cuda",
+    "device",
+    "overwrite",
+    "dry_run",
+    "debug",
+    "report",
+    "dataset.export",
+    "dataset.val_share",
+    "dataset.background_share",
+    "dataset.labels",
+    "dataset.first_category_id",
+    "visualize",
+    "generate_gif",
+    "show_progress",
+    "use_checkpoint",
+    "crop.use_checkpoint",
+    # Resolved into `precision`
+    "use_fp16",
+    "crop.use_fp16",
 )
 
 

@@ -20,8 +20,15 @@ if TYPE_CHECKING:  # preparing data and reports do without PyTorch, which takes 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")  # whatever a file is called; others may start other programs
 READ_ERRORS = (  # what Pillow raises
-    *(OSError, ValueError, SyntaxError, Image.DecompressionBombError),
-    *(TypeError, LookupError, ArithmeticError, AttributeError, struct.error),
+    OSError,
+    ValueError,
+    SyntaxError,
+    Image.DecompressionBombError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    struct.error,
 )
 EXIF_ORIENTATION = 0x0112
 UPRIGHT = {  # orientation -> what turns the image upright; other values mean nothing

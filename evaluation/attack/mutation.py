@@ -7,20 +7,18 @@ from collections.abc import Callable
 # What takes the place of a number, a name or a line. The first are refused by nearly every schema, the last are
 # valid somewhere and mean nothing.
 HOSTILE = [
-    *(
-        "1e308",
-        "-1e308",
-        "1e-300",
-        "nan",
-        ".inf",
-        "-1",
-        "0",
-        "1.5",
-        "1e9",
-        "1000000000",
-        "2147483648",
-        "9" * 400,
-    ),
+    "1e308",
+    "-1e308",
+    "1e-300",
+    "nan",
+    ".inf",
+    "-1",
+    "0",
+    "1.5",
+    "1e9",
+    "1000000000",
+    "2147483648",
+    "9" * 400,
     *(
         "null",
         "true",
@@ -56,7 +54,12 @@ HOSTILE = [
         "x" * 5000,
         "%s%n",
     ),
-    *("0 0.5", "0 0.5 0.5", "99 0.5 0.5 0.1 0.1", "0 2 2 2 2", "0 nan nan", "0 0.5 0.5 1e-300 1e-300"),
+    "0 0.5",
+    "0 0.5 0.5",
+    "99 0.5 0.5 0.1 0.1",
+    "0 2 2 2 2",
+    "0 nan nan",
+    "0 0.5 0.5 1e-300 1e-300",
 ]
 ALIAS_BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
@@ -130,5 +133,10 @@ def _replaced(content: bytes, chance: random.Random) -> bytes:
 
 MUTATIONS: tuple[Mutation, ...] = (
     *([_value_replaced] * 5),
-    *(_bytes_flipped, _cut_short, _part_doubled, _part_left_out, _line_added, _replaced),
+    _bytes_flipped,
+    _cut_short,
+    _part_doubled,
+    _part_left_out,
+    _line_added,
+    _replaced,
 )

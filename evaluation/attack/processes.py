@@ -22,7 +22,11 @@ DISK = "256k"  # of the small disk: less than one training state, more than one 
 COMMANDS = {
     "paint": ["sample_generation.py", "--conf_path", "{work}/conf.yml", "n_samples=6", "outdir={out}/killed"],
     "train": [
-        *("train.py", "--conf_path", "{work}/train.yml", "total_steps=6", "num_workers=0"),
+        "train.py",
+        "--conf_path",
+        "{work}/train.yml",
+        "total_steps=6",
+        "num_workers=0",
         "checkpoint_dir={out}/killed",
     ],
     "export": ["-m", "utils.export_dataset", "{out}/run", "--out", "{out}/killed", "--overwrite"],

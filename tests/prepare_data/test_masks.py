@@ -96,7 +96,7 @@ def test_empty_masks_mean_a_clean_image_and_odd_sizes_a_problem(tmp_path):
     write_mask(tmp_path / "masks/b.png")
     assert [p.path.name for p in survey_source(tmp_path).clean] == ["b.png"]
     write_image(tmp_path / "b.png", 2, width=50)
-    assert "made for 160x120" in error_of(survey_source, tmp_path)
+    assert "is for 160x120" in error_of(survey_source, tmp_path)
 
 
 def test_images_may_lie_in_a_folder_called_mask(tmp_path):

@@ -29,7 +29,7 @@ def test_all_problems_are_listed_at_once_and_nothing_is_written(tmp_path, capsys
     message = capsys.readouterr().err
     for part in (
         "6 problems", "01_short_02.png: not a readable", "02.png: not a readable", "broken XML",
-        "02_spur_01.xml, object 1", "made for 999x120", "02_spur_09.xml: its image",
+        "02_spur_01.xml, object 1", "is for 999x120", "02_spur_09.xml: its image",
     ):  # fmt: skip
         assert part in message
     assert not (tmp_path / "out").exists() and len(list(tmp_path.iterdir())) == 1

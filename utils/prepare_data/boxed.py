@@ -1,4 +1,4 @@
-"""What a prior that sees its surroundings trains on: patches with the defect's box, and clean pieces."""
+"""Training data of a prior that sees its surroundings: patches with the defect's box, and clean pieces."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ class Piece:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of what is stored."""
+        """Width and height of the stored image."""
         return round((self.right - self.left) / self.scale), round((self.bottom - self.top) / self.scale)
 
 
@@ -153,7 +153,7 @@ def plan_pieces(
 def _free_square(
     image: SourceImage, window: int, scale: float, distance: int, rng: np.random.Generator
 ) -> Piece | None:
-    """A random rectangle off all boxes: PIECE windows a side, or half as many, or one; None if there is no room.
+    """A random rectangle that overlaps no box: PIECE windows a side, or half as many, or one; None if there is no room.
 
     It is no larger than the image, and nothing is cut that is smaller than half a window.
     """

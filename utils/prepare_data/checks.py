@@ -1,4 +1,4 @@
-"""Every image decoded once, every box checked against its image."""
+"""Checks of a source folder: every image is decoded once, and its boxes are checked against its size."""
 
 import hashlib
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ def inspect(image: SourceImage, tally: Tally) -> list[str]:
     image.digest = f"{width}x{height} {hashlib.blake2b(pixels.tobytes()).hexdigest()}"
     if image.declared_size not in (None, image.size):
         return [
-            f"{image.path}: got {width}x{height} px, but its annotation was made for "
+            f"{image.path}: got {width}x{height} px, but its annotation is for "
             f"{image.declared_size[0]}x{image.declared_size[1]} px"
         ]
     boxes = sound_boxes(image.boxes, width, height, tally)

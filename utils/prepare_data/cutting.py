@@ -1,4 +1,4 @@
-"""Where tiles lie and how patches are cut."""
+"""Placement of tiles, and cutting of patches."""
 
 import math
 from dataclasses import dataclass, replace
@@ -136,7 +136,7 @@ def places_between(image: SourceImage, cut: CutOptions, rng: np.random.Generator
 
 
 def _meets(box: DefectBox, left: int, top: int, cut: CutOptions) -> bool:
-    """Whether a tile comes too close to a box."""
+    """Whether a tile is too close to a box."""
     tile, extra = cut.tile, cut.clean_distance + (cut.window / 2 if box.is_point else 0)
     return (
         left < box.right + extra

@@ -59,7 +59,7 @@ def write_index(path: Path, rows: Sequence[IndexRow]) -> None:
             writer.writerow([f"{value:.6g}" if isinstance(value, float) else value for value in astuple(row)])
 
 
-def report_text(survey: Survey, held: set[str], made: Prepared, options: str) -> str:
+def report_text(survey: Survey, held: set[str], written: Prepared, options: str) -> str:
     """What a user should know about the data, as plain text ending in a newline."""
     defects = sum(len(image.boxes) for image in survey.defective)
     lines = [
@@ -70,7 +70,7 @@ def report_text(survey: Survey, held: set[str], made: Prepared, options: str) ->
         "",
         *_class_lines(survey, held),
         "",
-        *_made_lines(survey, made),
+        *_written_lines(survey, written),
     ]
     warnings = [*survey.warnings, *_class_warnings(survey, held)]
     for title, sentences in (("warnings", warnings), ("notes", survey.notes)):
@@ -116,26 +116,26 @@ def _class_lines(survey: Survey, held: set[str]) -> list[str]:
     return lines
 
 
-def _made_lines(survey: Survey, made: Prepared) -> list[str]:
-    folders = Counter(str(Path(row.file).parent) for row in {row.file: row for row in made.rows}.values())
-    patches = [row for row in made.rows if row.file.startswith("train/defect/")]
+def _written_lines(survey: Survey, written: Prepared) -> list[str]:
+    folders = Counter(str(Path(row.file).parent) for row in {row.file: row for row in written.rows}.values())
+    patches = [row for row in written.rows if row.file.startswith("train/defect/")]
     scaled = [row.scale for row in patches if row.scale > 1]
     largest = f", the largest by {max(scaled):.2f}" if scaled else ""
-    size = f"{made.patch_side}x{made.patch_side} px"
+    size = f"{written.patch_side}x{written.patch_side} px"
     lines = [
         f"train/defect       {len(patches)} patches of {size}; {len(scaled)} shrunk (s > 1){largest}",
-        f"{'':18} {made.padded} extend beyond the image's edge and were padded by reflection",
-        f"{'':18} {made.crowded} show part of a defect of another class in their window",
+        f"{'':18} {written.padded} extend beyond the image's edge and were padded by reflection",
+        f"{'':18} {written.crowded} show part of a defect of another class in their window",
         f"train/boxed        the same defects in {folders['train/boxed']} patches with the place of each box",
         f"train/clean        {folders['train/clean']} pieces without defects, at the scales of the patches",
         f"train/defect_free  {folders['train/defect_free']} tiles",
     ]
-    if made.tiles_from_defective:
+    if written.tiles_from_defective:
         lines.append(
             f"{'':18} cut from images with defects, away from every box, as train has no clean images"
         )
-    if made.small_images:
-        lines.append(f"{'':18} {made.small_images} images have no room for a tile")
+    if written.small_images:
+        lines.append(f"{'':18} {written.small_images} images have no room for a tile")
     lines.append(f"train_clean        {folders['train_clean']} clean images to paint on")
     lines.append(f"test               {folders['test']} images with YOLO labels")
     lines.append(f"test_clean         {folders['test_clean']} clean counterparts with the same labels")

@@ -1,4 +1,4 @@
-"""What is known about a source folder: its images, their defects, classes and groups."""
+"""Data types for a source folder: its images, their defects, classes and groups."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -57,7 +57,7 @@ class SourceImage:
 
 @dataclass
 class ReadResult:
-    """What a reader found in a folder: `classes` in the order of their ids, problems, notes for the report.
+    """Result of reading a folder: `classes` in the order of their ids, problems, notes for the report.
 
     equal_names_pair: a clean image shows the same part as the defective one of its file name;
     clean_is_known: the reader lists all clean images, whatever other folders are called.

@@ -1,4 +1,4 @@
-"""From what a reader found to a checked list of images."""
+"""Check what a reader found: images, boxes, classes and groups."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ def survey_source(
     """Read a source folder and check all of it; every image is decoded once, one at a time.
 
     Raises UserError that lists all problems: unreadable images, broken annotations, unknown classes,
-    annotations made for another size, file names that do not match `group_pattern`.
+    annotations for an image of another size, file names that do not match `group_pattern`.
     """
     tree = FileTree(source)
     name = recognize(tree) if format_name == "auto" else format_name

@@ -114,7 +114,7 @@ class FileTree:
             if candidates:
                 return self._nearest(annotation, candidates)
         expected = filename or f"{annotation.stem}.*"
-        raise UserError(f"{annotation}: its image {expected} is nowhere under {self.root}")
+        raise UserError(f"{annotation}: its image {expected} does not exist under {self.root}")
 
     def _nearest(self, annotation: Path, candidates: list[Path]) -> Path:
         folders = {part.lower() for part in Path(self.relative(annotation)).parent.parts}

@@ -33,7 +33,7 @@ MOST_CLEAN = 200  # training images without defects that are copied for plans
 
 @dataclass(frozen=True)
 class Cuts:
-    """What is cut from the training images: by their names, tiles, defects that become patches, clean pieces."""
+    """Regions to cut from the training images, by image name: tiles, defects that become patches, clean pieces."""
 
     tiles: Places
     defects: Chosen
@@ -198,11 +198,11 @@ def write_all(where: Destination, survey: Survey, held: set[str], cut: CutOption
     trained = write_training_set(folder, survey, held, Cuts(places, chosen, pieces), cut)
     rows = [*trained.rows, *write_test_set(folder, survey, held, cut.window)]
     rows += write_clean_set(folder, survey, held, cut.seed)
-    made = Prepared(rows, cut.patch, trained.padded, trained.crowded, from_defective, small)
+    written = Prepared(rows, cut.patch, trained.padded, trained.crowded, from_defective, small)
     (folder / "classes.json").write_text(json.dumps(survey.classes) + "\n", encoding="utf-8")
     found = look(folder, rows, survey, cut.window, cut.tile, minutes)
     confs = write_confs(folder, where.out, rows, found)
-    report = report_text(survey, held, made, where.options) + next_steps(where.out, confs)
+    report = report_text(survey, held, written, where.options) + next_steps(where.out, confs)
     (folder / "report.txt").write_text(report, encoding="utf-8")
     sheet = contact_sheet(folder, rows, list(survey.classes), cut.patch, cut.seed)
     save_png(folder / "contact_sheet.png", sheet)

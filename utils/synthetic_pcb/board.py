@@ -1,4 +1,4 @@
-"""A synthetic board: its layers, the shapes on it, its look and its defects."""
+"""A synthetic board: its layers, the shapes on it, its appearance and its defects."""
 
 from dataclasses import dataclass, field
 
@@ -39,7 +39,7 @@ class Pad:
 
 @dataclass(frozen=True)
 class Style:
-    """How a board looks: its materials (RGB, 0..255), the light and the camera."""
+    """Appearance of a board: its materials (RGB, 0..255), the light and the camera."""
 
     laminate: tuple[float, float, float]
     copper: tuple[float, float, float]

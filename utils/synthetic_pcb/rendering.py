@@ -1,4 +1,4 @@
-"""From a board's layers to a photograph."""
+"""Rendering a board's layers as a photograph."""
 
 import io
 

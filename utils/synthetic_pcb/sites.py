@@ -1,4 +1,4 @@
-"""Where on a board a defect of each class makes sense."""
+"""Plausible sites on a board for a defect of each class."""
 
 from dataclasses import dataclass
 
