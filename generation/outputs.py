@@ -162,7 +162,7 @@ class Outputs:
         return {one["class_name"]: one["class_id"] for line in lines for one in line["defects"]}
 
     def mark_outdated(self, jobs: Sequence[Job]) -> list[str]:
-        """Mark the manifest's samples of annotations that are no longer there, and return their names."""
+        """Mark the manifest's samples of annotations that no longer exist, and return their names."""
         if not self.manifest_file.exists():
             return []
         wanted, outdated = {job.base for job in jobs}, []

@@ -69,7 +69,7 @@ def prepare(run: Run, jobs: Sequence[Job], groups: Sequence[Sequence[Job]]) -> N
     if rank() > 0:
         return
     if outdated:
-        told = "samples are of annotations that are no longer there, and are left out of data sets"
+        told = "samples are of annotations that no longer exist, and are left out of data sets"
         log.warning("%d %s: %s", len(outdated), told, some_of(outdated))
     log_settings(config, jobs, outputs.unrelated_samples(jobs) if config.overwrite else [])
 

@@ -221,7 +221,7 @@ def place_defects(run: Run) -> Path:
         classes,
         config.plan,
         make_geometry(config),
-        config.seed,
+        config.resolved_seed,
         identity=_identity(config),
     )
     return decided(lambda: make_plan(request, score, folder, config.overwrite))
