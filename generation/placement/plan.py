@@ -195,8 +195,9 @@ def _identity(config: GenerationConfig) -> dict[str, Any]:
     """What the ranking of places depends on beside the plan."""
     if config.plan.rank == "score":
         return {"weights": dict(Provenance.of(config).weights)}
-    if config.plan.rank == "surroundings":
-        return {"queries": file_sha256(Path(config.plan.queries) / INDEX)}
+    queries = config.plan.queries
+    if config.plan.rank == "surroundings" and queries:
+        return {"queries": file_sha256(Path(queries) / INDEX)}
     return {}
 
 
