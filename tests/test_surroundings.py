@@ -94,6 +94,8 @@ def sampler(kind, guidance: float = 0.0):
         prior_guidance=guidance,
     )
     options = replace(options, attention=replace(options.attention, center_region_ratio=0.9))
+    if kind is PriorSampler:
+        networks = networks[1:]
     return kind(*networks, defaults.diffusion(timestep_respacing="20"), options, clean_class=3)
 
 
