@@ -177,7 +177,8 @@ def show(row: Measurement, plan: Plan, n: int, baseline: Measurement | None) -> 
 def our_row(
     conf: str, batch: int, windows: int, precision: str, repeats: int, device_name: str
 ) -> Measurement | None:
-    """A guided step of the sampler, at rates so small that every trial is accepted; None: out of memory."""
+    """A guided step of the sampler without line search, which costs what one with every trial accepted does; None: out
+    of memory."""
     config, device = load_generation_config(conf, []), torch.device(device_name)
     allow_tf32(precision == "tf32")
     base = memory_gb(device)
@@ -190,7 +191,7 @@ def our_row(
     contextual, prior = networks
     diffusion, configured = make_schedule(config)
     t = timed_step(configured)
-    options = replace(configured, timesteps=[t, t - 1], start_index=t, lr_xt=1e-9)
+    options = replace(configured, timesteps=[t, t - 1], start_index=t, use_adaptive_lr_xt=False)
     sampler = Sampler(contextual, prior, diffusion, options)
     x, crop, y = inputs(config, batch, device)
     crop, y = crop.repeat_interleave(windows, dim=0), y.repeat_interleave(windows)
