@@ -58,6 +58,8 @@ def run_main(main: Callable[[list[str]], int | None], argv: list[str] | None = N
             code = main(sys.argv[1:] if argv is None else argv)
             sys.stdout.flush()
     except UserError as error:
+        if argv is None:  # the program ends here with this message; torchrun's SIGTERM adds nothing to it
+            ignore_signals()
         print(f"error: {on_a_screen(str(error))}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
