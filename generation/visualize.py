@@ -5,7 +5,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 from torch import Tensor
 
+from guided_diffusion.ddim import StepRecord
 from utils.images import to_uint8
 
 # Sizes in pixels; a cell's side is the multiple of the window's side that comes nearest to CELL.
@@ -32,28 +33,6 @@ CLEAN = "Clean image\nand window"
 WINDOWS = ("Contextual model (CSM)\nwindow", "Defect prior (DPM)\nwindow")
 MASKS = ("Accumulated\nmask", "Instant\nmask", f"Accumulated = {CONTOUR}\non the CSM window")
 FULL = "Contextual model (CSM)\nfull image"
-
-
-class Record(Protocol):
-    """One refinement at t: clean estimates in about [-1, 1]; attention in [0, 1], None when it is off."""
-
-    @property
-    def t(self) -> int: ...
-    @property
-    def image_x0(self) -> Tensor:
-        """(N, 3, H, W), the contextual model's"""
-
-    @property
-    def crop_x0(self) -> Tensor:
-        """(M, 3, h, w), the defect prior's"""
-
-    @property
-    def instant(self) -> Tensor | None:
-        """(M, 1, h, w), this step's attention"""
-
-    @property
-    def accumulated(self) -> Tensor | None:
-        """(M, 1, h, w), the attention in force"""
 
 
 @dataclass(frozen=True)
@@ -90,7 +69,7 @@ class AttentionRecorder:
         self.clean = _fit_all(to_uint8(clean), self.cell)
         self.steps: list[Step] = []
 
-    def __call__(self, record: Record) -> None:
+    def __call__(self, record: StepRecord) -> None:
         """Keep small copies of a record; raises ValueError when it does not belong to this batch."""
         windows = (len(self.corners), 3, self.size, self.size)
         images = (len(self.clean), 3, self.height, self.width)
