@@ -8,7 +8,7 @@ import torch
 
 from evaluation.judge import main
 from training.judge import (
-    Example,
+    JudgedBox,
     JudgeOptions,
     Patch,
     auc,
@@ -122,10 +122,10 @@ def test_patches_filled_by_their_defects_have_nothing_clean():
 def test_reliability_counts_right_answers():
     image, box = np.zeros((64, 64, 3), np.uint8), (0.0, 0.0, 1.0, 1.0)
     said = [
-        (Example(image, box, 0, 0, 0), np.array([0.9, 0.1])),
-        (Example(image, box, 0, 0, 1), np.array([0.3, 0.7])),
-        (Example(image, box, 1, 0, 2), np.array([0.2, 0.8])),
-        (Example(image, box, 1, 0, 3), np.array([0.6, 0.4])),
+        (JudgedBox(image, box, 0, 0, 0), np.array([0.9, 0.1])),
+        (JudgedBox(image, box, 0, 0, 1), np.array([0.3, 0.7])),
+        (JudgedBox(image, box, 1, 0, 2), np.array([0.2, 0.8])),
+        (JudgedBox(image, box, 1, 0, 3), np.array([0.6, 0.4])),
     ]
     found = reliability_of(said, ("spot", "clean"))
     assert found.right == {"spot": 0.5, "clean": 0.5} and found.counts == {"spot": 2, "clean": 2}

@@ -40,7 +40,7 @@ class Patch:
 
 
 @dataclass(frozen=True)
-class Example:
+class JudgedBox:
     """A box in an image (H, W, 3) uint8 and what it holds, `label`; `wanted` is the class that a clean box stands in
     for, `source` the number of the patch or tile, which the folds go by."""
 
@@ -115,17 +115,17 @@ def load_tiles(folder: Path | None) -> list[np.ndarray]:
     return [images.load_rgb(paths[k]) for k in sorted(chosen)]
 
 
-def defect_examples(patches: Sequence[Patch]) -> list[Example]:
+def defect_examples(patches: Sequence[Patch]) -> list[JudgedBox]:
     """One for each patch."""
     return [
-        Example(patch.image, patch.boxes[0], patch.class_id, patch.class_id, n)
+        JudgedBox(patch.image, patch.boxes[0], patch.class_id, patch.class_id, n)
         for n, patch in enumerate(patches)
     ]
 
 
 def clean_examples(
     patches: Sequence[Patch], tiles: Sequence[np.ndarray], count: int, clean: int, rng: np.random.Generator
-) -> list[list[Example]]:
+) -> list[list[JudgedBox]]:
     """`count` boxes of the defects' sizes with the label `clean`, beside the defects of patches and in tiles, whose
     sources count on from the patches'; kinds without any are left out."""
     beside, inside = [], []
@@ -134,12 +134,12 @@ def clean_examples(
         patch, like = patches[n], patches[int(rng.integers(len(patches)))]
         box = free_box(patch.image, patch.boxes[0], patch.boxes, rng)
         if box is not None:
-            beside.append(Example(patch.image, box, clean, patch.class_id, n))
+            beside.append(JudgedBox(patch.image, box, clean, patch.class_id, n))
         if tiles:
             k = int(rng.integers(len(tiles)))
             box = free_box(tiles[k], like.boxes[0], (), rng)
             assert box is not None  # there is nothing to avoid
-            inside.append(Example(tiles[k], box, clean, like.class_id, len(patches) + k))
+            inside.append(JudgedBox(tiles[k], box, clean, like.class_id, len(patches) + k))
     return [kind for kind in (beside, inside) if kind]
 
 
@@ -181,7 +181,7 @@ def train_judge(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         judge = Judge(classes, options.folds).eval()
-    held_out: list[tuple[Example, np.ndarray]] = []
+    held_out: list[tuple[JudgedBox, np.ndarray]] = []
     for k, member in enumerate(tqdm(judge.members, desc="judge", disable=not options.show_progress)):
         seen = [[e for e in kind if fold[e.source] != k] for kind in kinds]
         fit(member, batches([kind for kind in seen if kind], options, k), options.steps, options.lr)
@@ -193,7 +193,7 @@ def train_judge(
 
 
 def _folds(
-    classes: Sequence[Sequence[Example]], tiles: int, folds: int, rng: np.random.Generator
+    classes: Sequence[Sequence[JudgedBox]], tiles: int, folds: int, rng: np.random.Generator
 ) -> dict[int, int]:
     """Source -> fold, every class and the tiles spread evenly over the folds."""
     patches = sum(map(len, classes))
@@ -206,7 +206,7 @@ def _folds(
 
 
 def batches(
-    kinds: Sequence[Sequence[Example]], options: JudgeOptions, seed: int
+    kinds: Sequence[Sequence[JudgedBox]], options: JudgeOptions, seed: int
 ) -> Callable[[], tuple[Tensor, Tensor]]:
     """Batches for `fit`: as many windows of each kind, shifted, zoomed, turned and relit at random."""
     rng, turns = np.random.default_rng([options.seed, seed]), options.turns
@@ -225,26 +225,26 @@ def batches(
     return batch
 
 
-def _varied(example: Example, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
+def _varied(example: JudgedBox, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
     """(64, 64, 4) uint8: a window of the example and the mask of its box."""
     pixels, box = window(example.image, example.box, SIDE, how.zoom, rng)
     return turned(np.concatenate([pixels, box_mask(box)], axis=2), how, rng)
 
 
-def centered(examples: Sequence[Example]) -> tuple[np.ndarray, list[Box]]:
+def centered(examples: Sequence[JudgedBox]) -> tuple[np.ndarray, list[Box]]:
     """The windows (N, 64, 64, 3) uint8 around the examples' boxes, and the boxes in them."""
     pairs = [window(one.image, one.box, SIDE, 1.0, None) for one in examples]
     return np.stack([pixels for pixels, _ in pairs]), [box for _, box in pairs]
 
 
-def _remember(judge: Judge, clean: Sequence[Example], fold: Mapping[int, int]) -> None:
+def _remember(judge: Judge, clean: Sequence[JudgedBox], fold: Mapping[int, int]) -> None:
     """Give the judge the clean windows that its first member saw, and the others' distances as unit."""
     seen = [example for example in clean if fold[example.source] != 0]
     others = [example for example in clean if fold[example.source] == 0]
     judge.remember(centered(seen or others)[0], centered(others or seen)[0])
 
 
-def reliability_of(held_out: Sequence[tuple[Example, np.ndarray]], labels: Sequence[str]) -> Reliability:
+def reliability_of(held_out: Sequence[tuple[JudgedBox, np.ndarray]], labels: Sequence[str]) -> Reliability:
     """From examples and the probabilities (len(labels),) that a member without them in its training gave."""
     right, counts = {}, {}
     for k, name in enumerate(labels):
