@@ -80,5 +80,5 @@ def describe_confs(schema: type[Section]) -> str:
     for path in sorted((PROJECT / "confs").glob("*.yml")):
         if program_of(read_conf(path)) is schema:
             comment = path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("#").strip()
-            lines.append(f"  {path.relative_to(PROJECT).as_posix():<28}{comment}")
+            lines.append(f"  {path.relative_to(PROJECT).as_posix():<32}{comment}")
     return "\n".join(lines)
