@@ -39,7 +39,7 @@ from utils.prepare_data.writing import KIND, Destination, check_apart, write_all
 
 GROUP_PATTERN = (
     "its one (group) is an image's group, in the file name, or in the path if the pattern has a / "
-    "(default: the board's number in names of PKU-Market-PCB, else the file name)"
+    "(default: the field of the names by which images show the same part, else the file name)"
 )
 
 

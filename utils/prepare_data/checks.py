@@ -6,11 +6,12 @@ from dataclasses import replace
 
 from utils.errors import UserError
 from utils.images import load_rgb
+from utils.prepare_data.series import view_of
 from utils.prepare_data.sources import DefectBox, SourceImage, Tally
 
 
 def inspect(image: SourceImage, tally: Tally) -> list[str]:
-    """Decode an image, set its size and digest, clip its boxes; returns problems."""
+    """Decode an image, set its size, digest and view, clip its boxes; returns problems."""
     try:
         pixels = load_rgb(image.path)
     except UserError as error:
@@ -18,6 +19,7 @@ def inspect(image: SourceImage, tally: Tally) -> list[str]:
     height, width = pixels.shape[:2]
     image.size = (width, height)
     image.digest = f"{width}x{height} {hashlib.blake2b(pixels.tobytes()).hexdigest()}"
+    image.view = view_of(pixels)
     if image.declared_size not in (None, image.size):
         return [
             f"{image.path}: got {width}x{height} px, but its annotation is for "

@@ -6,21 +6,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from utils.prepare_data.checks import sound_boxes
+from utils.prepare_data.series import find_series, likeness
 from utils.prepare_data.sources import ReadResult, SourceImage, Survey, Tally, file_name, shorten
 from utils.prepare_data.tree import FileTree
 
 # Names of PKU-Market-PCB (HRIPCB): the board's number, the class, a number
 HRIPCB_NAME = re.compile(r"\d+_(missing_hole|mouse_bite|open_circuit|short|spur|spurious_copper)_\d+", re.I)
 LEADING_DIGITS = r"^(\d+)"
+TWIN = 0.5  # correlation of the views of one part, with a defect and without
 
 
-def usual_pattern(images: Sequence[SourceImage]) -> str | None:
-    """The pattern of the board's number, if all defective images are named as in PKU-Market-PCB, else None.
-
-    Without a pattern an image's group is what the reader gave it, else its file name without suffix.
-    """
-    names = [image.path.stem for image in images if image.boxes]
-    return LEADING_DIGITS if names and all(map(HRIPCB_NAME.fullmatch, names)) else None
+def usual_pattern(found: ReadResult) -> str | None:
+    """The pattern of the groups, None if each image is its own, or the reader knew: that of the board's number, if all
+    defective images are named as in PKU-Market-PCB, else that of a series, with a note."""
+    names = [image.path.stem for image in found.images if image.boxes]
+    if names and all(map(HRIPCB_NAME.fullmatch, names)):
+        return LEADING_DIGITS
+    series = find_series(found.images)
+    if series is None:
+        return None
+    found.notes.append(f"images are grouped by {series.pattern} in their names: {series.reason}")
+    return series.pattern
 
 
 def set_groups(found: ReadResult, tree: FileTree, pattern: str | None) -> list[str]:
@@ -49,14 +55,28 @@ def set_groups(found: ReadResult, tree: FileTree, pattern: str | None) -> list[s
 
 
 def match_counterparts(survey: Survey) -> None:
-    """Find the clean image of each defective one that has none: by its file name, or by the name of its group."""
+    """Find the clean image of each defective one that has none: by its file name, by the name of its group, else the
+    one of its size in its group that is most like it."""
     by_name: dict[str, list[SourceImage]] = defaultdict(list)
+    by_group: dict[tuple[str, tuple[int, int]], list[SourceImage]] = defaultdict(list)
     for image in survey.clean:
         by_name[image.path.stem.lower()].append(image)
+        by_group[image.group, image.size].append(image)
     for image in survey.defective:
         for name in (image.path.stem, image.group):
             if image.counterpart is None and len(by_name[name.lower()]) == 1:
                 image.counterpart = by_name[name.lower()][0]
+        if image.counterpart is None:
+            image.counterpart = _most_alike(image, by_group[image.group, image.size])
+
+
+def _most_alike(image: SourceImage, others: Sequence[SourceImage]) -> SourceImage | None:
+    """The one of `others` whose view correlates most with that of `image`; None where none shows the same part."""
+    views = [other.view for other in others if other.view is not None]
+    if image.view is None or not views:
+        return None
+    values = likeness([image.view], views)[0]
+    return others[int(values.argmax())] if values.max() >= TWIN else None
 
 
 def check_counterparts(survey: Survey) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from utils.prepare_data.tree import FileTree
 
 Classes = Mapping[str, int] | None
@@ -41,7 +43,7 @@ class SourceImage:
     """An image file with its defects, or one known to be free of them (`is_clean`).
 
     declared_size: (width, height) according to the annotation; size: that of the file; counterpart: the same part
-    without defects. Readers set the fields up to `group`, the survey the others.
+    without defects; view: what series compare. Readers set the fields up to `group`, the survey the others.
     """
 
     path: Path
@@ -53,6 +55,7 @@ class SourceImage:
     name: str = ""
     size: tuple[int, int] = (0, 0)
     digest: str = ""
+    view: np.ndarray | None = None
 
 
 @dataclass

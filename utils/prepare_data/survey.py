@@ -43,13 +43,14 @@ def survey_source(
         raise UserError(
             f"{source}: got no {name} annotations in it, expected some; check the folder, or --format"
         )
-    pattern = group_pattern or usual_pattern(found.images)
     _add_clean_images(found, tree, clean_dir)
     table = _unify_classes(found, classes)
     tally = Tally()
-    problems = found.problems + set_groups(found, tree, pattern)
+    problems = found.problems
     for image in tqdm(found.images, desc="checking images", disable=None):
         problems += inspect(image, tally)
+    pattern = group_pattern or usual_pattern(found)
+    problems += set_groups(found, tree, pattern)
     if problems:
         raise UserError.from_problems(f"{source} cannot be used", list(dict.fromkeys(problems)))
     survey = Survey(tree, name, pattern, found.images, table, found.notes, tally.sentences())
