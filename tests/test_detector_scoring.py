@@ -30,7 +30,7 @@ def test_perfect_detections_score_one(coco, capsys):
     test = [example([0, 1]), example([1])]
     found = score(test, [detections(one.boxes, one.classes.tolist()) for one in test], NAMES)
     assert [found.map50_95, found.map50, found.recall] == pytest.approx([1, 1, 1])
-    assert found.ap == found.recall_by_class == pytest.approx({"short": 1, "spur": 1})
+    assert found.ap == pytest.approx({"short": 1, "spur": 1}) == found.recall_by_class
     assert found.accuracy is None
     assert capsys.readouterr().out == ""
 

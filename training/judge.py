@@ -208,21 +208,30 @@ def _folds(
 def batches(
     kinds: Sequence[Sequence[JudgedBox]], options: JudgeOptions, seed: int
 ) -> Callable[[], tuple[Tensor, Tensor]]:
-    """Batches for `fit`: as many windows of each kind, shifted, zoomed, turned and relit at random."""
-    rng, turns = np.random.default_rng([options.seed, seed]), options.turns
-    how = Augmentation(flip=turns, rotate90=turns, jitter=0, color=0.0, shrink=1.0, zoom=options.zoom)
-    generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+    """Batches for `fit`: as many windows of each kind, shifted, zoomed, turned and relit."""
+    rng, generator = np.random.default_rng([options.seed, seed]), torch.Generator()
+    generator.manual_seed(int(rng.integers(2**31)))
 
     def batch() -> tuple[Tensor, Tensor]:
-        chosen = [
-            kinds[k][int(rng.integers(len(kinds[k])))]
-            for k in rng.integers(len(kinds), size=options.batch_size)
-        ]
-        both = torch.from_numpy(np.stack([_varied(one, how, rng) for one in chosen])).permute(0, 3, 1, 2)
-        inputs = torch.cat([relight(both[:, :3], generator), both[:, 3:].float()], dim=1)
-        return inputs, torch.tensor([one.label for one in chosen])
+        chosen = draw(kinds, options.batch_size, rng)
+        return varied(chosen, options, rng, generator), torch.tensor([one.label for one in chosen])
 
     return batch
+
+
+def draw(kinds: Sequence[Sequence[JudgedBox]], count: int, rng: np.random.Generator) -> list[JudgedBox]:
+    """`count` boxes, of each kind as many on average."""
+    return [kinds[k][int(rng.integers(len(kinds[k])))] for k in rng.integers(len(kinds), size=count)]
+
+
+def varied(
+    chosen: Sequence[JudgedBox], options: JudgeOptions, rng: np.random.Generator, generator: torch.Generator
+) -> Tensor:
+    """(N, 4, 64, 64): windows of the boxes as `judge_inputs` gives them, shifted, zoomed, turned and relit."""
+    turns = options.turns
+    how = Augmentation(flip=turns, rotate90=turns, jitter=0, color=0.0, shrink=1.0, zoom=options.zoom)
+    both = torch.from_numpy(np.stack([_varied(one, how, rng) for one in chosen])).permute(0, 3, 1, 2)
+    return torch.cat([relight(both[:, :3], generator), both[:, 3:].float()], dim=1)
 
 
 def _varied(example: JudgedBox, how: Augmentation, rng: np.random.Generator) -> np.ndarray:

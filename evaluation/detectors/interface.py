@@ -46,7 +46,7 @@ class TrainingTask:
     Every step draws `batch_size` images; over the training `real_share` of all draws (0 to 1) are of `real`, the others
     of `synthetic`; where one of the two is empty, all are of the other. `real`, `synthetic` and `validation` are square
     tiles of `image_size` px. `validation` is measured along the way and never changes the weights; it may be empty.
-    Curves and weights go to `folder`, which is made.
+    The curves go to `folder`/curves.csv, folders are made.
     """
 
     real: Sequence[Example]
@@ -67,7 +67,7 @@ class Detector(Protocol):
     name: str
 
     def train_and_detect(self, task: TrainingTask, test: Sequence[Example]) -> list[Detections]:
-        """Train from the start as `task` says, and detect in the images of `test`, one answer for each.
+        """Train from the start as `task` says, and detect in the tiles of `test`, one answer for each.
 
         The boxes and classes of `test` are not looked at, except by detectors that are asked about given boxes
         (`classifier`). Equal tasks give equal answers on one machine.
