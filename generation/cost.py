@@ -134,7 +134,8 @@ def print_plan(run: Run, jobs: Sequence[Job]) -> None:
     steps = guided_steps(run.options)
     passes = [one for group in groups for job in group for one in job.passes]
     cost = seconds(run)
-    total_seconds = sum(cost.sequence(run.options, len(one.defects)) for one in passes)
+    once = sum(cost.sequence(run.options, len(one.defects)) for one in passes)
+    total_seconds = once * run.config.candidates
     print(
         f"{sum(map(len, groups))} of {total} samples to paint in {len(groups)} groups, "
         f"{len(passes)} contexts of {len(steps)} steps each: "

@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from generation.geometry import (
@@ -22,6 +22,7 @@ from generation.passes import Pass, joint_turns
 from utils import images, labels
 from utils.errors import UserError
 from utils.processes.group import rank, world_size
+from utils.seeds import sample_seed
 
 READERS = 4  # threads that check whether images can be decoded
 MOST_JOBS = 1_000_000  # of one run
@@ -316,3 +317,50 @@ def make_groups(
     """
     groups = plan_groups(jobs, batch_size)
     return [group for group in (my_share(groups) if shared else groups) if any(map(wanted, group))]
+
+
+# Batches
+
+
+@dataclass(frozen=True)
+class BatchItem:
+    """One context of a batch: windows of one pass of a job, at one attempt."""
+
+    job: int  # place in the group
+    number: int  # of the pass in the job
+    context: Context
+    defects: tuple[int, ...]
+    attempt: int = 0
+
+
+def turn_items(group: Sequence[Job], turn: int) -> list[BatchItem]:
+    """The passes of all jobs of a group in one turn."""
+    items = []
+    for n, job in enumerate(group):
+        if turn < len(job.turns):
+            first = sum(len(earlier) for earlier in job.turns[:turn])
+            items += [
+                BatchItem(n, first + k, one.context, one.defects) for k, one in enumerate(job.turns[turn])
+            ]
+    return items
+
+
+def retry(item: BatchItem, windows: Sequence[int]) -> BatchItem:
+    """Some windows of an item at the next attempt."""
+    context = replace(item.context, windows=tuple(item.context.windows[k] for k in windows))
+    defects = tuple(item.defects[k] for k in windows)
+    return replace(item, context=context, defects=defects, attempt=item.attempt + 1)
+
+
+def item_seed(seed: int, job: Job, item: BatchItem) -> int:
+    """Noise depends on the run's seed, image, annotation and sample index, and on pass and attempt beyond the
+    first; not on what else is in the batch."""
+    identity = [job.image.name, job.base, job.index]
+    if item.number or item.attempt:
+        identity += [item.number, item.attempt]
+    return sample_seed(seed, *identity)
+
+
+def candidates(item: BatchItem, count: int) -> list[BatchItem]:
+    """The same windows with `count` different noises; the only one of the first attempt has the noise of `item`."""
+    return [replace(item, attempt=item.attempt * count + k) for k in range(count)]

@@ -16,13 +16,14 @@ from torch import Tensor
 from generation.canvas import Canvas, placed_masks, soft_windows
 from generation.compositing import composite, defect_region
 from generation.geometry import Context, Window, box_in_window, native_window
-from generation.jobs import Job
+from generation.jobs import BatchItem, Job, candidates, item_seed, retry, turn_items
 from generation.quality.assessment import Assessor
 from generation.quality.checks import PaintedWindow
 from generation.scoring import (
     Failure,
     PaintedDefect,
     PaintedSample,
+    best_candidates,
     outside_change,
     painted_region,
     score_window,
@@ -35,7 +36,6 @@ from utils import images
 from utils.errors import UserError
 from utils.images import ImageCache, Loader
 from utils.seeding import SampleNoise
-from utils.seeds import sample_seed
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +48,9 @@ class PaintOptions:
 
     `generated`: the whole context is replaced, else the window alone, with a soft edge of `feather` model px, or with
     `masked` the defect alone, by its soft mask. `sees_surroundings`: the prior is told the boxes of the defects.
-    A window whose score is below `min_score` is re-sampled at most `max_rerolls` times. At most `batch_size`
-    contexts go through the networks together. `strips`: keep the attention's evolution.
+    A window is painted `candidates` times, the best one counts; where its score is below `min_score`, once more so, at
+    most `max_rerolls` times. At most `batch_size` contexts go through the networks together. `strips`: keep the
+    attention's evolution.
     """
 
     image_size: int
@@ -59,22 +60,12 @@ class PaintOptions:
     squash: bool
     generated: bool
     feather: int
+    candidates: int
     min_score: float
     max_rerolls: int
     strips: bool
     masked: bool
     sees_surroundings: bool
-
-
-@dataclass(frozen=True)
-class BatchItem:
-    """One context of a batch: windows of one pass of a job, at one attempt."""
-
-    job: int  # place in the group
-    number: int  # of the pass in the job
-    context: Context
-    defects: tuple[int, ...]
-    attempt: int = 0
 
 
 @dataclass(frozen=True)
@@ -173,21 +164,40 @@ class Painter:
             yield work.sample()
 
     def paint_batch(self, works: Sequence[Work], batch: Sequence[BatchItem]) -> list[BatchItem]:
-        """Paint one batch onto the canvases; returns what has to be re-sampled."""
-        contexts = [works[item.job].canvas.context(item.context, self.options.image_size) for item in batch]
+        """Paint one batch onto the canvases, each item by the best of its candidates; returns what has to be
+        re-sampled."""
+        count, size = self.options.candidates, self.options.batch_size
+        tries = [one for item in batch for one in candidates(item, count)]
+        results: list[ContextResult | Failure] = []
+        for part in (tries[i : i + size] for i in range(0, len(tries), size)):
+            found = [works[one.job].canvas.context(one.context, self.options.image_size) for one in part]
+            results += self.results(works, part, found)
         rejected = []
-        for item, result in zip(batch, self.results(works, batch, contexts), strict=True):
-            work = works[item.job]
-            if isinstance(result, Failure):
-                work.failure = result
-                continue
-            found = self.judge(item, work.job, work.canvas, result)
-            work.defects.update(zip(item.defects, found, strict=True))
-            self.put(item, work.canvas, result, found)
-            again = [k for k, defect in enumerate(found) if not defect.accepted]
+        for n, item in enumerate(batch):
+            work, own = works[item.job], slice(n * count, (n + 1) * count)
+            again = self.take(work, item, list(zip(tries[own], results[own], strict=True)))
             if again:
                 rejected.append(retry(item, again))
         return rejected
+
+    def take(
+        self, work: Work, item: BatchItem, painted: Sequence[tuple[BatchItem, ContextResult | Failure]]
+    ) -> list[int]:
+        """Put the best of an item's candidates into the image; returns the windows that none was good enough for."""
+        good = [(one, result) for one, result in painted if isinstance(result, ContextResult)]
+        if not good:
+            work.failure = next(result for _, result in painted if isinstance(result, Failure))
+            return []
+        found = [self.judge(one, work.job, work.canvas, result) for one, result in good]
+        best = best_candidates(found, together=self.options.generated)
+        last = painted[-1][0].attempt
+        for window, (k, place) in enumerate(zip(item.defects, best, strict=True)):
+            chosen = found[place][window]
+            work.defects[k] = chosen if chosen.accepted else replace(chosen, attempt=last)
+        for place, (one, result) in enumerate(good):
+            taken = [w for w, chosen in enumerate(best) if chosen == place and found[place][w].accepted]
+            self.put(one, work.canvas, result, found[place], taken)
+        return [w for w, place in enumerate(best) if not found[place][w].accepted]
 
     # Sampling
 
@@ -312,10 +322,14 @@ class Painter:
         return found
 
     def put(
-        self, item: BatchItem, canvas: Canvas, result: ContextResult, found: Sequence[PaintedDefect]
+        self,
+        item: BatchItem,
+        canvas: Canvas,
+        result: ContextResult,
+        found: Sequence[PaintedDefect],
+        good: Sequence[int],
     ) -> None:
-        """Put the accepted windows of a painted context into the image."""
-        good = [k for k, defect in enumerate(found) if defect.accepted]
+        """Put the windows `good` of a painted context into the image."""
         if good:
             square = canvas.square(item.context)
             if self.options.masked:
@@ -336,34 +350,6 @@ class Painter:
         edged = [windows[k] for k in (rejected if o.generated else accepted)]
         soft = soft_windows(square, edged, 0 if o.masked else o.feather * context.scale)
         return 1 - soft if o.generated else soft
-
-
-def turn_items(group: Sequence[Job], turn: int) -> list[BatchItem]:
-    """The passes of all jobs of a group in one turn."""
-    items = []
-    for n, job in enumerate(group):
-        if turn < len(job.turns):
-            first = sum(len(earlier) for earlier in job.turns[:turn])
-            items += [
-                BatchItem(n, first + k, one.context, one.defects) for k, one in enumerate(job.turns[turn])
-            ]
-    return items
-
-
-def retry(item: BatchItem, windows: Sequence[int]) -> BatchItem:
-    """Some windows of an item at the next attempt."""
-    context = replace(item.context, windows=tuple(item.context.windows[k] for k in windows))
-    defects = tuple(item.defects[k] for k in windows)
-    return replace(item, context=context, defects=defects, attempt=item.attempt + 1)
-
-
-def item_seed(seed: int, job: Job, item: BatchItem) -> int:
-    """Noise depends on the run's seed, image, annotation and sample index, and on pass and attempt beyond the
-    first; not on what else is in the batch."""
-    identity = [job.image.name, job.base, job.index]
-    if item.number or item.attempt:
-        identity += [item.number, item.attempt]
-    return sample_seed(seed, *identity)
 
 
 def separate(

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 from tqdm import tqdm
 
-from generation.jobs import Job
+from generation.jobs import BatchItem, Job
 from generation.outputs import Outputs
-from generation.painter import BatchItem
 from generation.scoring import PaintedSample
 from guided_diffusion.ddim import StepRecord
 from guided_diffusion.windows import Windows
@@ -37,7 +36,7 @@ class Progress:
     def start(self, batch: Sequence[tuple[Job, BatchItem]], clean: Tensor, windows: Windows) -> None:
         self.batch = batch
         self.bar.set_description(batch[0][0].name)
-        again = sum(item.attempt > 0 for _, item in batch)
+        again = sum(item.attempt >= self.config.candidates for _, item in batch)
         self.bar.total = max(self.bar.total + again * self.steps, self.bar.n + len(batch) * self.steps)
         if self.config.visualize:
             from generation.visualize import AttentionRecorder  # Matplotlib, which nothing else here needs

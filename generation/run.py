@@ -10,10 +10,9 @@ from tqdm import tqdm
 from generation.canvas import Canvas
 from generation.cost import count_contexts, duration
 from generation.inputs import check_inputs
-from generation.jobs import Job, plan_jobs
+from generation.jobs import BatchItem, Job, item_seed, plan_jobs
 from generation.models import check_class_ids
 from generation.outputs import Outputs
-from generation.painter import BatchItem, item_seed
 from generation.passes import Pass
 from generation.placement.plan import place_defects
 from generation.progress import Progress, log_sample, log_settings, some_of
@@ -87,7 +86,7 @@ def paint(run: Run, groups: Sequence[Sequence[Job]], jobs: Sequence[Job]) -> Non
     )
     started, steps = time.perf_counter(), len(guided_steps(run.options))
     provenance = Provenance.of(config)
-    total, hidden = steps * count_contexts(groups), not config.show_progress
+    total, hidden = steps * count_contexts(groups) * config.candidates, not config.show_progress
     with tqdm(total=total, unit="step", disable=hidden, smoothing=0.05) as bar:
         progress = Progress(config, run.outputs, bar, steps)
         painter = make_painter(run, progress)

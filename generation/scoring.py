@@ -1,5 +1,6 @@
 """Where a defect really was painted: mask and box from the image itself, not from what was requested."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -203,6 +204,19 @@ def score_window(region: Region, model: Pair, prior: np.ndarray, outside: float)
         "outside": outside,
         "agreement": agrees,
     }
+
+
+def best_candidates(tries: Sequence[Sequence[PaintedDefect]], together: bool) -> list[int]:
+    """For each window the number of the candidate that shows it best: `tries` are the candidates' windows.
+
+    `together`: all windows are of one candidate, the one with the most accepted windows, then the best mean score.
+    """
+    windows = range(len(tries[0]))
+    if together:
+        ranks = [(sum(d.accepted for d in found), sum(d.scores["score"] for d in found)) for found in tries]
+        return [ranks.index(max(ranks)) for _ in windows]
+    scores = [[found[k].scores["score"] for found in tries] for k in windows]
+    return [values.index(max(values)) for values in scores]
 
 
 def outside_change(before: np.ndarray, after: np.ndarray, context: Context, crop_size: int) -> float:

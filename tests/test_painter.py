@@ -1,5 +1,6 @@
 """From jobs to painted images, with networks that are simple functions."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from generation.canvas import Canvas
 from generation.geometry import Geometry
-from generation.jobs import Job, plan_jobs
-from generation.painter import Painter, PaintOptions, Task, attention_strips, item_seed, separate, turn_items
+from generation.jobs import Job, item_seed, plan_jobs, turn_items
+from generation.painter import Painter, PaintOptions, Task, Work, attention_strips, separate
 from generation.scoring import PaintedSample
 from guided_diffusion.ddim import Result, Sampler
 from tests import defaults
@@ -76,6 +78,7 @@ class World:
             "batch_size": 4,
             "seed": 0,
             "squash": False,
+            "candidates": 1,
             "min_score": 0.0,
             "max_rerolls": 0,
             "strips": False,
@@ -304,6 +307,38 @@ def test_without_min_score_everything_is_taken(tmp_path: Path):
     painter = World(visible=False).painter(min_score=0.0, max_rerolls=5)
     (sample,) = painter.paint(plan(tmp_path))
     assert sample.accepted and painter.callback.batches == [1]
+
+
+def test_the_best_of_several_candidates_is_kept(tmp_path: Path):
+    board(tmp_path, "0 0.25 0.5\n1 0.8 0.5")
+    jobs = plan(tmp_path)
+    single = World().painter(batch_size=1)
+    (job,) = jobs
+    work = Work(job, Canvas(job.image, single.load))
+    items = turn_items([job], 0)
+    scores = []  # of each window by itself, with each of three noises
+    for item in items:
+        own = [replace(item, attempt=k) for k in range(3)]
+        found = single.results([work], own, [work.canvas.context(item.context, SIZE)] * 3)
+        scores.append(
+            [
+                single.judge(one, job, work.canvas, r)[0].scores["score"]
+                for one, r in zip(own, found, strict=True)
+            ]
+        )
+    painter = World().painter(candidates=3, batch_size=2)
+    (sample,) = painter.paint(jobs)
+    assert painter.callback.batches == [2, 2, 2]
+    assert [d.attempt for d in sample.defects] == [values.index(max(values)) for values in scores]
+    assert sample.scores == pytest.approx([max(values) for values in scores])
+
+
+def test_candidates_count_as_attempts_and_no_more_are_made_than_asked_for(tmp_path: Path):
+    board(tmp_path, "0 0.25 0.5")
+    painter = World(visible=False).painter(min_score=0.5, candidates=2, max_rerolls=1)
+    (sample,) = painter.paint(plan(tmp_path))
+    assert painter.callback.batches == [2, 2] and not sample.accepted
+    assert sample.defects[0].attempt == 3  # the last of four
 
 
 def test_noise_depends_on_pass_and_attempt(tmp_path: Path):

@@ -15,9 +15,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Assessor:
-    """Scores painted windows by a judge."""
+    """Scores painted windows by a judge, who does not reject the classes `doubted` by itself."""
 
     judge: Judge
+    doubted: frozenset[str] = frozenset()
 
     @property
     def classes(self) -> dict[str, int]:
@@ -27,7 +28,8 @@ class Assessor:
     def scores(self, painted: PaintedWindow, class_name: str) -> dict[str, float]:
         """`score` in [0, 1], and its parts by name.
 
-        judge: probability that the judge gives the class. domain: distance of the clean window to those of the
+        judge: probability that the judge gives the class, which does not count for a class that it is not reliable
+        about. domain: distance of the clean window to those of the
         training images; 1 is what 1 in 20 windows of such images exceeds. The others: see `quality_checks`.
         """
         checks = quality_checks(painted)
@@ -35,7 +37,9 @@ class Assessor:
         before = images.resize_squash(painted.before, SIDE)[None]
         checks["domain"] = float(self.judge.distance(before)[0])
         answer = 0.0 if box is None else self._answer(painted.after, box, class_name)
-        return {"score": answer * score_factor(checks), "judge": answer, **checks}
+        known = self.judge.labels[labels.match_class(class_name, self.classes)]
+        counted = float(box is not None) if known in self.doubted else answer
+        return {"score": counted * score_factor(checks), "judge": answer, **checks}
 
     def _answer(self, after: np.ndarray, box: tuple[int, int, int, int], class_name: str) -> float:
         """The judge's probability of a class for a box in a window (h, h, 3) uint8."""
@@ -50,7 +54,8 @@ def load_assessor(path: str, class_names: list[str]) -> Assessor | None:
     if not path:
         return None
     judge, reliability = load_judge(path)
-    assessor = Assessor(judge)
+    untested = [name for name in judge.labels[:-1] if name not in reliability.right]
+    assessor = Assessor(judge, frozenset([*reliability.unreliable, *untested]))
     for name in class_names:
         try:
             labels.match_class(name, assessor.classes)

@@ -37,7 +37,8 @@ def test_the_prior_is_trained_on_what_was_written(out):
         0.3,
         24,
     )
-    assert config.lr_anneal_steps == 450  # 0.75 * 600 s
+    assert config.lr_anneal_steps == 300  # 0.75 * 600 s, and 150 s for the judge
+    assert config.judge_steps == 400
     assert not config.augment.rotate90 and config.augment.flip  # all shorts are 10 x 20 px
     assert Path(config.checkpoint_dir).name == "boards-prior"
     context = load_training_config(out / "train-context.yml")
@@ -53,6 +54,8 @@ def test_painting_uses_annotated_places_and_planned_ones(out):
     assert planned.plan.sizes["spur"] == ((12, 10),) * 3 and planned.plan.spacing == 20
     for config in (annotated, planned):
         assert (config.model_path, config.background, config.label_box) == ("", "masked", "annotation")
+        assert Path(config.judge_path).as_posix().endswith("runs/boards-prior/judge.safetensors")
+        assert (config.candidates, config.min_score, config.max_rerolls) == (2, 0.5, 2)
         assert config.ddim.schedule_params.start_step == 32
 
 

@@ -75,6 +75,9 @@ def test_kinds_of_color():
 def test_steps_follow_the_time_and_the_data():
     assert rules.training_steps(120, 60, 24, 0.3).value == 2700  # 0.75 * 3600 s
     assert rules.training_steps(120, 20, 24, 0.3).value == 900
+    judged = rules.training_steps(120, 20, 24, 0.3, judged=True)
+    assert judged.value == 750 and "less the judge" in judged.reason
+    assert rules.training_steps(120, 2, 24, 0.3, judged=True).value == 300
     few = rules.training_steps(10, 60, 24, 0.3)
     assert few.value == 890 and "by heart" in few.reason  # 1500 * 10 / 16.8
     assert rules.training_steps(1, 60, 24, 0.3).value == 300

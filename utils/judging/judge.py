@@ -5,6 +5,7 @@ member sees the window and the mask of the box, so that what lies beside the box
 is tells the distance of its features to those of windows of the training images.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,11 +40,25 @@ class Reliability:
     counts: Mapping[str, int]
     auc: float
 
+    def is_reliable(self, name: str) -> bool:
+        """Whether the judge is surely right more often than wrong about a class: its rate of right answers, one of
+        each kind added (Laplace), less its standard error, is above a half."""
+        count = self.counts.get(name, 0)
+        rate = (self.right.get(name, 0.0) * count + 1) / (count + 2)
+        return rate - math.sqrt(rate * (1 - rate) / (count + 3)) > 0.5
+
+    @property
+    def unreliable(self) -> list[str]:
+        """The classes that the judge alone should not reject, among those that it was tested on."""
+        return [name for name in self.right if name != CLEAN and not self.is_reliable(name)]
+
     def __str__(self) -> str:
         each = ", ".join(f"{name} {rate:.2f} (of {self.counts[name]})" for name, rate in self.right.items())
-        return (
+        told = (
             f"right answers on held-out windows: {each}; AUC of defects against clean windows: {self.auc:.3f}"
         )
+        doubted = ", ".join(self.unreliable)
+        return told + (f"; not reliable for {doubted}, which it does not reject by itself" if doubted else "")
 
 
 class Judge(nn.Module):

@@ -18,6 +18,8 @@ CONTEXT_FOUNDATION = "checkpoint/demo-128-defect-free.safetensors"
 LOOKED_AT = 64  # clean pieces that the rules see
 PLANNED = 20  # defects of a class in a plan
 BATCH, CLEAN_RATIO, CHAIN = 24, 0.3, 50
+JUDGE = "judge.safetensors"  # beside the prior's weights
+CANDIDATES, MIN_SCORE, REROLLS = 2, 0.5, 2
 COLUMN = 38  # of the comments
 
 
@@ -49,7 +51,7 @@ def look(
     tiles = [load_rgb(folder / seen[i]) for i in order]
     kind = rules.color_kind(tiles)
     rotate90, flip = rules.turns(rules.texture_of(tiles), rules.elongated_classes(sizes))
-    steps = rules.training_steps(len(boxed), minutes, BATCH, CLEAN_RATIO if pieces else 0)
+    steps = rules.training_steps(len(boxed), minutes, BATCH, CLEAN_RATIO if pieces else 0, bool(pieces))
     start = rules.start(kind, CHAIN)
     color = rules.color_jitter(kind)
     return Decisions(sizes, kind, rotate90, flip, color, steps, start, bool(pieces), window, tile)
@@ -134,9 +136,23 @@ def prior_text(out: Path, found: Decisions) -> str:
             _line("warmup_steps", 50),
             _chosen("lr_anneal_steps", found.steps),
             _line("batch_size", BATCH),
+            "",
+            *_judge_lines(found),
             *_end_lines(),
         ]
     )
+
+
+def _judge_lines(found: Decisions) -> list[str]:
+    if not found.has_pieces:
+        return ["# judge_steps is left out: a judge needs pieces without defects"]
+    seconds, steps = rules.JUDGE_SECONDS, rules.JUDGE_STEPS
+    return [
+        "# Judge: tells each class from the others and from clean windows",
+        _line(
+            "judge_steps", steps, f"enough on some hundred patches; its {seconds} s count into the minutes"
+        ),
+    ]
 
 
 def _clean_lines(out: Path, found: Decisions) -> list[str]:
@@ -234,6 +250,11 @@ def generate_text(out: Path, name: str, found: Decisions, images: str, planned: 
             _line("model_path", None, "the prior paints alone"),
             _line("crop_model_path", f"{run_folder(out)}/last.safetensors"),
             _line("crop_class_json_path", f"{out.as_posix()}/classes.json"),
+            *(
+                [_line("judge_path", f"{run_folder(out)}/{JUDGE}", "scores what is painted")]
+                if found.has_pieces
+                else []
+            ),
             _line("defect_free_dir", f"{out.as_posix()}/{images}", "clean images"),
             _line("outdir", f"images/{out.resolve().name}{'-planned' if planned else ''}"),
             "",
@@ -251,6 +272,7 @@ def generate_text(out: Path, name: str, found: Decisions, images: str, planned: 
             _line("batch_size", 6),
             _line("precision", "auto", "bf16 where the device is faster with it"),
             "",
+            *(_choice_lines() if found.has_pieces else []),
             "# Steps",
             _line("timestep_respacing", str(CHAIN)),
             _line("prior_guidance", 1.0, "away from what a window without a defect looks like"),
@@ -267,6 +289,16 @@ def generate_text(out: Path, name: str, found: Decisions, images: str, planned: 
             "",
         ]
     )
+
+
+def _choice_lines() -> list[str]:
+    return [
+        "# What is good enough",
+        _line("candidates", CANDIDATES, "of each defect the better one is kept"),
+        _line("min_score", MIN_SCORE, "the judge takes it for its class rather than for anything else"),
+        _line("max_rerolls", REROLLS, "times two more are tried; what fails still is left out and reported"),
+        "",
+    ]
 
 
 def _plan_lines(out: Path, found: Decisions) -> list[str]:

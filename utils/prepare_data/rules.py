@@ -23,6 +23,8 @@ ALMOST_ALL = 0.9  # share of the pixels
 # Length of training
 SECONDS_PER_STEP = 1.0  # 24 windows through the network of 3.0 M parameters, on two CPU cores
 TRAINING_SHARE = 0.75  # of the minutes; the rest is for places and painting
+JUDGE_STEPS = 400
+JUDGE_SECONDS = 150  # of five members, on one CPU core
 MOST_VISITS = 1500  # of each defect; more teaches it by heart
 FEWEST_STEPS = 300
 
@@ -115,14 +117,18 @@ def color_jitter(kind: str) -> Choice:
     }[kind]
 
 
-def training_steps(defects: int, minutes: float, batch: int, clean_ratio: float) -> Choice:
-    """Steps of a training run."""
-    by_time = minutes * 60 * TRAINING_SHARE / SECONDS_PER_STEP
+def training_steps(
+    defects: int, minutes: float, batch: int, clean_ratio: float, judged: bool = False
+) -> Choice:
+    """Steps of a training run, which leave time for that of a judge if the defects are to be `judged`."""
+    left = minutes * 60 * TRAINING_SHARE - (JUDGE_SECONDS if judged else 0)
+    by_time = max(0.0, left) / SECONDS_PER_STEP
     by_data = MOST_VISITS * defects / (batch * (1 - clean_ratio))
     steps = max(FEWEST_STEPS, 10 * round(min(by_time, by_data) / 10))
     visits = steps * batch * (1 - clean_ratio) / defects
     why = (
-        f"{TRAINING_SHARE:.0%} of {minutes:g} minutes at {SECONDS_PER_STEP:g} s a step on two CPU cores"
+        f"{TRAINING_SHARE:.0%} of {minutes:g} minutes{', less the judge,' if judged else ''} at {SECONDS_PER_STEP:g} s "
+        "a step on two CPU cores"
         if by_time <= by_data
         else f"more than {MOST_VISITS} visits would teach the {defects} defects by heart"
     )

@@ -295,6 +295,9 @@ class GenerationConfig(Section):
     label_box: Literal["painted", "annotation"] = Field(
         "painted", description="box of the labels: tight around what was painted, or the annotation's own"
     )
+    candidates: Int = Field(
+        1, ge=1, le=1000, description="times a defect is painted, with other noise; the best score is kept"
+    )
     min_score: Float = Field(
         0.0,
         ge=0,
@@ -302,7 +305,11 @@ class GenerationConfig(Section):
         description="a defect with a lower score is painted again with other noise; 0 = take all",
     )
     max_rerolls: Int = Field(
-        2, ge=0, le=1000, description="times it is painted again; what still fails is reported, not exported"
+        2,
+        ge=0,
+        le=1000,
+        description="times it is painted again, each time with all its `candidates`; what still fails is reported, not "
+        "exported",
     )
     plan: PlanConfig = Field(default_factory=PlanConfig)
     report: bool = Field(False, description="write report/index.html, a page to review the results")
