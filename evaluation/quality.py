@@ -46,6 +46,7 @@ from utils.judging.judge import SIDE, Judge, Reliability, WindowBox, load_judge,
 from utils.manifest import mask_of, read_manifest
 from utils.prepare_data.boxed import boxed_patch
 from utils.prepare_data.sources import DefectBox
+from utils.verdicts import read_verdicts
 
 JUDGE = "judge-all.safetensors"  # beside the real data
 SUBSETS = 50  # of the distance's error bar
@@ -247,17 +248,6 @@ def _mean(values: Iterator[float]) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
-def read_verdicts(path: Path) -> dict[tuple[str, int], bool]:
-    """(sample, defect) -> whether it is good, of a CSV file with the columns name, number, good (0 or 1)."""
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            return {(row["name"], int(row["number"])): row["good"] == "1" for row in csv.DictReader(file)}
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"{path}: got {error}, expected a CSV file with the columns name, number, good"
-        ) from error
-
-
 def score_auc(defects: Sequence[JudgedDefect], good: Mapping[tuple[str, int], bool]) -> float:
     """AUC of the scores against verdicts on some of the defects."""
     split: dict[bool, list[float]] = {True: [], False: []}
@@ -284,7 +274,7 @@ def main(argv: list[str]) -> None:
     add("run", type=Path, help="outdir of a finished run")
     add("--real", type=Path, required=True, metavar="DIR", help="real data, as utils.prepare_data wrote it")
     add("--judge", type=Path, help=f"weights of the judge, trained if missing (default: DIR/{JUDGE})")
-    add("--verdicts", type=Path, metavar="CSV", help="verdicts by eye: columns name, number, good (0 or 1)")
+    add("--verdicts", type=Path, metavar="CSV", help="verdicts by eye, as the report page saves them")
     args = parser.parse_args(argv)
     names = labels.load_class_names(args.real / "classes.json")
     verdicts = read_verdicts(args.verdicts) if args.verdicts else None

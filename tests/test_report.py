@@ -10,9 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from generation.quality.checks import GRAIN_RAMP, RAMPS, PaintedWindow, quality_checks
 from utils.errors import UserError, run_main
 from utils.manifest import append_entry, mask_rle
-from utils.report import View, histogram, main, write_report
+from utils.report import write_report
+from utils.report.__main__ import main
+from utils.report.cards import View, whole_side
+from utils.report.explanations import NUMBERS, explained
+from utils.report.page import histogram
+from utils.verdicts import VERDICTS_FILE
 
 EVIL = '</script><script>alert("x")</script>'
 
@@ -106,10 +112,38 @@ def test_cards_hold_clean_and_painted_crops_mask_and_facts(run: Path):
     assert cards[0]["box"] == [round(v / 48, 4) for v in (4, 8, 14, 28)]
     assert cards[0]["strip"].startswith("data:image/jpeg") and cards[1]["strip"] is None
     assert cards[1]["mask"] is None and cards[1]["box"] is None
-    assert ["status", "rejected after 2 attempts"] in cards[3]["facts"] and ["contrast", "30.5"] in cards[3][
-        "facts"
-    ]
-    assert ["source", f"{run.parent / 'board.png'}, line 3"] in cards[0]["facts"]
+    told = [row[:2] for row in cards[3]["facts"]]
+    assert ["status", "rejected after 2 attempts"] in told and ["contrast", "30.5 gray levels"] in told
+    assert ["source", f"{run.parent / 'board.png'}, line 3"] in [row[:2] for row in cards[0]["facts"]]
+
+
+def test_each_card_names_its_whole_image_and_its_place_there(run: Path):
+    found = content(write_report(run))
+    assert len(found["wholes"]) == 1 and [card["whole"] for card in found["cards"]] == [0] * 4
+    assert np.abs(decoded(found["wholes"][0]) - picture(1)).mean() < 2
+    assert found["cards"][0]["place"] == [0, 0, 0.48, 0.6]  # 48 px of 100 x 80
+    assert [whole_side(count) for count in (1, 100, 400, 10**6)] == [640, 640, 320, 160]
+
+
+def test_numbers_are_explained_with_their_units():
+    parts = {"score": 0.5, "judge": 0.9, "tint": 2.0, "odd": 1.0}
+    rows = explained(parts)
+    assert [row[:2] for row in rows] == [
+        ["score", "0.5"], ["judge's probability", "0.9"], ["tint", "2 gray levels"], ["odd", "1"]
+    ]  # fmt: skip
+    assert "judge" in rows[0][2] and "agreement" in explained({"score": 0.5})[0][2]
+    before = np.full((8, 8, 3), 9, np.uint8)
+    checks = quality_checks(PaintedWindow(before, before, np.ones((8, 8), bool), None, None))
+    assert {*checks, *RAMPS, "grain"} <= NUMBERS.keys()
+    for name, bounds in {**RAMPS, "grain": GRAIN_RAMP}.items():  # what the texts say of the score
+        assert all(f"{bound:g}" in NUMBERS[name].meaning for bound in bounds), name
+
+
+def test_verdicts_of_the_run_are_in_the_page(run: Path):
+    assert {card["good"] for card in content(write_report(run))["cards"]} == {None}
+    (run / VERDICTS_FILE).write_text("name,number,good\ns0,1,0\ns1,0,1\ns0,1,1\ns1,0,0\n")
+    found = content(write_report(run, overwrite=True))["cards"]
+    assert [card["good"] for card in found] == [None, True, False, None]
 
 
 def test_what_is_missing_leaves_a_note(run: Path):

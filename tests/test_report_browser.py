@@ -11,11 +11,12 @@ from PIL import Image
 
 from utils.manifest import append_entry, mask_rle
 from utils.report import write_report
+from utils.verdicts import VERDICTS_FILE, read_verdicts
 
 selenium = pytest.importorskip("selenium", reason="needs selenium (requirements-eval.txt)")
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService, Keys  # noqa: E402
+from selenium.webdriver import ActionChains, Chrome, ChromeOptions, ChromeService, Keys  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.support.ui import Select  # noqa: E402
+from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
 
 BROWSER = os.environ.get("CHROME") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -69,6 +70,8 @@ def browser(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chr
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = Chrome(options=options, service=ChromeService(DRIVER))
+    downloads = {"behavior": "allow", "downloadPath": str(run)}
+    driver.execute_cdp_cmd("Browser.setDownloadBehavior", downloads)
     driver.get(write_report(run).as_uri())
     yield driver
     driver.quit()
@@ -78,7 +81,8 @@ def browser(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chr
 def page(browser: Chrome) -> Chrome:
     """The page as it is first seen."""
     browser.execute_script(
-        "if (viewer.open) viewer.close(); showMask.checked = false; reset(); scrollTo(0, 0)"
+        "if (viewer.open) viewer.close(); showMask.checked = false; wipe.value = 50; localStorage.clear();"
+        "for (const key in verdicts) delete verdicts[key]; restore(); reset(); scrollTo(0, 0)"
     )
     return browser
 
@@ -100,7 +104,7 @@ def test_only_the_cards_near_the_screen_exist(page: Chrome):
     for place in (0, 5000, 20000, 10**7):
         page.execute_script("scrollTo(0, arguments[0]); draw()", place)
         assert 8 <= len(cards(page)) <= 80
-    assert cards(page)[-1].text.endswith("s0999")
+    assert "s0999" in cards(page)[-1].text
 
 
 def test_scrolling_keeps_the_cards_that_stay_in_sight_and_their_order(page: Chrome):
@@ -170,6 +174,83 @@ def test_slider_wipes_between_clean_and_painted(page: Chrome):
     wipe.send_keys(Keys.ARROW_RIGHT)  # moves the slider, not the viewer
     assert before.value_of_css_property("clip-path") == "inset(0px 99% 0px 0px)"
     assert page.find_element(By.ID, "title").text == "spur (3 of 1000)"
+
+
+def test_the_slider_is_as_wide_as_the_image(page: Chrome):
+    cards(page)[2].click()
+    wipe, stage = page.find_element(By.ID, "wipe"), page.find_element(By.CSS_SELECTOR, ".stage").rect
+    middle = stage["x"] + stage["width"] / 2
+    for share in (0.0, 0.25, 0.5, 0.9, 1.0):
+        pointer = ActionChains(page)
+        pointer.move_to_element_with_offset(wipe, round((share - 0.5) * stage["width"]), 0).click().perform()
+        assert abs(float(wipe.get_attribute("value")) - 100 * share) <= 1
+        edge = page.find_element(By.ID, "edge").rect
+        assert (
+            abs(edge["x"] + edge["width"] / 2 - middle - (share - 0.5) * stage["width"])
+            <= 0.01 * stage["width"]
+        )
+
+
+def test_the_whole_image_marks_the_place(page: Chrome):
+    cards(page)[0].click()
+    scene, mark = (page.find_element(By.CSS_SELECTOR, name).rect for name in ("#scene", "#scene div"))
+    assert (
+        abs((mark["x"] - scene["x"]) / scene["width"] - 4 / 200) < 0.01 and scene["height"] == scene["width"]
+    )
+    assert abs(mark["width"] / scene["width"] - 96 / 200) < 0.01
+    painted = page.find_elements(By.CSS_SELECTOR, "#scene img")[1].rect
+    assert painted == mark
+    text = page.find_element(By.ID, "facts").text
+    assert "0.1 gray levels" in text and "how alike the change and what the prior wanted are" in text
+
+
+def verdict_buttons(card) -> list[str]:
+    return [
+        button.get_attribute("aria-pressed")
+        for button in card.find_elements(By.CSS_SELECTOR, ".judging button")
+    ]
+
+
+def test_verdicts_by_buttons_and_keys_are_remembered_and_filtered(page: Chrome):
+    tally, title = page.find_element(By.ID, "tally"), page.find_element(By.ID, "title")
+    assert tally.text == "0 accepted, 0 rejected by eye, 900 not judged"
+    assert verdict_buttons(cards(page)[0]) == []  # the program rejected it: no image holds it
+    cards(page)[1].find_elements(By.CSS_SELECTOR, ".judging button")[1].click()
+    assert tally.text == "0 accepted, 1 rejected by eye, 899 not judged"
+    assert verdict_buttons(cards(page)[1]) == ["false", "true"]
+    cards(page)[2].find_element(By.CSS_SELECTOR, ".look").click()
+    press(page, "a")  # and on to the next one
+    assert title.text == "hole (4 of 1000)"
+    press(page, "r")
+    press(page, Keys.ARROW_LEFT)
+    assert title.text == "hole (4 of 1000)"
+    press(page, "u")
+    press(page, Keys.ESCAPE)
+    press(page, Keys.ARROW_RIGHT)  # on the sheet: from the fourth card to the fifth
+    press(page, "a")
+    assert tally.text == "2 accepted, 1 rejected by eye, 897 not judged"
+    page.refresh()
+    assert page.find_element(By.ID, "tally").text == "2 accepted, 1 rejected by eye, 897 not judged"
+    Select(page.find_element(By.ID, "verdict")).select_by_visible_text("accepted")
+    assert [card.text.split("s0")[1][:3] for card in cards(page)] == ["002", "004"]
+    Select(page.find_element(By.ID, "verdict")).select_by_visible_text("not judged")
+    assert count(page) == "897 of 1000 defects"
+
+
+def test_verdicts_are_saved_as_the_export_reads_them(page: Chrome, run: Path):
+    cards(page)[1].find_elements(By.CSS_SELECTOR, ".judging button")[1].click()
+    cards(page)[2].find_elements(By.CSS_SELECTOR, ".judging button")[0].click()
+    assert page.find_element(By.ID, "where").text == str(run / VERDICTS_FILE)
+    page.find_element(By.ID, "save").click()
+    WebDriverWait(page, 20).until(lambda _: (run / VERDICTS_FILE).is_file())
+    assert read_verdicts(run / VERDICTS_FILE) == {("s0001", 0): False, ("s0002", 0): True}
+    odd = page.execute_script("return verdictsFile.toString()")
+    assert (
+        page.execute_script(f"const text = 'a,\"b'; return ({odd.replace('c.name', 'text')})()").count(
+            '"a,""b"'
+        )
+        == 2
+    )
 
 
 def test_box_lies_where_the_defect_is(page: Chrome):
