@@ -14,10 +14,10 @@ import sample_generation
 import train
 from evaluation.attack.mutation import hostile, mutated
 from evaluation.attack.stage import Stage
-from utils import report
 from utils.errors import run_main
 from utils.export_dataset.__main__ import main as export
 from utils.prepare_data.__main__ import main as prepare
+from utils.report.__main__ import main as report
 
 LONGEST = 20  # seconds of processor time
 SCREEN = 50_000  # characters that a run may print
@@ -60,7 +60,7 @@ RESUMED = (sample_generation.main, PAINT)
 TRAIN = (train.main, ("--conf_path", "{work}/train.yml", *CALM, "checkpoint_dir={out}/new"))
 TRAIN_ON = (train.main, ("--conf_path", "{work}/train.yml", *CALM))
 EXPORT = (export, ("{out}/run", "--out", "{out}/dataset"))
-REPORT = (report.main, ("{out}/run", "--out", "{out}/page.html"))
+REPORT = (report, ("{out}/run", "--out", "{out}/page.html"))
 
 
 def _data_set(name: str, *files: str) -> Attack:
