@@ -217,7 +217,7 @@ def test_samples_of_annotations_that_are_gone_are_named_and_left_out(run: Path):
     entry = next(entry for entry in read_manifest(run / "manifest.jsonl") if entry["name"] == "b1_all_0")
     append_entry(run / "manifest.jsonl", entry | {"outdated": True})
     report = export(run)
-    assert "1 samples are left out: their annotations no longer exist: b1_all_0" in str(report)
+    assert "1 sample (b1_all_0) left out: their annotations no longer exist" in str(report)
     assert sum(report.images.values()) == whole - 1
 
 

@@ -231,6 +231,12 @@ def pixel_box(annotation: Annotation, width: int, height: int) -> tuple[int, int
         raise ValueError("a point has no box")
     left, right = ((annotation.cx + side * w / 2) * width for side in (-1, 1))
     top, bottom = ((annotation.cy + side * h / 2) * height for side in (-1, 1))
+    return pixel_sides((left, top, right, bottom), width, height)
+
+
+def pixel_sides(box: tuple[float, float, float, float], width: int, height: int) -> tuple[int, int, int, int]:
+    """A box (left, top, right, bottom) in px, rounded outwards and clipped to its image."""
+    left, top, right, bottom = box
     return (
         max(math.floor(left), 0),
         max(math.floor(top), 0),

@@ -34,7 +34,7 @@ def _content(items: Sequence[Item], classes: dict[str, int], first_id: int, pref
         width, height = item.size
         source = Path(item.source).name  # samples of one source belong in one part of any later split
         images.append({"id": number, "file_name": name, "width": width, "height": height, "source": source})
-        for defect in item.entry["defects"] if item.entry else ():
+        for defect in item.defects:
             annotations.append(_annotation(len(annotations) + 1, number, defect, first_id))
     return {
         "info": {"description": "synthetic defects, CRG-Diffusion"},
@@ -58,5 +58,5 @@ def _annotation(number: int, image: int, defect: dict[str, Any], first_id: int) 
         "segmentation": defect["mask"],
         "area": sum(defect["mask"]["counts"][1::2]),
         "iscrowd": 0,
-        "score": defect["scores"]["score"],
+        **({"score": defect["scores"]["score"]} if "scores" in defect else {}),  # of painted defects
     }

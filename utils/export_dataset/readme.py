@@ -1,14 +1,12 @@
 """The README.md of an exported data set: how it was made, what it holds, how to train with it."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-from utils.export_dataset.contents import PARTS, ExportOptions, Report
+from utils.export_dataset.contents import PARTS, ExportOptions, Report, SourceRun
 from utils.export_dataset.writing import TASKS, other_labels
 from utils.manifest import VERSION, Entry
-from utils.schema.generation import GenerationConfig
 
 TEXT = """\
 # Synthetic defects
@@ -27,7 +25,7 @@ was really painted.
 {rows}
 | **images** | | {images} |
 | clean ones among them | | {clean} |
-
+{real}
 {notes}All samples of a source image are in one part.
 
 - `images/`, `labels/`, `data.yaml`: Ultralytics' layout. `labels/` has {chosen}, `{other}/` has {others}.
@@ -35,7 +33,7 @@ was really painted.
 - `annotations.json`, `annotations_<part>.json`: the same with file names from this folder on. A category's id is the
   class id + {first}.
 - `masks/`: 255 where defects were painted. `class_masks/`: 0 for the background, else class id + 1.
-- `generation.yml`: all settings of the run.
+- {settings}: all settings of the {runs}.
 
 ## Training
 
@@ -53,62 +51,85 @@ For `yolo {other_task}`, swap the names of `labels` and `{other}`.
 
 ## License
 
-The images are derived from those in `{source}`: their license, and that of the images the weights were trained on,
+The images are derived from those in {source}: their license, and that of the images the weights were trained on,
 applies to this data set. CRG-Diffusion itself (MIT license) adds no restriction.
 """
 
 FORMS = {"boxes": "boxes", "segments": "polygons"}
 
 
-def write_readme(
-    folder: Path,
-    run: Path,
-    config: GenerationConfig,
-    entries: Sequence[Entry],
-    options: ExportOptions,
-    report: Report,
-) -> None:
-    """README.md, and a copy of the run's settings."""
-    shutil.copyfile(run / "config.yml", folder / "generation.yml")
+def write_readme(folder: Path, runs: Sequence[SourceRun], options: ExportOptions, report: Report) -> None:
+    """README.md, and copies of the runs' settings."""
+    for run in runs:
+        shutil.copyfile(run.folder / "config.yml", folder / _settings(run))
     other = other_labels(options.labels)
-    facts = [f"| {name} | {value} |" for name, value in _facts(run, config, entries, options)]
-    total = {part: report.images[part] + report.backgrounds[part] for part in PARTS}
     text = TEXT.format(
         version=VERSION,
-        facts="\n".join(facts),
+        facts="\n".join(f"| {name} | {value} |" for name, value in _facts(runs, options)),
         heads=" | ".join(PARTS),
         rules="|".join("---" for _ in PARTS),
         rows="\n".join(_class_rows(report)),
-        images=" | ".join(str(total[part]) for part in PARTS),
+        images=" | ".join(str(report.total[part]) for part in PARTS),
         clean=" | ".join(str(report.backgrounds[part]) for part in PARTS),
+        real=_real(report),
         notes="".join(f"Note: {warning}.\n\n" for warning in report.warnings),
         chosen=FORMS[options.labels],
         others=FORMS[other],
         other=other,
         first=options.first_category_id,
+        settings=_listed(_settings(run) for run in runs),
+        runs="runs" if len(runs) > 1 else "run",
         task=TASKS[options.labels],
         other_task=TASKS[other],
-        source=config.defect_free_dir,
+        source=_listed(
+            sorted(
+                {*(run.config.defect_free_dir for run in runs), *([options.real] if options.real else [])},
+                key=str,
+            )
+        ),
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
-def _facts(
-    run: Path, config: GenerationConfig, entries: Sequence[Entry], options: ExportOptions
-) -> list[tuple[str, Any]]:
+def _settings(run: SourceRun) -> str:
+    return f"{run.prefix}generation.yml"
+
+
+def _listed(names: Iterable[str | Path]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _real(report: Report) -> str:
+    if not any(report.real.values()):
+        return ""
+    counts = " | ".join(str(report.real[part]) for part in PARTS)
+    return f"| real ones among them | | {counts} |\n\nMasks and polygons of real defects are their boxes.\n"
+
+
+def _facts(runs: Sequence[SourceRun], options: ExportOptions) -> list[tuple[str, str]]:
     """What the set was made from, as names and values."""
-    versions, seeds, settings = (_distinct(entries, key) for key in ("version", "seed", "config_sha256"))
+    facts = []
+    for run in runs:
+        versions, seeds, settings = (
+            _distinct(run.entries, key) for key in ("version", "seed", "config_sha256")
+        )
+        config, count = run.config, len({entry["source"] for entry in run.entries})
+        facts += [
+            ("run", f"`{run.folder}`, painted by version {versions}, seed {seeds}"),
+            ("settings", f"`{_settings(run)}`, SHA-256 of what shapes the images: {settings}"),
+            ("weights", f"`{config.model_path}`, `{config.crop_model_path}`"),
+            ("clean images", f"`{config.defect_free_dir}`, {count} painted on"),
+            ("scores", f"from {options.min_score:g} on (run: {config.min_score:g})"),
+        ]
+    validation = f"{options.val_share:g} of the source images in val"
+    if options.real:
+        validation = (
+            f"real images of `{options.real}` in val, {options.real_train_share:g} of their defects in train"
+        )
     return [
-        ("run", f"`{run}`, painted by version {versions}"),
-        ("settings", f"`generation.yml`, SHA-256 of what shapes the images: {settings}"),
-        ("weights", f"`{config.model_path}`, `{config.crop_model_path}`"),
-        ("clean images", f"`{config.defect_free_dir}`, {len({e['source'] for e in entries})} painted on"),
-        ("seeds", f"{seeds} of the noise, {options.seed} of the split"),
-        (
-            "shares",
-            f"{options.val_share:g} of the source images in val, {options.background_share:g} clean images",
-        ),
-        ("scores", f"from {options.min_score:g} on (run: {config.min_score:g})"),
+        *facts,
+        ("shares", f"{validation}, {options.background_share:g} clean images"),
+        ("seed", f"{options.seed} of the split"),
     ]
 
 

@@ -1,51 +1,73 @@
 """Contents of a data set: samples with a sufficient score, clean images, and the part that each source belongs to."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from utils import images
 from utils.errors import UserError
-from utils.export_dataset.contents import Item
+from utils.export_dataset.contents import ExportOptions, Item, SourceRun
 from utils.files import file_sha256
 from utils.images import image_files
 from utils.manifest import OUTDATED, Entry, read_manifest
 from utils.reading import is_file
-from utils.schema.generation import GenerationConfig
 from utils.seeds import sample_seed
+from utils.verdicts import VERDICTS_FILE, Verdicts, read_verdicts
 
 SHOWN = 8  # files named in one message
 
 
-def chosen_entries(run: Path, min_score: float) -> tuple[list[Entry], list[str]]:
+def chosen_entries(run: Path, options: ExportOptions) -> tuple[list[Entry], list[str]]:
     """The painted samples of a run with their painted defects, and warnings; UserError if there is none, or if
     files are missing or do not match the manifest.
 
-    A sample with a defect below `min_score` is left out: its defect would be an object without a label. So is one
-    whose annotation had been deleted when the run was last resumed.
+    A sample with a defect below `min_score`, or one rejected by eye, is left out: its defect would be an object without
+    a label. So is one whose annotation had been deleted when the run was last resumed.
     """
-    entries, warnings = [], []
-    lines = read_manifest(run / "manifest.jsonl")
-    if outdated := [entry["name"] for entry in lines if entry.get(OUTDATED)]:
-        more = ", ..." if len(outdated) > SHOWN else ""
-        message = f"{len(outdated)} samples are left out: their annotations no longer exist"
-        warnings.append(f"{message}: {', '.join(outdated[:SHOWN])}{more}")
+    entries, outdated, rejected = [], [], []
+    lines, least = read_manifest(run / "manifest.jsonl"), options.min_score
+    path, verdicts = verdicts_on(run, options)
     for entry in lines:
+        kept = [
+            k for k, d in enumerate(entry["defects"]) if d["status"] == "painted" and d["box"] is not None
+        ]
+        defects = [entry["defects"][k] for k in kept]
         if entry.get(OUTDATED):
-            continue
-        kept = [d for d in entry["defects"] if d["status"] == "painted" and d["box"] is not None]
-        good = all(d["scores"]["score"] >= min_score for d in kept)
-        if entry["status"] == "painted" and kept and good:
-            entries.append({**entry, "defects": kept})
+            outdated.append(entry["name"])
+        elif entry["status"] == "painted" and kept and all(d["scores"]["score"] >= least for d in defects):
+            if all(verdicts.get((entry["name"], k), True) for k in kept):
+                entries.append({**entry, "defects": defects})
+            else:
+                rejected.append(entry["name"])
     if not entries:
         raise UserError(
             f"{run}: no sample to export; expected painted samples with labels in manifest.jsonl"
-            + (f" and scores from {min_score:g} on" if min_score else "")
+            + (f" and scores from {least:g} on" if least else "")
+            + (f", not all rejected by eye in {path}" if rejected else "")
         )
     _check_files(run, entries)
+    warnings = [f"{_some(outdated)} left out: their annotations no longer exist"] if outdated else []
+    if verdicts:
+        warnings.append(f"{_some(rejected)} left out: rejected by eye in {path}")
+    if strange := sorted({name for name, _ in verdicts} - {entry["name"] for entry in lines}):
+        warnings.append(f"{path} judges {_some(strange)} not of this run")
     return entries, warnings
+
+
+def verdicts_on(run: Path, options: ExportOptions) -> tuple[Path, Verdicts]:
+    """The verdicts by eye that the options ask for, and their file; none without one."""
+    path = options.verdicts or run / VERDICTS_FILE
+    wanted = options.use_verdicts and (options.verdicts or is_file(path))
+    return path, read_verdicts(path) if wanted else {}
+
+
+def _some(names: Sequence[str]) -> str:
+    """'2 samples (a, b)', not more names than are shown."""
+    more = ", ..." if len(names) > SHOWN else ""
+    told = f" ({', '.join(names[:SHOWN])}{more})" if names else ""
+    return f"{len(names)} {'sample' if len(names) == 1 else 'samples'}{told}"
 
 
 def _check_files(run: Path, entries: Sequence[Entry]) -> None:
@@ -131,28 +153,35 @@ def _split_warnings(chosen: int, wanted: int, sources: int, val_share: float) ->
 
 
 def backgrounds(
-    entries: Sequence[Entry], parts: dict[str, str], config: GenerationConfig, share: float, seed: int
+    runs: Sequence[SourceRun], parts: Mapping[str, str], share: float, seed: int
 ) -> tuple[list[Item], list[str]]:
     """Clean images, each at most once, and warnings: sources of the samples, which stay in their part, and
-    images of the run's folder that were not painted on, which train."""
-    wanted = round(share * len(entries) / (1 - share))
-    sizes = {entry["source"]: tuple(entry["size"]) for entry in entries}
-    folder = Path(config.defect_free_dir)
-    spare = [path.as_posix() for path in image_files(folder)] if folder.is_dir() else []
-    known = {Path(source).resolve() for source in sizes}
-    for source in spare:
-        if Path(source).resolve() not in known:
-            squash = config.resize == "squash"
-            sizes[source] = (config.network.image_size,) * 2 if squash else images.image_size(source)
-    sources = sorted(sizes)
+    images of the runs' folders that were not painted on, which train."""
+    wanted = round(share * sum(len(run.entries) for run in runs) / (1 - share))
+    found: dict[str, tuple[tuple[int, int], int | None]] = {}  # source -> size, side that it is squashed to
+    for run in runs:
+        for entry in run.entries:
+            found.setdefault(entry["source"], (tuple(entry["size"]), run.squash))
+    known = {Path(source).resolve() for source in found}
+    for run in runs:
+        folder = Path(run.config.defect_free_dir)
+        for path in image_files(folder) if folder.is_dir() else []:
+            if path.resolve() not in known:
+                known.add(path.resolve())
+                size = (run.squash, run.squash) if run.squash else images.image_size(path)
+                found[path.as_posix()] = (size, run.squash)
+    sources = sorted(found)
     order = np.random.default_rng(sample_seed(seed, "backgrounds")).permutation(len(sources))
     warnings = []
     if wanted > len(sources):
         warnings.append(
             f"{wanted} clean images would make {share:.0%} of the set, but only {len(sources)} exist"
         )
-    chosen = sorted(sources[i] for i in order[:wanted])
-    items = [Item(f"clean_{Path(s).stem}", s, parts.get(s, "train"), sizes[s], None) for s in chosen]
+    items = []
+    for source in sorted(sources[i] for i in order[:wanted]):
+        size, squash = found[source]
+        name, part = f"clean_{Path(source).stem}", parts.get(source, "train")
+        items.append(Item(name, "clean", source, part, size, Path(source), squash=squash))
     return items, warnings
 
 

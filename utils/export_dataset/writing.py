@@ -14,7 +14,6 @@ from utils.errors import UserError
 from utils.export_dataset.contents import PARTS, ExportOptions, Item
 from utils.export_dataset.outlines import outline
 from utils.manifest import mask_of
-from utils.schema.generation import GenerationConfig
 
 TASKS = {"boxes": "detect", "segments": "segment"}  # of Ultralytics, by what labels/ holds
 
@@ -30,23 +29,21 @@ def make_folders(folder: Path, chosen: str) -> None:
             (folder / kind / part).mkdir(parents=True)
 
 
-def write_item(item: Item, run: Path, folder: Path, config: GenerationConfig, options: ExportOptions) -> None:
+def write_item(item: Item, folder: Path, options: ExportOptions) -> None:
     """Image, both label sets and both masks of one item."""
     width, height = item.size
-    defects = item.entry["defects"] if item.entry else []
     image, mask = (folder / kind / item.part / f"{item.name}.png" for kind in ("images", "masks"))
-    if item.entry is None:
-        clean = images.load_rgb(item.source)
-        squash = config.resize == "squash"
-        images.save_png(image, images.resize_squash(clean, config.network.image_size) if squash else clean)
-        images.save_png(mask, np.zeros((height, width), np.uint8))
-    else:
-        for kind, target in (("sample", image), ("mask", mask)):
-            source = run / item.entry["files"][kind]
+    classes = class_mask(item.defects, item.size)
+    if item.mask is not None:
+        for source, target in ((item.image, image), (item.mask, mask)):
             (os.link if options.link else shutil.copyfile)(source, target)
-    images.save_png(folder / "class_masks" / item.part / f"{item.name}.png", class_mask(defects, item.size))
+    else:
+        pixels = images.load_rgb(item.image)
+        images.save_png(image, images.resize_squash(pixels, item.squash) if item.squash else pixels)
+        images.save_png(mask, (classes > 0).astype(np.uint8) * 255)
+    images.save_png(folder / "class_masks" / item.part / f"{item.name}.png", classes)
     for name, write_line in (("boxes", box_line), ("segments", segment_line)):
-        lines = "".join(f"{write_line(defect, width, height)}\n" for defect in defects)
+        lines = "".join(f"{write_line(defect, width, height)}\n" for defect in item.defects)
         label = folder / ("labels" if name == options.labels else name) / item.part / f"{item.name}.txt"
         label.write_text(lines, encoding="utf-8")
 
