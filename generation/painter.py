@@ -50,7 +50,7 @@ class PaintOptions:
     `masked` the defect alone, by its soft mask. `sees_surroundings`: the prior is told the boxes of the defects.
     A window is painted `candidates` times, the best one counts; where its score is below `min_score`, once more so, at
     most `max_rerolls` times. At most `batch_size` contexts go through the networks together. `strips`: keep the
-    attention's evolution.
+    attention's evolution. `label_margin`: px of a requested box around its defect.
     """
 
     image_size: int
@@ -66,6 +66,7 @@ class PaintOptions:
     strips: bool
     masked: bool
     sees_surroundings: bool
+    label_margin: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -304,7 +305,7 @@ class Painter:
             )
             if self.assessor is not None:
                 after = painted[part] if mask is None else composite(native[part], painted[part], mask)
-                seen = PaintedWindow(native[part], after, region.mask, region.box, box)
+                seen = PaintedWindow(native[part], after, region.mask, region.box, box, o.label_margin)
                 scores |= self.assessor.scores(seen, wanted.annotation.class_name)
             found.append(
                 PaintedDefect(

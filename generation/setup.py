@@ -229,6 +229,7 @@ def paint_options(config: GenerationConfig) -> PaintOptions:
         masked=config.background == "masked",
         sees_surroundings=config.crop.condition == "surroundings",
         feather=config.feather,
+        label_margin=config.label_margin,
         candidates=config.candidates,
         min_score=config.min_score,
         max_rerolls=config.max_rerolls,

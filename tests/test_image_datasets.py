@@ -93,6 +93,17 @@ def test_turns_and_mirrors_are_the_eight_of_a_square():
     assert seen == {np.ascontiguousarray(p).tobytes() for q in turned for p in (q, q[:, ::-1])}
 
 
+def test_mirroring_alone_goes_both_ways():
+    how, rng = augmentation(jitter=0, rotate90=False), np.random.default_rng(0)
+    picture = numbered(4, 4)
+    seen = {
+        np.rint((augment(picture, 4, True, how, rng) + 1) * 127.5).astype(np.uint8).tobytes()
+        for _ in range(100)
+    }
+    ways = (picture, picture[:, ::-1], picture[::-1], picture[::-1, ::-1])
+    assert seen == {np.ascontiguousarray(p).tobytes() for p in ways}
+
+
 def test_range_with_and_without_color():
     extremes = np.zeros((8, 8, 3), np.uint8)
     extremes[:, 4:] = 255

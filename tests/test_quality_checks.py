@@ -1,5 +1,7 @@
 """Checks of painted windows whose answers are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from generation.quality.checks import (
     PaintedWindow,
     box_iou,
     coverage,
+    inset,
     quality_checks,
     score_factor,
     texture_ratio,
@@ -41,6 +44,14 @@ def test_a_defect_as_requested_passes_every_check():
     assert checks["tint"] == checks["spill"] == 0.0
     assert checks["grain"] == pytest.approx(1, abs=0.15)
     assert score_factor(checks) == 1.0
+
+
+def test_the_margin_of_the_requested_box_is_no_difference_in_size():
+    around = (BOX[0] - 8, BOX[1] - 8, BOX[2] + 8, BOX[3] + 8)
+    one = painted(wanted=around)
+    assert quality_checks(one)["size_iou"] == pytest.approx(16**2 / 32**2)
+    assert quality_checks(replace(one, margin=8.0))["size_iou"] == 1.0
+    assert inset((0, 0, 30, 12), 8) == (8, 4, 22, 8)  # a third of the height stays
 
 
 def test_a_mask_on_half_of_the_change_covers_half_of_it():

@@ -51,9 +51,11 @@ def augment(
 
 
 def turned(image: np.ndarray, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
-    """(S, S, C) turned by a random quarter and mirrored at random."""
+    """(S, S, C) turned by a random quarter and mirrored at random, left-right and top-bottom."""
     if how.rotate90:
         image = np.rot90(image, int(rng.integers(0, 4)))
+    elif how.flip and rng.random() < 0.5:
+        image = image[::-1]
     if how.flip and rng.random() < 0.5:
         image = image[:, ::-1]
     return image

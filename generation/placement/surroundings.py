@@ -184,7 +184,7 @@ def draw_looks(
     """Which queries are looked for on an image, and how turned: every query once before any is there twice."""
     turns = [
         (q, m)
-        for q in (range(4) if plan.rotate90 else (0,))
+        for q in (range(4) if plan.rotate90 else (0, 2) if plan.flip else (0,))
         for m in ((False, True) if plan.flip else (False,))
     ]
     scale = float(np.median([query.surround.scale for query in queries]))

@@ -4,7 +4,7 @@ All images are windows (h, w, 3) uint8 before and after painting, all masks (h, 
 bottom) in px of the window, right and bottom exclusive.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,13 +33,14 @@ GRAIN_RAMP = (0.25, 0.7)  # of the smaller of the ratio and its inverse
 @dataclass(frozen=True)
 class PaintedWindow:
     """A window before and after painting, the defect's mask, its box, and the box that was requested (None: only a
-    center was); `box` None: nothing was painted."""
+    center was) with `margin` px around the defect; `box` None: nothing was painted."""
 
     before: np.ndarray
     after: np.ndarray
     mask: np.ndarray
     box: PixelBox | None
     wanted: PixelBox | None
+    margin: float = 0.0
 
     @property
     def change(self) -> np.ndarray:
@@ -51,14 +52,17 @@ def quality_checks(painted: PaintedWindow) -> dict[str, float]:
     """The checks by name.
 
     coverage: fraction of the visible change (above 10 gray levels) inside the mask, with 2 px of tolerance. size_iou:
-    intersection over union of the painted and the requested box. grain: fine texture of the painted region as a ratio
-    to that of its clean surroundings. tint: mean difference of the channels where a gray image was painted, in gray
-    levels; 0 for color images. spill: pixels changed beyond the mask's soft edge, as a ratio to the mask's.
+    intersection over union of the painted and the requested box, without its margin. grain: fine texture of the painted
+    region as a ratio to that of its clean surroundings. tint: mean difference of the channels where a gray image was
+    painted, in gray levels; 0 for color images. spill: pixels changed beyond the mask's soft edge, as a ratio to the
+    mask's.
     """
     change, mask = painted.change, painted.mask
     return {
         "coverage": coverage(change, mask),
-        "size_iou": 1.0 if painted.wanted is None else box_iou(painted.box, painted.wanted),
+        "size_iou": 1.0
+        if painted.wanted is None
+        else box_iou(painted.box, inset(painted.wanted, painted.margin)),
         "grain": grain(painted),
         "tint": tint(painted.before, painted.after, mask),
         "spill": float((change > 0)[~grown(mask, SOFT_EDGE)].sum() / max(mask.sum(), 1)),
@@ -95,7 +99,13 @@ def visible_box(change: np.ndarray) -> PixelBox | None:
     return box_of((sizes >= SPECK)[labeled])
 
 
-def box_iou(one: PixelBox | None, other: PixelBox | None) -> float:
+def inset(box: PixelBox, margin: float) -> tuple[float, float, float, float]:
+    """The box without a margin in px, but at least a third of each side."""
+    x, y = (min(margin, (box[k + 2] - box[k]) / 3) for k in (0, 1))
+    return box[0] + x, box[1] + y, box[2] - x, box[3] - y
+
+
+def box_iou(one: Sequence[float] | None, other: Sequence[float] | None) -> float:
     """Intersection over union of two boxes, 0 where one is missing."""
     if one is None or other is None:
         return 0.0

@@ -56,7 +56,8 @@ def test_painting_uses_annotated_places_and_planned_ones(out):
         assert (config.model_path, config.background, config.label_box) == ("", "masked", "annotation")
         assert Path(config.judge_path).as_posix().endswith("runs/boards-prior/judge.safetensors")
         assert (config.candidates, config.min_score, config.max_rerolls) == (2, 0.5, 2)
-        assert config.ddim.schedule_params.start_step == 32
+        assert config.ddim.schedule_params.start_step == 31  # noise: 0.61 of the chain
+        assert config.label_margin == 0
 
 
 def test_without_clean_counterparts_painting_is_planned(tmp_path):

@@ -69,7 +69,27 @@ def test_kinds_of_color():
     kinds = [rules.color_kind([image]) for image in (gray, compressed, tinted, binary)]
     assert kinds == ["gray", "gray", "color", "binary"]
     assert [rules.color_jitter(kind).value for kind in kinds] == [0.1, 0.1, 0.1, 0.0]
-    assert rules.start("binary", 50).value == 36 and rules.start("gray", 50).value == 32
+
+
+def test_painting_starts_where_the_noise_is_in_proportion_to_the_contrast():
+    abar = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
+    found = rules.start({"hole": 90.0, "spur": 30.0}, 1000)
+    assert "hole has a contrast of 90" in found.reason
+    below, above = (np.sqrt((1 - abar[found.value - k]) / abar[found.value - k]) for k in (1, 0))
+    assert below < 6.4 * 90 / 127.5 <= above
+    faint, strong = (rules.start({"a": value}, 50) for value in (20.0, 255.0))
+    assert (
+        (faint.value, strong.value) == (25, 35) and "bound" in faint.reason and "bound" not in strong.reason
+    )
+    assert rules.start({"a": 400.0}, 100).value == 75
+
+
+def test_the_margin_of_boxes_is_that_of_most_defects():
+    assert rules.label_margin([8, 8.4, 7.6, 8, 8, 20], outlined=False).value == 8
+    assert rules.label_margin([8] * 9, outlined=True).value == 0
+    assert rules.label_margin([8] * 4, outlined=False).value == 0
+    apart = rules.label_margin([0, 1, 2, 10, 11, 12], outlined=False)
+    assert apart.value == 0 and "no common margin" in apart.reason
 
 
 def test_steps_follow_the_time_and_the_data():

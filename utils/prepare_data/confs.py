@@ -10,6 +10,7 @@ import yaml
 
 from utils.images import load_rgb
 from utils.prepare_data import rules
+from utils.prepare_data.measuring import appearance
 from utils.prepare_data.report import IndexRow
 from utils.prepare_data.sources import Survey
 
@@ -34,6 +35,7 @@ class Decisions:
     color: rules.Choice
     steps: rules.Choice
     start: rules.Choice
+    margin: rules.Choice
     has_pieces: bool
     window: int
     tile: int
@@ -52,9 +54,12 @@ def look(
     kind = rules.color_kind(tiles)
     rotate90, flip = rules.turns(rules.texture_of(tiles), rules.elongated_classes(sizes))
     steps = rules.training_steps(len(boxed), minutes, BATCH, CLEAN_RATIO if pieces else 0, bool(pieces))
-    start = rules.start(kind, CHAIN)
+    seen_defects = appearance(folder, boxed)
+    start = rules.start(seen_defects.contrasts, CHAIN)
+    outlined = any(box.outlined for image in survey.defective for box in image.boxes)
+    margin = rules.label_margin(seen_defects.margins, outlined)
     color = rules.color_jitter(kind)
-    return Decisions(sizes, kind, rotate90, flip, color, steps, start, bool(pieces), window, tile)
+    return Decisions(sizes, kind, rotate90, flip, color, steps, start, margin, bool(pieces), window, tile)
 
 
 def _size(row: IndexRow) -> tuple[float, float]:
@@ -265,6 +270,7 @@ def generate_text(out: Path, name: str, found: Decisions, images: str, planned: 
             _line("scale", "auto", "by each box, as in training"),
             _line("background", "masked", "the photograph everywhere outside the defect's own soft mask"),
             _line("label_box", "annotation", "boxes with the margin that the training boxes have"),
+            _chosen("label_margin", found.margin),
             "",
             "# How many, and from which noise",
             _line("n_samples", 1),

@@ -28,8 +28,14 @@ JUDGE_SECONDS = 150  # of five members, on one CPU core
 MOST_VISITS = 1500  # of each defect; more teaches it by heart
 FEWEST_STEPS = 300
 
-# Strength: where on the chain of 1000 painting starts
-START, START_BINARY = 0.65, 0.72
+# Strength: where on the chain painting starts
+NOISE_OF_CONTRAST = 6.4  # noise-to-signal at the start by contrast, in units of half the gray range; fitted
+WEAKEST, STRONGEST = 0.5, 0.75  # shares of the chain for a prior that sees its surroundings
+LONG_CHAIN, FIRST_BETA, LAST_BETA = 1000, 1e-4, 0.02  # the priors' (Ho et al. 2020)
+
+# Boxes
+FEWEST_MARGINS = 5
+ALIKE = 3.0  # native px, or half the margin: half the middle half of the margins must be that close
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ def elongated_classes(sizes: Mapping[str, Sequence[tuple[float, float]]]) -> lis
 
 
 def turns(texture: Texture, elongated: Sequence[str]) -> tuple[Choice, Choice]:
-    """Whether examples may be turned by quarters, and whether mirrored."""
+    """Whether examples may be turned by quarters, and whether mirrored both ways, half turns included."""
     directed = texture.coherence > DIRECTED
     if directed:
         seen = f"the texture runs at {texture.degrees:.0f} degrees (coherence {texture.coherence:.2f})"
@@ -95,7 +101,9 @@ def turns(texture: Texture, elongated: Sequence[str]) -> tuple[Choice, Choice]:
         quarters = Choice(not directed, seen)
     else:
         quarters = Choice(False, f"boxes of {', '.join(elongated)} lie in one direction")
-    return quarters, Choice(mirrored, f"{seen}, which a mirror {'keeps' if mirrored else 'changes'}")
+    return quarters, Choice(
+        mirrored, f"both ways: {seen}, which a mirror {'keeps' if mirrored else 'changes'}"
+    )
 
 
 def color_kind(tiles: Sequence[np.ndarray]) -> str:
@@ -135,11 +143,31 @@ def training_steps(
     return Choice(steps, f"{why}; each of {defects} defects is seen {visits:.0f} times")
 
 
-def start(kind: str, steps: int) -> Choice:
-    """Step of a chain of `steps` at which painting starts."""
-    share = START_BINARY if kind == "binary" else START
-    contrast = "full contrast needs more noise" if kind == "binary" else "usual contrast"
-    return Choice(round(share * steps), f"of {steps}: {contrast}")
+def start(contrasts: Mapping[str, float], steps: int) -> Choice:
+    """Step of a chain of `steps` at which painting starts, by the class with the most contrast, in gray levels: where
+    noise-to-signal, sqrt((1 - abar) / abar), is NOISE_OF_CONTRAST times the contrast. Scaling an image by b shifts its
+    log SNR by 2 log b (Chen 2023, arXiv 2301.10972)."""
+    name, levels = max(contrasts.items(), key=lambda item: item[1])
+    wanted = NOISE_OF_CONTRAST * levels / 127.5
+    abar = np.cumprod(1 - np.linspace(FIRST_BETA, LAST_BETA, LONG_CHAIN))
+    share = float(np.searchsorted(np.sqrt((1 - abar) / abar), wanted)) / LONG_CHAIN
+    bounded = min(max(share, WEAKEST), STRONGEST)
+    told = f"of {steps}: {name} has a contrast of {levels:.0f} gray levels"
+    return Choice(round(bounded * steps), told if share == bounded else f"{told}, the bound of what works")
+
+
+def label_margin(margins: Sequence[float], outlined: bool) -> Choice:
+    """Px between a box and what is visible of its defect, from those of single defects; 0 where it is not known."""
+    if outlined:
+        return Choice(0, "boxes are those of outlines")
+    if len(margins) < FEWEST_MARGINS:
+        return Choice(0, "not measured: too few defects have clean twins")
+    low, middle, high = np.percentile(margins, [25, 50, 75])
+    if (high - low) / 2 > max(ALIKE, middle / 2):
+        return Choice(0, f"boxes keep {low:.0f} to {high:.0f} px from what changed, no common margin")
+    return Choice(
+        round(float(middle)), f"px that {len(margins)} boxes keep from what changed against the clean twins"
+    )
 
 
 def box_sizes(boxes: Sequence[tuple[float, float]], count: int = 9) -> list[tuple[int, int]]:

@@ -16,7 +16,7 @@ Classes = Mapping[str, int] | None
 class DefectBox:
     """A defect in pixels of its image, right and bottom exclusive; `where`: file and line, for messages.
 
-    A point has no size: left = right, top = bottom.
+    A point has no size: left = right, top = bottom. `outlined`: the sides are those of a polygon or a mask.
     """
 
     class_name: str
@@ -26,6 +26,7 @@ class DefectBox:
     bottom: float
     is_point: bool = False
     where: str = ""
+    outlined: bool = False
 
     @property
     def size(self) -> tuple[float, float]:

@@ -295,6 +295,11 @@ class GenerationConfig(Section):
     label_box: Literal["painted", "annotation"] = Field(
         "painted", description="box of the labels: tight around what was painted, or the annotation's own"
     )
+    label_margin: Float = Field(
+        0.0,
+        ge=0,
+        description="px that annotated boxes keep from what is visible of their defects; judged sizes leave it out",
+    )
     candidates: Int = Field(
         1, ge=1, le=1000, description="times a defect is painted, with other noise; the best score is kept"
     )

@@ -69,4 +69,6 @@ def _labelme_box(path: Path, number: int, shape: _LabelmeShape) -> DefectBox:
         radius = math.dist((x, y), edge)
         sides = (x - radius, y - radius, x + radius, y + radius)
     where = f"{path}, shape {number}"
-    return DefectBox(shape.label.strip(), *sides, is_point=shape.shape_type == "point", where=where)
+    outlined = len(shape.points) > 2 and shape.shape_type in (None, "polygon")
+    is_point = shape.shape_type == "point"
+    return DefectBox(shape.label.strip(), *sides, is_point=is_point, where=where, outlined=outlined)

@@ -101,7 +101,7 @@ def _mask_boxes(path: Path, class_name: str) -> tuple[list[DefectBox], int]:
     for number, (rows, columns) in enumerate(ndimage.find_objects(components), start=1):
         if areas[number] >= SPECK:
             sides = (columns.start, rows.start, columns.stop, rows.stop)
-            boxes.append(DefectBox(class_name, *sides, where=f"{path}, component {number}"))
+            boxes.append(DefectBox(class_name, *sides, where=f"{path}, component {number}", outlined=True))
     return boxes, len(areas) - 1 - len(boxes)
 
 
