@@ -195,6 +195,12 @@ def distance_with_error(one: np.ndarray, other: np.ndarray) -> tuple[float, floa
     return float(np.mean(found)), float(np.std(found))
 
 
+def halves_distance(real: np.ndarray) -> float:
+    """The distance of two random halves of real features (N, F): what is none."""
+    half = np.random.default_rng(1).permutation(len(real)) < len(real) // 2
+    return distance_with_error(real[half], real[~half])[0]
+
+
 def real_judge(
     folder: Path, path: Path, patches: Sequence[Patch], names: Mapping[str, int]
 ) -> tuple[Judge, Reliability]:
@@ -284,8 +290,7 @@ def main(argv: list[str]) -> None:
     print(table(defects, reliability))
     real = judge.features(*centered(defect_examples(patches)))
     mean, deviation = distance_with_error(judge.features(*judge_windows(defects)), real)
-    half = np.random.default_rng(1).permutation(len(real)) < len(real) // 2
-    same, _ = distance_with_error(real[half], real[~half])
+    same = halves_distance(real)
     print(f"distance painted to real: {mean:.3f} +- {deviation:.3f}; two halves of the real ones: {same:.3f}")
     believed = {(one.name, one.number): one.believable for one in defects}
     print(f"AUC of the score against the judge: {score_auc(defects, believed):.3f}")

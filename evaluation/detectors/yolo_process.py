@@ -17,6 +17,8 @@ import numpy as np
 
 from evaluation.detectors.draws import batches
 from evaluation.detectors.interface import Example, TrainingTask
+from utils.command_line import make_parser
+from utils.errors import run_main
 
 EPOCHS = 10  # after which Ultralytics measures the validation images and lowers the learning rate
 LEAST_SCORE = 0.001
@@ -24,8 +26,11 @@ DETECTIONS = 100  # kept in an image, as many as COCO's metrics look at
 CHUNK = 32  # images detected in at once
 
 
-def main(folder: Path) -> None:
+def main(argv: list[str]) -> None:
     """Writes `detections.npz`, and Ultralytics' own files to `run`."""
+    parser = make_parser("python -m evaluation.detectors.yolo_process", __doc__)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder with task.json and images")
+    folder = parser.parse_args(argv).folder
     from ultralytics import settings
 
     settings.update(
@@ -153,4 +158,4 @@ def _detect(weights: Path, folder: Path, orders: dict[str, Any]) -> dict[str, np
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    sys.exit(run_main(main))
