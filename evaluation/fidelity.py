@@ -11,6 +11,7 @@ each painted defect beside its nearest training patch (fidelity.png, likeliest c
 """
 
 import csv
+import pickle
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -126,6 +127,9 @@ def inception_features(path: Path) -> Features:
             "--inception: torch-fidelity is missing; pip install -r requirements-eval.txt"
         ) from error
     try:
+        torch.load(
+            path, map_location="cpu", weights_only=True
+        )  # torch-fidelity would run what else the file holds
         network = create_feature_extractor(
             "inception-v3-compat",
             ["2048"],
@@ -134,9 +138,18 @@ def inception_features(path: Path) -> Features:
             feature_extractor_compile=False,
             verbose=False,
         )
-    except (RuntimeError, KeyError, TypeError, OSError, ValueError) as error:
+    except (
+        pickle.UnpicklingError,
+        OSError,
+        RuntimeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+    ) as error:
+        told = shortened(str(error).partition("\n")[0])
         raise UserError(
-            f"--inception {path}: got {shortened(str(error))}, expected Inception's weights in torch-fidelity's form"
+            f"--inception {path}: got {told}, expected Inception's weights in torch-fidelity's form"
         ) from error
 
     @torch.no_grad()

@@ -110,3 +110,10 @@ def test_problems_with_the_weights_are_told(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_fidelity.utils", None)
     with pytest.raises(UserError, match="torch-fidelity is missing; pip install -r requirements-eval.txt"):
         inception_features(tmp_path / "some.pth")
+
+
+def test_other_files_are_no_weights_of_inception(tmp_path):
+    pytest.importorskip("torch_fidelity")
+    (tmp_path / "some.pth").write_bytes(b"no weights")
+    with pytest.raises(UserError, match="some.pth: got .*, expected Inception's weights"):
+        inception_features(tmp_path / "some.pth")
