@@ -19,6 +19,7 @@ from utils.config import (
 )
 from utils.errors import UserError
 from utils.network_metadata import network_differences
+from utils.schema.downstream import DownstreamConfig
 from utils.schema.generation import GenerationConfig
 from utils.schema.network import NetworkConfig
 from utils.schema.reference import config_reference
@@ -478,7 +479,9 @@ def test_a_file_of_the_other_program_is_one_sentence(tmp_path: Path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "confs").glob("*.yml")), ids=lambda path: path.name)
 def test_the_program_of_every_file_is_known(path: Path):
-    assert program_of(read_conf(path)) is (TrainingConfig if "train-" in path.name else GenerationConfig)
+    usual = TrainingConfig if "train-" in path.name else GenerationConfig
+    expected = DownstreamConfig if path.name.startswith("downstream-") else usual
+    assert program_of(read_conf(path)) is expected
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The only reader of YAML: configuration file + command line -> one frozen, checked config object."""
 
 import difflib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 from utils.errors import UserError, shortened
 from utils.reading import is_file, parse_yaml, read_yaml
 from utils.schema.completion import complete_from_weights
+from utils.schema.downstream import DownstreamConfig
 from utils.schema.fields import Section, input_path, spelled_path
 from utils.schema.generation import GenerationConfig, ScheduleConfig
 from utils.schema.problems import (
@@ -23,9 +25,14 @@ from utils.schema.problems import (
 )
 from utils.schema.training import TrainingConfig
 
-Config = TypeVar("Config", GenerationConfig, TrainingConfig)
+Config = TypeVar("Config", GenerationConfig, TrainingConfig, DownstreamConfig)
+AnyConfig = GenerationConfig | TrainingConfig | DownstreamConfig
 Overrides = Sequence[str] | Mapping[str, Any]
-PROGRAMS: dict[type[Section], str] = {GenerationConfig: "sample_generation.py", TrainingConfig: "train.py"}
+PROGRAMS: dict[type[Section], str] = {
+    GenerationConfig: "sample_generation.py",
+    TrainingConfig: "train.py",
+    DownstreamConfig: "-m evaluation.downstream",
+}
 
 # Keys of published files that are accepted and ignored (patterns)
 IGNORED: dict[type[Section], tuple[str, ...]] = {
@@ -57,6 +64,7 @@ IGNORED: dict[type[Section], tuple[str, ...]] = {
         "show_progress",
         "respace_interpolate",
     ),
+    DownstreamConfig: (),
 }
 
 # Spelled in several ways, such as with a slash at the end
@@ -108,11 +116,16 @@ def load_training_config(path: str | Path, overrides: Overrides = ()) -> Trainin
     return _load(TrainingConfig, path, overrides)
 
 
+def load_downstream_config(path: str | Path, overrides: Overrides = ()) -> DownstreamConfig:
+    """Read a file for `evaluation.downstream` as `load_generation_config` reads one for painting."""
+    return _load(DownstreamConfig, path, overrides)
+
+
 def _load(schema: type[Config], path: str | Path, overrides: Overrides) -> Config:
     raw = read_conf(Path(input_path(str(path))))
     if (other := program_of(raw)) not in (None, schema):
         raise UserError(
-            f"{path} is a configuration for {PROGRAMS[other]}, not for {PROGRAMS[schema]}; run "
+            f"{path} is a configuration for {_name(other)}, not for {_name(schema)}; run "
             f"`python {PROGRAMS[other]} {path}`, or choose another file of confs/"
         )
     source = "argument" if isinstance(overrides, Mapping) else "command line"
@@ -136,6 +149,10 @@ def _load(schema: type[Config], path: str | Path, overrides: Overrides) -> Confi
     return config
 
 
+def _name(schema: type[Section]) -> str:
+    return PROGRAMS[schema].removeprefix("-m ")
+
+
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader, which also refuses a key given twice."""
 
@@ -152,10 +169,10 @@ class _Loader(yaml.SafeLoader):
 
 
 def program_of(raw: Mapping[Any, Any]) -> type[Section] | None:
-    """The schema that a file is for, told by three or more keys that the other one lacks; None if nothing tells."""
+    """The schema that a file is for, told by three or more keys that the others lack; None if nothing tells."""
     keys = {schema: {name.partition(".")[0] for name in key_names(schema)} for schema in PROGRAMS}
-    both = set.intersection(*keys.values())
-    counts = {schema: len(raw.keys() & (own - both)) for schema, own in keys.items()}
+    times = Counter(name for own in keys.values() for name in own)
+    counts = {schema: sum(times[name] == 1 for name in raw.keys() & own) for schema, own in keys.items()}
     schema = max(counts, key=counts.__getitem__)
     return schema if counts[schema] >= 3 else None
 
@@ -226,10 +243,11 @@ def _group(raw: Mapping[Any, Any], findings: Findings) -> dict[str, Any]:
             )
         if isinstance(raw.get("ddim"), Mapping):
             raw["ddim"] = _gather_schedule(raw["ddim"], findings)
-    values: dict[str, Any] = {name: {} for name in HOISTED}
+    hoisted = [name for name in HOISTED if name in findings.schema.model_fields]
+    values: dict[str, Any] = {name: {} for name in hoisted}
     own = {}
     for key, value in raw.items():
-        for name in HOISTED:
+        for name in hoisted:
             section = section_of(findings.schema.model_fields[name])
             if section and key in section.model_fields:
                 values[name][key] = value
@@ -299,7 +317,7 @@ def suggestion(name: str, schema: type[Section]) -> str:
 # Writing
 
 
-def resolved_yaml(cfg: GenerationConfig | TrainingConfig) -> str:
+def resolved_yaml(cfg: AnyConfig) -> str:
     """All settings as YAML in the shape of the files; loads back to an equal config, less `ignored_keys`."""
     return yaml.dump(flat_shape(cfg), Dumper=_Dumper, sort_keys=False, default_flow_style=False, width=110)
 
@@ -315,9 +333,9 @@ def _represent_list(dumper: _Dumper, data: list[Any]) -> yaml.Node:
 _Dumper.add_representer(list, _represent_list)
 
 
-def flat_shape(cfg: GenerationConfig | TrainingConfig) -> dict[str, Any]:
+def flat_shape(cfg: AnyConfig) -> dict[str, Any]:
     values = cfg.model_dump(mode="json", exclude={"ignored_keys"})
-    hoisted = {key: value for name in HOISTED for key, value in values.pop(name).items()}
+    hoisted = {key: value for name in HOISTED for key, value in values.pop(name, {}).items()}
     crop = {"crop": values.pop("crop")} if "crop" in values else {}
     return {**values, **hoisted, **crop}
 

@@ -11,6 +11,7 @@ from typing import Any
 from utils.command_line import make_parser
 from utils.config import IGNORED, fields, flat_shape, flatten
 from utils.errors import run_main
+from utils.schema.downstream import DownstreamConfig
 from utils.schema.generation import GenerationConfig
 from utils.schema.network import DiffusionConfig, NetworkConfig
 from utils.schema.problems import expected_values, properties, show_value
@@ -28,6 +29,7 @@ def config_reference() -> str:
     for title, cfg in (
         ("Generation (`sample_generation.py`)", GenerationConfig()),
         ("Training (`train.py`)", TrainingConfig()),
+        ("Experiment (`python -m evaluation.downstream`)", DownstreamConfig()),
     ):
         defaults = dict(flatten(flat_shape(cfg)))
         rows = []
@@ -37,13 +39,14 @@ def config_reference() -> str:
             default = info.get("default_text") or f"`{_default_text(defaults[key])}`"
             rows.append(f"| `{key}` | {expected_values(info)} | {default} | {info['description']} |")
         ignored = ", ".join(f"`{key}`" for key in IGNORED[type(cfg)])
-        parts += [f"## {title}", "\n".join([_TABLE_HEAD, *rows]), f"Accepted and ignored: {ignored}."]
+        parts += [f"## {title}", "\n".join([_TABLE_HEAD, *rows])]
+        parts += [f"Accepted and ignored: {ignored}."] if ignored else []
     return "\n\n".join(parts) + "\n"
 
 
 def _default_text(value: Any) -> str:
     if isinstance(value, list):
-        return ", ".join(f"{part:g}" for part in value)
+        return ", ".join(part if isinstance(part, str) else f"{part:g}" for part in value) or "[]"
     return str(value) if isinstance(value, str) and value else ("''" if value == "" else show_value(value))
 
 
