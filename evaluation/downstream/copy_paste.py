@@ -1,0 +1,228 @@
+"""The bar to clear: training defects pasted where the clean surroundings look like theirs."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from evaluation.downstream.painting import planned_conf
+from evaluation.downstream.pool import PooledDefect, write_pool
+from evaluation.downstream.split import Split
+from generation.placement.matching import likeness, make_template, reduced, to_planes
+from generation.placement.surroundings import (
+    FINE,
+    INDEX,
+    PATCHES,
+    TurnedQuery,
+    common_scale,
+    read_queries,
+)
+from utils.config import read_conf
+from utils.errors import UserError
+from utils.images import load_rgb, save_png
+from utils.labels import load_class_names, pixel_box, read_annotations
+
+REACH = 8  # px around a box that are pasted with it, at most
+SLACK = 8  # px that a place may move for a better match
+VISIBLE, CERTAIN = 8, 24  # gray levels off the clean twin where a defect begins, and is whole
+ALIGNED = 10.0  # mean difference around the box, gray levels, up to which a twin shows the same place
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """A training defect: pixels (h, w, 3) uint8, how much of each is pasted (h, w) in 0..1, and its box there."""
+
+    pixels: np.ndarray
+    alpha: np.ndarray
+    box: tuple[int, int, int, int]
+
+    def turned(self, quarters: int, mirrored: bool) -> "Cutout":
+        """Turned by quarters counterclockwise, then mirrored left to right."""
+        pixels, alpha, (left, top, right, bottom) = self.pixels, self.alpha, self.box
+        for _ in range(quarters % 4):
+            width = alpha.shape[1]
+            left, top, right, bottom = top, width - right, bottom, width - left
+            pixels, alpha = np.rot90(pixels), np.rot90(alpha)
+        if mirrored:
+            width = alpha.shape[1]
+            left, right = width - right, width - left
+            pixels, alpha = pixels[:, ::-1], alpha[:, ::-1]
+        return Cutout(pixels, alpha, (left, top, right, bottom))
+
+
+def cut_out(image: np.ndarray, box: Sequence[float], twin: np.ndarray | None) -> Cutout:
+    """The defect in `box` with a soft mask: where it differs from the clean twin, else its box with a soft edge."""
+    height, width = image.shape[:2]
+    left, top, right, bottom = int(box[0]), int(box[1]), int(np.ceil(box[2])), int(np.ceil(box[3]))
+    x0, y0 = max(left - REACH, 0), max(top - REACH, 0)
+    window = (slice(y0, min(bottom + REACH, height)), slice(x0, min(right + REACH, width)))
+    pixels = image[window]
+    inner = (left - x0, top - y0, min(right, width) - x0, min(bottom, height) - y0)
+    inside = np.zeros(pixels.shape[:2], bool)
+    inside[inner[1] : inner[3], inner[0] : inner[2]] = True
+    edge = np.clip(1 - ndimage.distance_transform_edt(~inside) / REACH, 0, 1)
+    alpha = edge if twin is None else edge * _changed(pixels, twin[window], inside)
+    return Cutout(pixels, alpha.astype(np.float32), inner)
+
+
+def _changed(pixels: np.ndarray, twin: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """(h, w) in 0..1: how surely each pixel differs from the twin; 1 everywhere where that shows another place."""
+    difference = np.abs(pixels.astype(np.float32) - twin).max(axis=2)
+    if (~inside).any() and difference[~inside].mean() > ALIGNED:
+        return np.ones(inside.shape, np.float32)
+    sure = np.clip((ndimage.gaussian_filter(difference, 1) - VISIBLE) / (CERTAIN - VISIBLE), 0, 1)
+    if not sure[inside].any():
+        return np.ones(inside.shape, np.float32)
+    return ndimage.gaussian_filter(ndimage.maximum_filter(sure, 3), 0.7)
+
+
+# Which defect at which place
+
+
+@dataclass(frozen=True)
+class Library:
+    """The training defects: what surrounds each, turned in all allowed ways, and its cutout."""
+
+    looks: Sequence[TurnedQuery]
+    cutouts: Mapping[int, Cutout]  # by the id() of the query
+
+    def cutout(self, look: TurnedQuery) -> Cutout:
+        return self.cutouts[id(look.query)].turned(look.quarters, look.mirrored)
+
+
+def make_library(prepared: Path, split: Split) -> Library:
+    """From what prepare_data wrote, and the whole images of the source."""
+    classes = load_class_names(prepared / "classes.json")
+    queries = read_queries(prepared, classes)
+    with (prepared / INDEX).open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["file"].startswith(PATCHES)]
+    sources = {split.survey.tree.relative(image.path): image for image in split.survey.images}
+    cutouts = {}
+    for query, row in zip(queries, rows, strict=True):
+        image = sources[row["source"]]
+        twin = load_rgb(image.counterpart.path) if image.counterpart else None
+        box = [float(row[side]) for side in ("left", "top", "right", "bottom")]
+        cutouts[id(query)] = cut_out(load_rgb(image.path), box, twin)
+    plan = read_conf(planned_conf(prepared))["plan"]
+    turns = [
+        (quarters, mirrored)
+        for quarters in (range(4) if plan.get("rotate90", True) else (0,))
+        for mirrored in ((False, True) if plan.get("flip", True) else (False,))
+    ]
+    return Library([TurnedQuery(query, *turn) for query in queries for turn in turns], cutouts)
+
+
+def best_match(
+    image: np.ndarray, box: Sequence[int], class_id: int, library: Library
+) -> tuple[TurnedQuery, tuple[int, int]]:
+    """The look whose surroundings are most like those of a place, and where its box's center belongs, (x, y) px.
+
+    Those of the place's own size are compared, else all of its class.
+    """
+    looks = [look for look in library.looks if look.query.class_id == class_id]
+    size = box[2] - box[0], box[3] - box[1]  # rounded outwards
+    same = [look for look in looks if all(0 <= a - b <= 2 for a, b in zip(size, look.size, strict=True))]
+    middle = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    best: tuple[float, TurnedQuery, tuple[int, int]] | None = None
+    for look in same or looks:
+        score, center = _match(image, middle, look)
+        if best is None or score > best[0]:
+            best = score, look, center
+    assert best is not None  # a class is planned only with queries
+    return best[1], best[2]
+
+
+def _match(
+    image: np.ndarray, middle: tuple[float, float], look: TurnedQuery
+) -> tuple[float, tuple[int, int]]:
+    """Highest likeness of a look within SLACK of a place, and the box's center there."""
+    step = FINE * common_scale(look.query.surround.scale)
+    template = make_template(look.surround, step)
+    reach = [side * step / 2 + SLACK + step for side in template.weights.shape[::-1]]
+    x0, y0 = (max(round(m - r), 0) for m, r in zip(middle, reach, strict=True))
+    x1, y1 = (
+        min(round(m + r), side)
+        for m, r, side in zip(middle, reach, (image.shape[1], image.shape[0]), strict=True)
+    )
+    (alike,) = likeness(to_planes(reduced(image[y0:y1, x0:x1], step)), [template])
+    if not alike.numel():
+        return -1.0, (round(middle[0]), round(middle[1]))
+    index = int(alike.argmax())
+    x, y = index % alike.shape[1], index // alike.shape[1]
+    center = round(x0 + (x + template.center[0]) * step), round(y0 + (y + template.center[1]) * step)
+    return float(alike.max()), center
+
+
+# Pasting
+
+
+def paste_at(
+    canvas: np.ndarray, cutout: Cutout, center: tuple[int, int], poisson: bool
+) -> tuple[float, float, float, float]:
+    """Paste a cutout into `canvas` (H, W, 3) uint8 with its box's center at `center`; returns the box there."""
+    left, top, right, bottom = cutout.box
+    x = center[0] - (left + right) // 2
+    y = center[1] - (top + bottom) // 2
+    height, width = cutout.alpha.shape
+    x0, y0 = max(x, 0), max(y, 0)
+    x1, y1 = min(x + width, canvas.shape[1]), min(y + height, canvas.shape[0])
+    part = (slice(y0 - y, y1 - y), slice(x0 - x, x1 - x))
+    pixels, alpha = cutout.pixels[part], cutout.alpha[part]
+    touches = x0 < 2 or y0 < 2 or x1 > canvas.shape[1] - 2 or y1 > canvas.shape[0] - 2
+    if poisson and not touches:
+        canvas[y0:y1, x0:x1] = _blended(canvas[y0:y1, x0:x1], pixels, alpha)
+    else:
+        under = canvas[y0:y1, x0:x1].astype(np.float32)
+        canvas[y0:y1, x0:x1] = np.rint(under + (pixels - under) * alpha[..., None]).astype(np.uint8)
+    box = np.clip([x + left, y + top, x + right, y + bottom], 0, (*canvas.shape[1::-1], *canvas.shape[1::-1]))
+    return float(box[0]), float(box[1]), float(box[2]), float(box[3])
+
+
+def _blended(under: np.ndarray, pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Poisson image editing (Perez et al. 2003) of the pixels that are pasted, (h, w, 3) uint8."""
+    cv2 = require_opencv()
+    inner = np.zeros(alpha.shape, np.uint8)
+    inner[1:-1, 1:-1] = 255 * ndimage.binary_dilation(alpha > 0.1, iterations=2)[1:-1, 1:-1]
+    rows, columns = np.nonzero(inner)
+    if not len(rows):
+        return under
+    center = int(columns.min() + columns.max() + 1) // 2, int(rows.min() + rows.max() + 1) // 2
+    source, target = np.ascontiguousarray(pixels), np.ascontiguousarray(under)
+    return cv2.seamlessClone(source, target, inner, center, cv2.NORMAL_CLONE)
+
+
+def require_opencv() -> Any:
+    """OpenCV; UserError where it is missing."""
+    try:
+        import cv2
+    except ImportError as error:
+        raise UserError(
+            "arms: copy_paste_poisson needs OpenCV, which is missing; pip install opencv-python-headless, or leave "
+            "the arm out"
+        ) from error
+    return cv2
+
+
+def paste_all(prepared: Path, places: Path, folder: Path, split: Split, poisson: bool) -> None:
+    """Paste a training defect at every place of `places`, and list what came out."""
+    if poisson:
+        require_opencv()
+    library = make_library(prepared, split)
+    classes = load_class_names(prepared / "classes.json")
+    pool = []
+    for label in sorted(places.glob("*.txt")):
+        path = next(path for path in places.glob(f"{label.stem}.*") if path.suffix not in (".txt", ".json"))
+        clean = load_rgb(path)
+        canvas = clean.copy()
+        out = folder / f"{label.stem}.png"
+        for place in read_annotations(label, classes):
+            box = pixel_box(place, *clean.shape[1::-1])
+            look, center = best_match(clean, box, place.class_id, library)
+            found = paste_at(canvas, library.cutout(look), center, poisson)
+            pool.append(PooledDefect(str(out), str(path), place.class_name, found))
+        save_png(out, canvas)
+    write_pool(folder, pool)

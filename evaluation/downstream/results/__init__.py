@@ -1,0 +1,1 @@
+"""Results of an experiment as tables and figure, from its rows alone."""

@@ -1,0 +1,95 @@
+"""Copy-paste: what is cut out, where it goes, and what it leaves as it is."""
+
+import numpy as np
+import pytest
+
+from evaluation.downstream.copy_paste import REACH, Cutout, Library, best_match, cut_out, paste_at
+from generation.placement.matching import Surround
+from generation.placement.surroundings import Query, TurnedQuery
+
+BOX = (30, 40, 50, 52)
+
+
+def defective(value: int = 220) -> tuple[np.ndarray, np.ndarray]:
+    """An image with a defect of 8 x 6 px in the middle of BOX, and its twin without."""
+    twin = np.random.default_rng(0).integers(80, 88, (96, 96, 3), dtype=np.uint8)
+    image = twin.copy()
+    image[43:49, 36:44] = value
+    return image, twin
+
+
+def test_the_mask_is_what_differs_from_the_clean_twin():
+    image, twin = defective()
+    cutout = cut_out(image, BOX, twin)
+    assert cutout.box == (REACH, REACH, REACH + 20, REACH + 12)
+    left, top = 36 - BOX[0] + REACH, 43 - BOX[1] + REACH
+    assert cutout.alpha[top : top + 6, left : left + 8].min() > 0.95
+    far = np.ones(cutout.alpha.shape, bool)
+    far[top - 5 : top + 11, left - 5 : left + 13] = False
+    assert cutout.alpha[far].max() < 0.02
+
+
+@pytest.mark.parametrize("twin", [None, np.full((96, 96, 3), 200, np.uint8)], ids=["none", "another place"])
+def test_without_a_twin_the_box_has_a_soft_edge(twin):
+    cutout = cut_out(defective()[0], BOX, twin)
+    left, top, right, bottom = cutout.box
+    assert (cutout.alpha[top:bottom, left:right] == 1).all()
+    row = cutout.alpha[top + 3, : left + 1]
+    assert (np.diff(row) > 0).all() and row[0] == 0
+
+
+def test_turning_moves_pixels_and_box_alike():
+    pixels = np.zeros((10, 16, 3), np.uint8)
+    pixels[2:4, 3:9] = 255
+    cutout = Cutout(pixels, pixels[..., 0] / 255, (3, 2, 9, 4))
+    for quarters in range(4):
+        for mirrored in (False, True):
+            turned = cutout.turned(quarters, mirrored)
+            left, top, right, bottom = turned.box
+            assert turned.pixels.sum() == turned.pixels[top:bottom, left:right].sum() == pixels.sum()
+
+
+def test_pasting_changes_nothing_outside_the_mask():
+    image, twin = defective()
+    canvas = np.full((96, 96, 3), 84, np.uint8)
+    box = paste_at(canvas, cut_out(image, BOX, twin), (60, 30), poisson=False)
+    assert box == (50, 24, 70, 36)
+    assert (canvas[28:32, 58:62] == 220).all()
+    changed = (canvas != 84).any(axis=2)
+    assert changed.sum() < 16 * 14 and not changed[:20].any()
+
+
+def test_at_the_edge_the_box_ends_with_the_image():
+    image, twin = defective()
+    canvas = np.full((96, 96, 3), 84, np.uint8)
+    assert paste_at(canvas, cut_out(image, BOX, twin), (2, 94), poisson=True) == (0, 88, 12, 96)
+    assert (canvas[93:96, 0:5] > 200).all()
+
+
+def test_poisson_blending_takes_the_brightness_of_the_place():
+    pytest.importorskip("cv2")
+    pixels = np.full((60, 60, 3), 200, np.uint8)
+    pixels[28:32, 28:32] = 230
+    alpha = np.zeros((60, 60), np.float32)
+    alpha[15:45, 15:45] = 1
+    canvas = np.full((100, 100, 3), 90, np.uint8)
+    paste_at(canvas, Cutout(pixels, alpha, (15, 15, 45, 45)), (50, 50), poisson=True)
+    assert abs(int(canvas[42, 42, 0]) - 90) <= 2
+    assert abs(int(canvas[50, 50, 0]) - 120) <= 4
+
+
+def query(surroundings: np.ndarray, box: tuple[int, int, int, int]) -> Query:
+    size = (box[2] - box[0], box[3] - box[1])
+    return Query(Surround(surroundings, box, 1.0), 0, (0, 0), size)
+
+
+def test_the_defect_whose_surroundings_match_is_taken_and_moved_there():
+    rng = np.random.default_rng(1)
+    textures = [np.kron(rng.integers(0, 255, (24, 24, 3)), np.ones((4, 4, 1))).astype(np.uint8) for _ in "ab"]
+    image = textures[1]  # 96 x 96
+    queries = [query(texture[20:84, 12:76], (24, 24, 40, 40)) for texture in textures]
+    library = Library([TurnedQuery(one, 0, False) for one in queries], {})
+    # The second query's box was at (36, 44) to (52, 60) of the image; the place is asked for 4 px off
+    look, center = best_match(image, (40, 46, 56, 62), 0, library)
+    assert look.query is queries[1]
+    assert abs(center[0] - 44) <= 1 and abs(center[1] - 52) <= 1

@@ -1,0 +1,34 @@
+"""The programs that paint, as this one runs them."""
+
+from pathlib import Path
+
+import pytest
+
+from evaluation.downstream.painting import ABLATIONS, planned_conf, rank_of, run_program
+from utils.config import load_generation_config
+from utils.errors import UserError
+
+
+def test_a_failing_program_is_an_error_in_a_sentence():
+    run_program(["train.py", "--help"])
+    with pytest.raises(UserError, match="^train.py no-such.yml ended with code 2"):
+        run_program(["train.py", "no-such.yml"])
+
+
+def test_the_conf_that_plans_is_found(tmp_path: Path):
+    (tmp_path / "generate.yml").write_text("seed: 0\nplan:\n  counts: {a: 1}\n")
+    assert planned_conf(tmp_path).name == "generate.yml"
+    (tmp_path / "generate-planned.yml").write_text("seed: 0\nplan:\n  counts: {a: 1}\n")
+    assert planned_conf(tmp_path).name == "generate-planned.yml"
+    for path in tmp_path.iterdir():
+        path.write_text("seed: 0\n")
+    with pytest.raises(UserError, match="give a clean_dir"):
+        planned_conf(tmp_path)
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_every_ablation_changes_keys_that_there_are_or_the_places(name: str):
+    usual = load_generation_config("confs/demo.yml", ["optimize_xt.optimize_xt=true"])
+    changed = load_generation_config("confs/demo.yml", ["background=masked", *ABLATIONS[name]])
+    assert changed != usual
+    assert (rank_of(name) == "uniform") == (not ABLATIONS[name])

@@ -1,0 +1,87 @@
+"""Tables from rows: means, differences to both baselines, what is worth how much."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from evaluation.downstream.results.tables import arm_title, groups, main_table, parse_rows, setting_text
+from evaluation.downstream.runs import COLUMNS
+from utils.errors import UserError
+
+HEADS = (*COLUMNS, "ap: pit")
+
+
+def write_rows(path: Path, *changes: dict) -> Path:
+    """A results.csv with a row for each of `changes`."""
+    usual = dict(setting="s", split="groups", split_seed=1, part="test", per_class=20, arm="real", volume=0)
+    usual |= dict(real_share=0.5, detector="yolo", seed=0, real=40, synthetic=0, steps=10, seconds=1)
+    usual |= {"map50_95": 0.3, "map50": 0.5, "recall": 0.4, "ap: pit": 0.3}
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, HEADS, restval="")
+        writer.writeheader()
+        writer.writerows({**usual, **row} for row in changes)
+    return path
+
+
+def seeds(values: list[float], **others) -> list[dict]:
+    return [{"map50_95": value, "seed": seed, **others} for seed, value in enumerate(values)]
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    return write_rows(
+        tmp_path / "results.csv",
+        *seeds([0.30, 0.32, 0.34]),
+        *seeds([0.20, 0.20, 0.20], per_class=10, real=20),
+        *seeds([0.33, 0.35, 0.37], arm="copy_paste", volume=1, synthetic=40),
+        *seeds([0.31, 0.33, 0.35], arm="copy_paste_poisson", volume=1, synthetic=40),
+        *seeds([0.36, 0.38, 0.40], arm="ours_filtered", volume=1, synthetic=33),
+        *seeds([0.50, 0.50, 0.50], arm="all_real", real=100),
+    )
+
+
+def test_a_line_says_means_differences_and_worth(results: Path):
+    (group,) = groups(parse_rows(results))
+    lines = {line.split(" | ")[0].removeprefix("| "): line for line in main_table(group).splitlines()}
+    assert "| 0.320 ± 0.020 |" in lines["real only"]
+    ours = lines["real + ours, filtered, 1x"]
+    assert "| 40 | 33 | 3 | 0.380 ± 0.020 |" in ours
+    # Every pair differs alike: the interval has no width. 0.38 lies a third of the way from 40 to 100 real defects
+    assert "| +6.0 [+6.0, +6.0] gain | +3.0 [+3.0, +3.0] gain | about 60 |" in ours
+    assert "| -12.0 [-17.0, -7.0] loss |" in lines["real only, 10 a class"]
+    assert list(lines)[:4] == ["arm", "---", "real only, 10 a class", "real only"]
+
+
+def test_the_classifier_is_compared_by_its_accuracy(tmp_path: Path):
+    off = {"map50_95": "", "map50": "", "recall": "", "ap: pit": "", "detector": "classifier"}
+    path = write_rows(
+        tmp_path / "r.csv",
+        {**off, "accuracy": 0.5},
+        {**off, "accuracy": 0.6, "arm": "ours", "volume": 1},
+    )
+    text = setting_text("s", parse_rows(path))
+    assert "balanced accuracy" in text and "mAP" not in text
+    assert "+10.0 (one pair)" in text
+
+
+def test_parts_splits_and_detectors_have_tables_of_their_own(tmp_path: Path):
+    path = write_rows(tmp_path / "r.csv", {}, {"part": "validation"}, {"split": "random"})
+    titles = [group.title for group in groups(parse_rows(path))]
+    assert titles == ["yolo, test part", "yolo, validation part", "yolo, test part, random split (leaks)"]
+
+
+def test_what_is_not_usual_is_in_the_name():
+    assert arm_title(("ours", 1, 20, 0.25), (20, 0.5)) == "real + ours, 1x, 25% real"
+    assert arm_title(("ours, no_guidance", 1, 20, 0.5), (20, 0.5)) == "real + ours, no guidance, 1x"
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", ",".join(HEADS) + "\ns,groups\n"])
+def test_other_files_are_refused_in_a_sentence(tmp_path: Path, text: str):
+    path = tmp_path / "r.csv"
+    path.write_text(text)
+    if text:
+        with pytest.raises(UserError, match="not a results.csv of evaluation.downstream"):
+            parse_rows(path)
+    else:
+        assert parse_rows(path) == []
