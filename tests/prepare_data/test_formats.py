@@ -83,7 +83,9 @@ def test_labelme_points_rectangles_polygons_and_circles(tmp_path):
         ("short", 70, 20, 90, 44),
         ("short", 95, 55, 105, 65),
     ]
-    assert [b.is_point for b in survey_source(tmp_path).images[0].boxes] == [True, False, False, False]
+    found = survey_source(tmp_path).images[0].boxes
+    assert [b.is_point for b in found] == [True, False, False, False]
+    assert [b.outlined for b in found] == [False, False, True, False]
 
 
 def test_deeppcb_pairs_with_commas_or_blanks(tmp_path):

@@ -1,0 +1,56 @@
+"""The sheet of strengths: which steps, which places, and what is on it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evaluation.strength import CAPTION, CELL, GAP, main, places_of, spread, strengths
+from tests.test_sample_generation import Place, build, save_weights
+from utils.config import load_generation_config
+from utils.errors import UserError
+from utils.images import load_rgb
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    root = tmp_path_factory.mktemp("strength")
+    save_weights(root)
+    place = build(root / "place", root)
+    place.board("a.png", "0 0.5 0.5 0.2 0.2\n0 0.3 0.3 0.2 0.2\n1 0.25 0.3 0.1 0.1", size=(90, 70))
+    return place
+
+
+def test_five_strengths_around_that_of_the_conf():
+    keys = "ddim.schedule_params."
+    config = load_generation_config("confs/demo.yml", [f"{keys}start_step=10"])
+    assert strengths(config) == [6, 8, 10, 12, 14]
+    assert strengths(load_generation_config("confs/demo.yml", [f"{keys}start_step=20"])) == [12, 16, 20, 24]
+    assert strengths(load_generation_config("confs/demo.yml", [f"{keys}start_step=1"])) == [2]
+
+
+def test_places_are_spread_over_classes(place: Place):
+    config = load_generation_config(place.conf, ["resize=native"])
+    jobs = places_of(config, 9)
+    names = [job.defects[0].annotation.class_name for job in jobs]
+    assert len(jobs) == 3 and len(set(names[:2])) == 2
+    assert [job.base for job in spread(jobs, 1)] == [jobs[0].base] and spread([], 3) == []
+
+
+def test_planned_places_are_none(place: Place):
+    with pytest.raises(UserError, match="expected annotated images"):
+        places_of(load_generation_config(place.conf, ["plan.counts.spur=3"]), 3)
+
+
+def test_a_row_for_each_place_and_a_column_for_each_strength(place: Place, tmp_path: Path, capsys):
+    out = tmp_path / "sheets/strength.png"
+    main([str(place.conf), "--places", "2", "--steps", "5", "12", "--out", str(out), "seed=3"])
+    sheet = load_rgb(out)
+    assert sheet.shape == (2 * (CELL + GAP + CAPTION), 3 * (CELL + GAP), 3)
+    clean, weak, strong = (
+        sheet[CAPTION : CAPTION + CELL, k * (CELL + GAP) : k * (CELL + GAP) + CELL] for k in range(3)
+    )
+    assert not np.array_equal(clean, weak) and not np.array_equal(weak, strong)
+    assert capsys.readouterr().out.count("mean score") == 2
+    with pytest.raises(UserError, match="--places"):
+        main([str(place.conf), "--places", "0"])
