@@ -623,5 +623,7 @@ def test_rows_of_a_class_embedding_go_by_name():
     head, own = torch.arange(6.0).reshape(3, 2), torch.zeros(4, 2)
     adapted, new = adapted_head(head, {"a": 0, "b": 1, "c": 2}, own, {"c": 0, "x": 1, "a": 2, "clean": 3})
     assert torch.equal(adapted, torch.tensor([[4.0, 5], [2, 3], [0, 1], [2, 3]])) and new == ["x", "clean"]
+    adapted, new = adapted_head(head, {"a": 0, "b": 1, "clean": 2}, own[:3], {"x": 0, "a": 1, "clean": 2})
+    assert torch.equal(adapted, torch.tensor([[1.0, 2], [0, 1], [4, 5]])) and new == ["x"]
     same, new = adapted_head(head, {}, torch.zeros(3, 2), {"p": 0, "q": 1, "r": 2})
     assert torch.equal(same, head) and not new

@@ -20,9 +20,9 @@ def start_from(model: nn.Module, path: str, run: TrainingRun) -> None:
     """Load the weights at `path` (`init_from`); says what was adapted.
 
     The rows of the class embedding go by the classes' names; a class that the file does not know starts as the mean of
-    those that it knows. Input channels that the file does not have start at 0, so that a network that sees its
-    surroundings can start from one that does not. Raises UserError for any other weight that differs in name or shape,
-    and for weights that say that they were trained with another network.
+    the defect classes that it knows. Input channels that the file does not have start at 0, so that a network that sees
+    its surroundings can start from one that does not. Raises UserError for any other weight that differs in name or
+    shape, and for weights that say that they were trained with another network.
     """
     weights, metadata = load_state_dict(path)
     network = run.config.network.plain()
@@ -63,14 +63,15 @@ def adapted_head(
 ) -> tuple[Tensor, list[str]]:
     """The class embedding (k, e) of a file for the classes `asked` (name -> row) of a network with `own` (c, e).
 
-    Rows go by name; the others are the mean of the file's, and their names are returned. A file that does not name its
-    classes keeps its rows where there are as many as asked for.
+    Rows go by name; the others are the mean of the file's defect classes, and their names are returned. A file that
+    does not name its classes keeps its rows where there are as many as asked for.
     """
     if head.shape[1] != own.shape[1]:
         return head, []  # another network, which the comparison of shapes names
     if (not known and len(head) == len(own)) or known == asked:
         return head, []
-    adapted = head.float().mean(dim=0).expand(len(own), -1).clone()
+    defects = [row for row in range(len(head)) if row != known.get(CLEAN)]
+    adapted = head[defects].float().mean(dim=0).expand(len(own), -1).clone()
     new = []
     for name, row in asked.items():
         if name in known and known[name] < len(head):

@@ -14,7 +14,7 @@ from utils.prepare_data.measuring import appearance
 from utils.prepare_data.report import IndexRow
 from utils.prepare_data.sources import Survey
 
-FOUNDATION = "checkpoint/demo-64-defect.safetensors"  # what the prior starts from
+FOUNDATION = "checkpoint/foundation-64.safetensors"  # what the prior starts from
 CONTEXT_FOUNDATION = "checkpoint/demo-128-defect-free.safetensors"
 LOOKED_AT = 64  # clean pieces that the rules see
 PLANNED = 20  # defects of a class in a plan
@@ -108,7 +108,7 @@ def prior_text(out: Path, found: Decisions) -> str:
     """The conf that trains the prior."""
     return "\n".join(
         [
-            "# Trains the defect prior that sees its surroundings, from the bundled prior.",
+            "# Trains the defect prior that sees its surroundings, from the bundled foundation prior.",
             f"#   python train.py {out.as_posix()}/train-prior.yml",
             "# Written by utils.prepare_data, which chose what the data decide. docs/configuration.md lists every key.",
             "",
@@ -117,7 +117,9 @@ def prior_text(out: Path, found: Decisions) -> str:
             *_clean_lines(out, found),
             _line("class_json_path", f"{out.as_posix()}/classes.json"),
             _line("checkpoint_dir", run_folder(out), "checkpoints, log and previews"),
-            _line("init_from", FOUNDATION, "knows synthetic boards; '' = from nothing"),
+            _line(
+                "init_from", FOUNDATION, "knows defects of synthetic surfaces and boards; '' = from nothing"
+            ),
             "augment:",
             _chosen("rotate90", found.rotate90, 2),
             _chosen("flip", found.flip, 2),
