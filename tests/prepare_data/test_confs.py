@@ -3,10 +3,17 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.prepare_data.builders import write_boards
+from utils.checkpoint import load_state_dict
 from utils.config import load_generation_config, load_training_config
+from utils.foundation_data.writing import CLASSES
+from utils.network_metadata import described
+from utils.prepare_data import confs
 from utils.prepare_data.__main__ import main
+
+ROOT = Path(__file__).resolve().parents[2]
 
 CROP = [  # what the weights will say once they are trained
     "crop.image_size=64",
@@ -75,3 +82,13 @@ def test_every_choice_has_its_reason(out):
             x for x in (out / "train-prior.yml").read_text().splitlines() if x.strip().startswith(f"{name}:")
         ]
         assert "  # " in line
+
+
+def test_the_foundation_prior_is_bundled_and_sees_its_surroundings():
+    weights, metadata = load_state_dict(str(ROOT / confs.FOUNDATION))
+    network = described(metadata, "network")
+    conf = yaml.safe_load((ROOT / "confs/foundation-train-64.yml").read_text())
+    assert network["condition"] == "surroundings" == conf["condition"] and network["num_channels"] == 32
+    assert weights["input_blocks.0.0.weight"].shape[1] == 7
+    assert len(weights["label_emb.weight"]) == len(CLASSES) + 1
+    assert list(described(metadata, "classes")) == list(CLASSES)
