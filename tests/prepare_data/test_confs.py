@@ -91,4 +91,4 @@ def test_the_foundation_prior_is_bundled_and_sees_its_surroundings():
     assert network["condition"] == "surroundings" == conf["condition"] and network["num_channels"] == 32
     assert weights["input_blocks.0.0.weight"].shape[1] == 7
     assert len(weights["label_emb.weight"]) == len(CLASSES) + 1
-    assert list(described(metadata, "classes")) == list(CLASSES)
+    assert described(metadata, "classes") == {name: row for row, name in enumerate(CLASSES)}
