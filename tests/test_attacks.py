@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from evaluation.attack.__main__ import table
 from evaluation.attack.inputs import ATTACKS, Attack, AttackCounts, attack, run_command
 from evaluation.attack.mutation import HOSTILE, mutated
-from evaluation.attack.processes import small_disk
+from evaluation.attack.processes import small_disk, two_at_once
 from evaluation.attack.stage import Stage
 from utils.checkpoint import load_state_dict, load_training_state
 from utils.config import key_names, load_generation_config, load_training_config, resolved_yaml
@@ -127,11 +127,19 @@ def test_programs_run_on_the_valid_world_and_survive_a_broken_one(stage: Stage, 
     assert not tally.found and tally.inputs == 2
 
 
-def test_a_full_disk_is_a_sentence(stage: Stage):
+@pytest.mark.parametrize(("name", "size"), [("paint", 256), ("train", 64), ("train", 256), ("export", 32)])
+def test_a_full_disk_is_a_sentence(stage: Stage, name: str, size: int):
     tally = AttackCounts()
-    if reason := small_disk(stage, "paint", tally):
+    if reason := small_disk(stage, name, tally, size):
         pytest.skip(reason)
     assert not tally.found and tally.refused == 1
+
+
+@pytest.mark.parametrize("name", ["paint", "train"])
+def test_the_second_of_two_processes_on_one_folder_is_refused(stage: Stage, name: str):
+    tally = AttackCounts()
+    two_at_once(stage, name, tally)
+    assert not tally.found and not tally.losses
 
 
 def test_the_same_seed_breaks_a_file_the_same_way():

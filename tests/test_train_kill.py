@@ -115,9 +115,6 @@ def assert_same_end(folder: Path, whole: Path, said: str) -> None:
     assert f"finished at step {STEPS}" in (folder / "train.log").read_text()
 
 
-# PyTorch's process group sometimes aborts a process at its very end ("terminate called without an active exception"),
-# which torchrun reports as a failure: too often for a test that everybody runs.
-@pytest.mark.skipif("KILLS" not in os.environ, reason="a live test under torchrun: KILLS=1 runs it")
 def test_under_torchrun_a_killed_process_ends_the_run_and_a_rerun_completes_it(tmp_path: Path):
     whole = run_two("train.py", *arguments(tmp_path, "whole"))
     assert whole.returncode == 0, whole.stderr

@@ -76,6 +76,8 @@ def make_hooks(run: TrainingRun) -> Hooks:
                 board.add_scalar(name, value, step)
 
     def report(step: int) -> None:
+        if board is not None:
+            board.flush()  # nothing else does at the end; a full disk shows here at the latest
         if (folder / "train_log.csv").is_file():
             rows = read_log(folder / "train_log.csv")
             draw_curves(rows, folder / "train_curves.png")

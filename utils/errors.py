@@ -4,9 +4,17 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from utils.processes.interrupts import Stopped, ignore_signals, message_of, raised_signals
+from utils.processes.interrupts import (
+    Stopped,
+    exit_without_finalization,
+    ignore_signals,
+    message_of,
+    raised_signals,
+)
 
 SHOWN_LINES = 40  # of one message: a screen
 SHOWN_CHARACTERS = 1000  # of a line of it
@@ -45,16 +53,50 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or "out of memory" in told or "can't allocate memory" in told
 
 
+@contextmanager
+def short_thread_errors() -> Iterator[None]:
+    """What the system refuses a thread, as on a full disk, is one line; libraries raise it again where they are called.
+
+    TensorBoard writes its files in a thread.
+    """
+    usual = threading.excepthook
+
+    def tell(failed: threading.ExceptHookArgs) -> None:
+        if isinstance(failed.exc_value, OSError):
+            print(f"warning: {shortened(str(failed.exc_value))}", file=sys.stderr)
+        else:
+            usual(failed)
+
+    threading.excepthook = tell
+    try:
+        yield
+    finally:
+        threading.excepthook = usual
+
+
 def run_main(main: Callable[[list[str]], int | None], argv: list[str] | None = None) -> int:
     """Run `main(argv)`, by default with the program's arguments; returns the exit code.
 
     `main`'s own, 0 for None; 2 with one message on stderr after a UserError; 130 after Ctrl-C and 143 after
-    SIGTERM, as shells expect, with one line; 141 when what is printed finds no reader any more (`... | head`).
+    SIGTERM, as shells expect, with one line; 141 when what is printed finds no reader any more (`... | head`). A
+    program that is one of several processes ends here.
     """
+    if argv is not None or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return _run(main, argv)
+    try:
+        code = _run(main, argv)
+    except SystemExit as end:
+        if not isinstance(end.code, int):
+            raise
+        code = end.code
+    exit_without_finalization(code)
+
+
+def _run(main: Callable[[list[str]], int | None], argv: list[str] | None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold what no terminal shows
     try:
-        with raised_signals():
+        with raised_signals(), short_thread_errors():
             code = main(sys.argv[1:] if argv is None else argv)
             sys.stdout.flush()
     except UserError as error:

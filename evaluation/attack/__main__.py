@@ -24,6 +24,7 @@ from utils.errors import run_main
 
 COLUMNS = ("inputs", "refused", "tracebacks", "hangs", "outside", "losses")
 INPUT_FRACTION = 0.6  # of the time; the rest goes to processes
+DISKS = (64, 128, 256, 512, 1024, 2048)  # KiB; the largest may do
 SHOWN = 20  # descriptions printed
 
 
@@ -76,9 +77,10 @@ def live_attacks(
     """The attacks on processes: name and what to do."""
     for name in ("paint", "train", "export"):
         yield f"{name} killed", partial(kill_and_rerun, stage, name, chance)
-    yield "two at once", partial(two_at_once, stage)
+    for name in ("paint", "train"):
+        yield "two at once", partial(two_at_once, stage, name)
     for name in ("paint", "train", "export"):
-        yield f"{name}, full disk", partial(small_disk, stage, name)
+        yield f"{name}, full disk", partial(small_disk, stage, name, size=chance.choice(DISKS))
 
 
 def _guarded(step: Callable[[AttackCounts], object], tally: AttackCounts) -> None:

@@ -82,6 +82,7 @@ ATTACKS = {
     "training image": Attack(("work/patches/spur_0.png",), (TRAIN,)),
     "weights": Attack(("work/full.safetensors", "work/prior.pt"), (RUN,)),
     "manifest": Attack(("out/run/manifest.jsonl",), (EXPORT, REPORT, RESUMED), results=("run",)),
+    "verdicts": Attack(("out/run/verdicts.csv",), (EXPORT, REPORT), results=("run",)),
     "run's files": Attack(
         ("out/run/config.yml", "out/run/classes.json"), (EXPORT, REPORT, RESUMED), results=("run",)
     ),
@@ -91,6 +92,8 @@ ATTACKS = {
     "LabelMe": _data_set("labelme", "b.json"),
     "YOLO": _data_set("yolo", "b.txt", "data.yaml"),
     "masks": _data_set("masks", "b_mask.png"),
+    "DeepPCB": _data_set("deeppcb", "b.txt", "b_temp.png"),
+    "MVTec": _data_set("mvtec", "ground_truth/spur/000_mask.png", "train/good/000.png"),
 }
 
 

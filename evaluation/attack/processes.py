@@ -17,7 +17,7 @@ from evaluation.attack.stage import Stage
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 300  # seconds of one process
 BAD = ("Traceback", "Logging error")
-DISK = "256k"  # of the small disk: less than one training state, more than one image
+DISK = 256  # KiB of the small disk: less than one training state, more than one image
 
 COMMANDS = {
     "paint": ["sample_generation.py", "--conf_path", "{work}/conf.yml", "n_samples=6", "outdir={out}/killed"],
@@ -29,7 +29,7 @@ COMMANDS = {
         "num_workers=0",
         "checkpoint_dir={out}/killed",
     ],
-    "export": ["-m", "utils.export_dataset", "{out}/run", "--out", "{out}/killed", "--overwrite"],
+    "export": ["-m", "utils.export_dataset", "{out}/run", "--out", "{out}/killed/set", "--overwrite"],
 }
 WHOLE = {
     "paint": ("sample/*.png", "label/*.txt", "mask/*.png"),
@@ -38,8 +38,9 @@ WHOLE = {
 }
 
 
-def start(stage: Stage, name: str) -> subprocess.Popen:
-    words = [word.format(work=stage.work, out=stage.out) for word in COMMANDS[name]]
+def start(stage: Stage, name: str, *more: str) -> subprocess.Popen:
+    """A command of COMMANDS, with `more` words."""
+    words = [word.format(work=stage.work, out=stage.out) for word in COMMANDS[name]] + list(more)
     return subprocess.Popen(
         [sys.executable, *words],
         cwd=ROOT,
@@ -92,31 +93,39 @@ def kill_and_rerun(stage: Stage, name: str, chance: random.Random, tally: Attack
     _compare(left(stage, name), expected, f"{name}, killed and rerun", tally)
 
 
-def two_at_once(stage: Stage, tally: AttackCounts) -> None:
-    """Two processes on one output folder: together they leave what one does, or one is refused."""
-    expected, _ = calm(stage, "paint")
+def two_at_once(stage: Stage, name: str, tally: AttackCounts) -> None:
+    """Two processes on one output folder: one is refused by a sentence that names the other, and what is left is what
+    one leaves. Where one has ended before the other begins, that one finds everything done."""
+    expected, _ = calm(stage, name)
     stage.reset()
     tally.inputs += 1
-    for process in (start(stage, "paint"), start(stage, "paint")):
-        _note(process.communicate(timeout=LIMIT)[1], "two at once", tally)
-    _compare(left(stage, "paint"), expected, "two at once", tally)
+    for process in [start(stage, name) for _ in range(2)]:
+        output = process.communicate(timeout=LIMIT)[1]
+        _note(output, f"two at once, {name}", tally)
+        named = "works there" in output and "process " in output
+        if process.returncode != (2 if named else 0):
+            tally.found.append(f"two at once, {name}: exit code {process.returncode}\n{output[-2000:]}")
+        tally.refused += named
+    _compare(left(stage, name), expected, f"two at once, {name}", tally)
 
 
-def small_disk(stage: Stage, name: str, tally: AttackCounts) -> str:
-    """Run a command into a disk that fills up: a sentence, no traceback. Returns why not, where none can be mounted."""
+def small_disk(stage: Stage, name: str, tally: AttackCounts, size: int = DISK) -> str:
+    """Run a command into a disk of `size` KiB that fills up: a sentence, no traceback. Returns why not, where none can
+    be mounted."""
     stage.reset()
     disk = stage.out / "killed"
     disk.mkdir()
-    mounted = _run("mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(disk))
-    if mounted:
-        return f"no small disk ({mounted})"
+    if problem := _run("mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(disk)):
+        return f"no small disk ({problem})"
     try:
         tally.inputs += 1
-        process = start(stage, name)
+        process = start(stage, name, *(["tensorboard=true"] if name == "train" else []))
         output = process.communicate(timeout=LIMIT)[1]
-        _note(output, f"{name}, full disk", tally)
-        if process.returncode != 2 or not output.strip():
-            tally.found.append(f"{name}, full disk: exit code {process.returncode}\n{output[-2000:]}")
+        _note(output, f"{name}, disk of {size} KiB", tally)
+        if process.returncode not in (0, 2) or not output.strip():
+            tally.found.append(
+                f"{name}, disk of {size} KiB: exit code {process.returncode}\n{output[-2000:]}"
+            )
         tally.refused += process.returncode == 2
     finally:
         _run("umount", str(disk))

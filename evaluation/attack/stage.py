@@ -16,8 +16,9 @@ import train
 from guided_diffusion.create import create_unet
 from utils.checkpoint import save_atomic, save_safetensors
 from utils.errors import run_main
-from utils.manifest import Entry, mask_rle, rewrite
+from utils.manifest import Entry, mask_rle, read_manifest, rewrite
 from utils.schema.network import NetworkConfig
+from utils.verdicts import VERDICTS_FILE
 
 CLASSES = {"spur": 0, "mouse bite": 1}
 NETWORK: dict[str, Any] = {
@@ -62,6 +63,9 @@ class Stage:
             if run_main(main, ["--conf_path", str(self.work / conf)]):
                 raise RuntimeError(f"the valid {conf} does not run")
         rewrite(self.out / "run/manifest.jsonl", lambda entries: list(map(_with_boxes, entries)))
+        names = [entry["name"] for entry in read_manifest(self.out / "run/manifest.jsonl")]
+        verdicts = "".join(f"{name},0,1\n" for name in names)
+        (self.out / "run" / VERDICTS_FILE).write_text(f"name,number,good\n{verdicts}")
         for name in RESULTS:
             shutil.move(self.out / name, self.root / f"made-{name}")
         self.reset()
@@ -158,13 +162,21 @@ def _write_data_sets(root: Path) -> None:
         "labelme": {"b.json": json.dumps({"shapes": [box], "imagePath": "b.png", "imageWidth": SIDE})},
         "yolo": {"b.txt": "0 0.5 0.5 0.2 0.2\n", "data.yaml": "names: [spur]\ntrain: .\n"},
         "masks": {},
+        "deeppcb": {"b.txt": "20 20 28 26 4\n"},
+        "mvtec": {},
+    }
+    boards = {
+        "deeppcb": ("b_test.png", "b_temp.png"),
+        "mvtec": ("test/spur/000.png", "train/good/000.png"),
     }
     for name, files in texts.items():
-        (root / name).mkdir(parents=True)
-        _board(7).save(root / name / "b.png")
-        _board(8).save(root / name / "clean.png")
+        for seed, board in enumerate(boards.get(name, ("b.png", "clean.png")), start=7):
+            (root / name / board).parent.mkdir(parents=True, exist_ok=True)
+            _board(seed).save(root / name / board)
         for file, text in files.items():
             (root / name / file).write_text(text)
     mask = np.zeros((SIDE, SIDE), np.uint8)
     mask[20:26, 20:28] = 255
-    Image.fromarray(mask).save(root / "masks/b_mask.png")
+    for path in (root / "masks/b_mask.png", root / "mvtec/ground_truth/spur/000_mask.png"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(mask).save(path)

@@ -1,12 +1,13 @@
 """Ctrl-C and SIGTERM: one line and the exit code that shells expect, at whatever moment they come."""
 
+import atexit
 import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -117,6 +118,19 @@ def _replace_handlers(handler: Handler) -> dict[int, Any]:
 def _restore(handlers: dict[int, Any]) -> None:
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+def exit_without_finalization(code: int) -> NoReturn:
+    """End a program whose `main` has returned, exit functions and buffers included, but not the interpreter.
+
+    For processes that were joined to a group: threads that PyTorch leaves behind abort a process when they ask for
+    Python while it finalizes ("terminate called without an active exception"), which torchrun reports as a crash.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def _exit_at_once(number: int) -> NoReturn:
