@@ -9,7 +9,7 @@ from evaluation.detectors.interface import Example
 from evaluation.downstream.experiment import Experiment
 from evaluation.downstream.pool import pool_scenes, read_pool, select
 from evaluation.downstream.scenes import VIEWS, Scene, clean_tiles, training_tiles
-from evaluation.downstream.split import count_classes
+from evaluation.downstream.split import Split, count_classes
 from evaluation.downstream.world import procedural_scenes
 from utils.schema.downstream import DownstreamConfig
 
@@ -77,9 +77,16 @@ class ArmBuilder:
 
     def __init__(self, experiment: Experiment):
         self.experiment = experiment
-        self.split = experiment.split
-        self.classes: Mapping[str, int] = {name: k for k, name in enumerate(self.split.names)}
         self._real: dict[tuple[str, int], tuple[list[Example], int]] = {}
+
+    @property
+    def split(self) -> Split:
+        return self.experiment.split
+
+    @property
+    def classes(self) -> Mapping[str, int]:
+        """Class -> index in `Example`."""
+        return {name: k for k, name in enumerate(self.split.names)}
 
     def build(self, arm: Arm) -> ArmData:
         """The tiles of an arm; makes what it needs first."""

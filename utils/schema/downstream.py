@@ -114,7 +114,7 @@ class ClassifierConfig(Section):
 
     turns: bool = Field(True, description="turn and mirror windows in training")
     lr: Float = Field(3e-3, gt=0, description="peak of the learning rate")
-    steps: Steps = Field(600, ge=1, description="optimizer steps of every run")
+    steps: Steps = Field(300, ge=1, description="optimizer steps of every run")
     batch_size: Int = Field(32, ge=1, description="examples per step")
     seeds: Int = Field(6, ge=1, le=100, description="runs of every arm")
 
