@@ -133,13 +133,20 @@ def test_reliability_counts_right_answers():
 
 
 def test_a_class_is_reliable_when_it_is_surely_right_more_often_than_wrong():
-    right = {"six of six": 1.0, "four of six": 4 / 6, "many": 0.7, "half": 0.5, "clean": 0.3}
-    counts = {"six of six": 6, "four of six": 6, "many": 20, "half": 100, "clean": 50}
+    right = {
+        "ten of ten": 1.0,
+        "six of ten": 0.6,
+        "nine of nine": 1.0,
+        "many": 0.7,
+        "half": 0.5,
+        "clean": 0.3,
+    }
+    counts = {"ten of ten": 10, "six of ten": 10, "nine of nine": 9, "many": 20, "half": 100, "clean": 50}
     found = Reliability(right, counts, 0.9)
-    assert found.unreliable == ["four of six", "half"]  # 0.625 - 0.161, 0.5 - 0.049
+    assert found.unreliable == ["six of ten", "nine of nine", "half"]  # 0.583 - 0.137, too few, 0.5 - 0.049
     assert not found.is_reliable("never seen")
-    assert "not reliable for four of six, half" in str(found)
-    assert "not reliable" not in str(Reliability({"a": 1.0}, {"a": 9}, 1.0))
+    assert "not reliable for six of ten, nine of nine, half" in str(found)
+    assert "not reliable" not in str(Reliability({"a": 1.0}, {"a": 10}, 1.0))
 
 
 def test_auc_of_ties_is_a_half():

@@ -112,8 +112,8 @@ def test_nothing_painted():
 
 def test_weights_far_from_home_leave_nothing():
     checks = quality_checks(painted())
-    assert score_factor({**checks, "domain": 1.0}) == 1.0
-    assert score_factor({**checks, "domain": 1.15}) == pytest.approx(0.5)
+    assert score_factor({**checks, "domain": 1.2}) == 1.0
+    assert score_factor({**checks, "domain": 1.6}) == pytest.approx(0.5)
     assert score_factor({**checks, "domain": 5.0}) == 0.0
 
 

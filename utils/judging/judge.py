@@ -22,6 +22,7 @@ SIDE = 64  # px of a window
 CLEAN = "clean"
 FILE = "judge.safetensors"
 BATCH = 256
+FEWEST = 10  # examples of a class, below which right answers about them say little of others
 REFERENCES = 512  # windows of the training images that distances are measured to
 NEIGHBORS = 5
 # Left, top, right, bottom in px of the window, right and bottom exclusive
@@ -41,9 +42,14 @@ class Reliability:
     auc: float
 
     def is_reliable(self, name: str) -> bool:
-        """Whether the judge is surely right more often than wrong about a class: its rate of right answers, one of
-        each kind added (Laplace), less its standard error, is above a half."""
+        """Whether the judge is surely right more often than wrong about a class: it was asked about FEWEST or more, and
+        its rate of right answers, one of each kind added (Laplace), less its standard error, is above a half.
+
+        Fewer examples are too alike: a judge that knew 6 shorts of one board to the last took none of another board's.
+        """
         count = self.counts.get(name, 0)
+        if count < FEWEST:
+            return False
         rate = (self.right.get(name, 0.0) * count + 1) / (count + 2)
         return rate - math.sqrt(rate * (1 - rate) / (count + 3)) > 0.5
 
