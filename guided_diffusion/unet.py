@@ -204,6 +204,12 @@ class EmbedSequential(nn.Sequential):
         return x
 
 
+def class_vectors(count: int, channels: int) -> nn.Embedding:
+    """A vector per class, with the numbers that `nn.Embedding` draws: on the device meta that itself imports PyTorch's
+    compiler, which takes seconds."""
+    return nn.Embedding.from_pretrained(torch.randn(count, channels), freeze=False)
+
+
 class UNetModel(nn.Module):
     """ADM U-Net: `model(x, t, y)` with x (N, in_channels, S, S), t (N,) original step numbers, y (N,) class
     ids or None.
@@ -259,7 +265,7 @@ class UNetModel(nn.Module):
             nn.Linear(self.emb_channels, self.emb_channels),
         )
         if num_classes is not None:
-            self.label_emb = nn.Embedding(num_classes, self.emb_channels)
+            self.label_emb = class_vectors(num_classes, self.emb_channels)
         skips = self._build_encoder(widths, num_res_blocks, heads_down)
         self.middle_block = EmbedSequential(
             ResBlock(widths[-1], widths[-1], **self.res_options),
