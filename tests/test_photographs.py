@@ -1,0 +1,25 @@
+"""What docs/photographs.md says of the score agrees with the verdicts that are kept beside it."""
+
+import csv
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+
+def test_counts_and_area_under_the_curve_are_those_of_the_verdicts():
+    with open(DOCS / "photographs/verdicts-pku-planned.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    good = [float(row["score"]) for row in rows if row["good"] == "1"]
+    others = [float(row["score"]) for row in rows if row["good"] == "0"]
+    wins = sum((a > b) + 0.5 * (a == b) for a in good for b in others)
+    text = " ".join((DOCS / "photographs.md").read_text(encoding="utf-8").split())
+    assert f"{len(good)} of {len(rows)} (85 %)" in text
+    assert f"against the eye is {wins / len(good) / len(others):.2f}" in text
+    kept = sum(score >= 0.5 for score in good), sum(score >= 0.5 for score in others)
+    assert f"keeps {kept[0]} of the {len(good)} good ones and {kept[1]} of the {len(others)} others" in text
+    for name, words in (("missing_hole", "missing hole"), ("spurious_copper", "spurious copper")):
+        verdicts = [int(row["good"]) for row in rows if row["class"] == name]
+        assert (
+            f"{sum(verdicts)} of {len(verdicts)} |"
+            in text.partition(f"| {words} |")[2].partition("| all |")[0]
+        )
