@@ -16,6 +16,7 @@ from utils.schema.fields import (
     OptionalPath,
     OutputPath,
     Section,
+    SeedList,
     Steps,
 )
 
@@ -176,8 +177,8 @@ class DownstreamConfig(Section):
     allow_leaks: bool = Field(
         False, description="go on when the leakage check finds images of one place in two parts"
     )
-    split_seeds: IntList = Field(
-        (1,),
+    split_seeds: SeedList = Field(
+        (0,),
         min_length=1,
         description="seeds of the parts and of the scarce training set; each runs everything",
     )

@@ -94,6 +94,7 @@ Float = Annotated[float, BeforeValidator(_number), Field(le=LARGEST_NUMBER)]
 IntList = Annotated[
     tuple[Annotated[Int, Field(ge=1)], ...], BeforeValidator(_split), Field(max_length=LONGEST_LIST)
 ]
+SeedList = Annotated[tuple[Seed, ...], BeforeValidator(_split), Field(max_length=LONGEST_LIST)]
 FloatList = Annotated[
     tuple[Annotated[Float, Field(gt=0, le=64)], ...], BeforeValidator(_split), Field(max_length=LONGEST_LIST)
 ]
