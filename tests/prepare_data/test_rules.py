@@ -79,7 +79,7 @@ def test_painting_starts_where_the_noise_is_in_proportion_to_the_contrast():
     assert below < 6.4 * 90 / 127.5 <= above
     faint, strong = (rules.start({"a": value}, 50) for value in (20.0, 255.0))
     assert (
-        (faint.value, strong.value) == (25, 35) and "bound" in faint.reason and "bound" not in strong.reason
+        (faint.value, strong.value) == (15, 35) and "bound" in faint.reason and "bound" not in strong.reason
     )
     assert rules.start({"a": 400.0}, 100).value == 75
 

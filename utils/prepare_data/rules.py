@@ -30,7 +30,7 @@ FEWEST_STEPS = 300
 
 # Strength: where on the chain painting starts
 NOISE_OF_CONTRAST = 6.4  # noise-to-signal at the start by contrast, in units of half the gray range; fitted
-WEAKEST, STRONGEST = 0.5, 0.75  # shares of the chain for a prior that sees its surroundings
+WEAKEST, STRONGEST = 0.3, 0.75  # shares of the chain for a prior that sees its surroundings
 LONG_CHAIN, FIRST_BETA, LAST_BETA = 1000, 1e-4, 0.02  # the priors' (Ho et al. 2020)
 
 # Boxes
