@@ -11,6 +11,7 @@ import pytest
 from utils.command_line import describe_confs, make_parser, parse_with_conf
 from utils.errors import UserError
 from utils.manifest import VERSION
+from utils.schema.downstream import DownstreamConfig
 from utils.schema.generation import GenerationConfig
 from utils.schema.training import TrainingConfig
 
@@ -162,7 +163,7 @@ def test_without_a_conf_those_of_the_program_are_listed():
     assert "confs/demo.yml" in message and "confs/pcb_gen.yml" in message and "train" not in message
     training = refusal("batch_size=2", schema=TrainingConfig)
     assert "confs/train-64.yml" in training and "confs/demo.yml" not in training
-    listed = describe_confs(GenerationConfig) + describe_confs(TrainingConfig)
+    listed = "".join(describe_confs(one) for one in (GenerationConfig, TrainingConfig, DownstreamConfig))
     for path in (ROOT / "confs").glob("*.yml"):
         comment = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
         assert f"confs/{path.name} " in listed and comment in listed and comment.endswith((".", ":"))
