@@ -43,8 +43,8 @@ NUMBERS = {
     "domain": Explanation(
         "domain",
         "",
-        "distance of the clean place to the training images, 1 in 20 of which exceeds 1: full score up to 1.2, none from "
-        "2",
+        "distance of the clean place to the training images, 1 in 20 of which exceeds 1: full score up to 1.2, none "
+        "from 2",
     ),
     "agreement": Explanation("agreement", "", "0 to 1: how alike the change and what the prior wanted are"),
     "contrast": Explanation("contrast", " gray levels", "mean change inside the mask"),
