@@ -79,6 +79,12 @@ class ContextResult:
     attention: np.ndarray | None  # (m, h, w) in [0, 1]
     strips: Sequence[np.ndarray | None]  # (h, n * w) uint8 each, the attention at n steps
 
+    def kept_gray(self) -> "ContextResult":
+        """The result without color, where the context has none."""
+        if not images.is_gray(self.before):
+            return self
+        return replace(self, after=images.gray(self.after), crops=images.gray(self.crops))
+
 
 @dataclass(frozen=True)
 class Task:
@@ -261,7 +267,13 @@ class Painter:
 
         result = sampler.sample(clean, windows, torch.tensor(classes, device=self.device), noise, on_step)
         self.callback.finish()
-        return separate(result, tasks, attention_strips(masks, len(owner)), sampler.options.timesteps[-1])
+        strips = attention_strips(masks, len(owner))
+        found = separate(result, tasks, strips, sampler.options.timesteps[-1])
+        return (
+            [one if isinstance(one, Failure) else one.kept_gray() for one in found]
+            if self.options.masked
+            else found
+        )
 
     def boxes(self, pairs: Sequence[tuple[Job, BatchItem]]) -> Tensor | None:
         """Masks (M, 1, h, w) of the boxes of the defects in their windows, for a prior that sees its surroundings."""

@@ -12,8 +12,10 @@ from utils.errors import UserError
 from utils.images import (
     ImageCache,
     check_pixels,
+    gray,
     grid,
     image_size,
+    is_gray,
     list_images,
     load_rgb,
     resize_squash,
@@ -227,3 +229,12 @@ def test_names_that_are_not_utf8_are_named(tmp_path: Path):
         pytest.skip("the file system takes text alone")
     with pytest.raises(UserError, match="rename"):
         list_images(tmp_path)
+
+
+def test_gray_is_what_has_equal_channels_but_for_what_jpeg_adds():
+    image = np.full((4, 5, 3), 90, np.uint8)
+    image[0, 0] = 90, 92, 91
+    assert is_gray(image)
+    image[3, 4, 2] = 93
+    assert not is_gray(image)
+    assert gray(np.array([[[10, 20, 33], [7, 7, 7]]], np.uint8)).tolist() == [[[21] * 3, [7] * 3]]

@@ -129,3 +129,9 @@ def test_the_visible_box_leaves_specks_out():
     change[50, 50:55] = 99  # 5 px
     assert visible_box(change) == (20, 10, 30, 14)
     assert visible_box(np.zeros((8, 8))) is None
+
+
+def test_a_surplus_of_fine_texture_costs_nothing_and_a_lack_does():
+    checks = quality_checks(painted())
+    assert score_factor({**checks, "grain": 80.0}) == score_factor({**checks, "grain": 0.7}) == 1.0
+    assert score_factor({**checks, "grain": 0.25}) == 0.0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from generation.quality.checks import GRAIN_RAMP, RAMPS, PaintedWindow, quality_checks
+from generation.quality.checks import RAMPS, PaintedWindow, quality_checks
 from utils.errors import UserError, run_main
 from utils.manifest import append_entry, mask_rle
 from utils.report import write_report
@@ -134,8 +134,8 @@ def test_numbers_are_explained_with_their_units():
     assert "judge" in rows[0][2] and "agreement" in explained({"score": 0.5})[0][2]
     before = np.full((8, 8, 3), 9, np.uint8)
     checks = quality_checks(PaintedWindow(before, before, np.ones((8, 8), bool), None, None))
-    assert {*checks, *RAMPS, "grain"} <= NUMBERS.keys()
-    for name, bounds in {**RAMPS, "grain": GRAIN_RAMP}.items():  # what the texts say of the score
+    assert {*checks, *RAMPS} <= NUMBERS.keys()
+    for name, bounds in RAMPS.items():  # what the texts say of the score
         assert all(f"{bound:g}" in NUMBERS[name].meaning for bound in bounds), name
 
 

@@ -30,6 +30,7 @@ READ_ERRORS = (  # what Pillow raises
     AttributeError,
     struct.error,
 )
+GRAY = 2  # levels between the channels of a gray image at most; JPEG adds some
 EXIF_ORIENTATION = 0x0112
 UPRIGHT = {  # orientation -> what turns the image upright; other values mean nothing
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -264,3 +265,14 @@ class ImageCache:
         while len(self.images) > 1 and sum(p.nbytes for p in self.images.values()) > self.limit:
             self.images.popitem(last=False)
         return image
+
+
+def is_gray(image: np.ndarray) -> bool:
+    """Whether the channels of (H, W, 3) uint8 are equal but for GRAY levels."""
+    return bool(np.ptp(image, axis=2).max() <= GRAY)
+
+
+def gray(image: np.ndarray) -> np.ndarray:
+    """(..., 3) uint8 with the mean of the channels in all three."""
+    mean = np.rint(image.astype(np.float32).mean(axis=-1, keepdims=True)).astype(np.uint8)
+    return np.repeat(mean, 3, axis=-1)

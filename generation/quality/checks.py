@@ -11,6 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from generation.scoring import EIGHT, SPECK, PixelBox, box_of
+from utils.images import is_gray
 
 VISIBLE = 10.0  # gray levels from which on a change is seen
 TOLERANCE = 2  # px around a mask in which a change counts as covered
@@ -23,11 +24,11 @@ SURROUNDINGS = 8  # px around a mask whose texture the painted region should hav
 RAMPS = {
     "coverage": (0.5, 0.95),
     "size_iou": (0.1, 0.6),
+    "grain": (0.25, 0.7),  # a surplus is edges, of which a defect has many and a flat ground none
     "tint": (12.0, 3.0),
     "spill": (0.5, 0.02),
     "domain": (2.0, 1.2),  # 1 in 20 windows of the training images exceeds 1
 }
-GRAIN_RAMP = (0.25, 0.7)  # of the smaller of the ratio and its inverse
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,7 @@ def score_factor(checks: Mapping[str, float]) -> float:
     for name, (nothing, everything) in RAMPS.items():
         if name in checks:
             factor *= _ramp(checks[name], nothing, everything)
-    ratio = checks["grain"]
-    return factor * _ramp(min(ratio, 1 / max(ratio, 1e-6)), *GRAIN_RAMP)
+    return factor
 
 
 def _ramp(value: float, nothing: float, everything: float) -> float:
@@ -143,7 +143,7 @@ def _ratio(one: np.ndarray, other: np.ndarray) -> float:
 def tint(before: np.ndarray, after: np.ndarray, mask: np.ndarray) -> float:
     """Mean difference between the largest and the smallest channel in the mask after painting, gray levels; 0 unless
     the image was gray before."""
-    if not mask.any() or np.ptp(before, axis=2).max() > 2:
+    if not mask.any() or not is_gray(before):
         return 0.0
     return float(np.ptp(after, axis=2)[mask].mean())
 

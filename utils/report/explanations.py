@@ -29,8 +29,7 @@ NUMBERS = {
     "grain": Explanation(
         "grain",
         "",
-        "fine texture of the defect as a ratio to that around it, 1 is equal: full score from 0.7 to 1 / 0.7, none up "
-        "to 0.25 or from 1 / 0.25",
+        "fine texture of the defect as a ratio to that around it, 1 is equal: full score from 0.7, none up to 0.25",
     ),
     "tint": Explanation(
         "tint",
