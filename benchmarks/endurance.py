@@ -60,23 +60,25 @@ class Watch:
     def __init__(self, manifest: Path, total: int):
         self.manifest, self.looks, self.over = manifest, [look(0)], threading.Event()
         self.goals = [total * part // PARTS for part in range(1, PARTS + 1)]
+        self.done, self.offset = 0, 0  # lines of the manifest, and the bytes that they take
         self.thread = threading.Thread(target=self.run)
 
     def run(self) -> None:
-        done, offset = 0, 0
-        while self.goals and not self.over.wait(INTERVAL):
-            if self.manifest.exists():
-                with open(self.manifest, "rb") as file:
-                    file.seek(offset)
-                    text = file.read()
-                done, offset = done + text.count(b"\n"), offset + len(text)
-            self.note(done)
-        self.note(done)
+        while not self.over.wait(INTERVAL):
+            self.note()
+        self.note()
 
-    def note(self, done: int) -> None:
-        while self.goals and done >= self.goals[0]:
-            self.goals.pop(0)
-            self.looks.append(look(done))
+    def note(self) -> None:
+        """One look for all parts that ended since the last one: samples come in batches."""
+        if self.manifest.exists():
+            with open(self.manifest, "rb") as file:
+                file.seek(self.offset)
+                text = file.read()
+            self.done, self.offset = self.done + text.count(b"\n"), self.offset + len(text)
+        ended = sum(goal <= self.done for goal in self.goals)
+        if ended:
+            self.goals = self.goals[ended:]
+            self.looks += [look(self.done)] * ended
 
     def __enter__(self) -> "Watch":
         self.thread.start()
@@ -132,8 +134,9 @@ def show(looks: Sequence[Look]) -> bool:
     """Print the table and the verdict; returns whether everything stayed flat."""
     print(f"{'samples':>8}{'CPU ms each':>13}{'memory, MB':>12}{'open files':>12}")
     times = []
-    for before, now in zip(looks, looks[1:], strict=False):
-        times.append(1000 * (now.seconds - before.seconds) / max(now.samples - before.samples, 1))
+    for now in looks[1:]:
+        before = max((one for one in looks if one.samples < now.samples), key=lambda one: one.samples)
+        times.append(1000 * (now.seconds - before.seconds) / (now.samples - before.samples))
         print(f"{now.samples:>8}{times[-1]:>13.2f}{now.memory:>12.1f}{now.files:>12}")
     first, last = looks[1], looks[-1]
     growth, files = last.memory / first.memory, last.files - first.files

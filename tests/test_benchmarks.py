@@ -110,6 +110,14 @@ def test_endurance_looks_at_every_part_of_a_run(capsys):
     assert all(float(row[1]) > 0 and float(row[2]) > 50 and int(row[3]) > 2 for row in rows[1:11])
 
 
+def test_parts_that_end_together_have_the_time_of_the_samples_in_them(capsys):
+    together = endurance.Look(8, 1.8, 100, 9)
+    looks = [endurance.Look(0, 1.0, 50, 9), endurance.Look(4, 1.4, 100, 9), together, together]
+    endurance.show(looks)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:4]]
+    assert [(row[0], row[1]) for row in rows] == [("4", "100.00"), ("8", "100.00"), ("8", "100.00")]
+
+
 @pytest.mark.parametrize("memory, files, flat", [(104, 9, True), (106, 9, False), (100, 12, False)])
 def test_endurance_judges_memory_and_files_after_the_first_part(memory, files, flat, capsys):
     looks = [endurance.Look(n, n / 10, 50 if n == 0 else 100, 9) for n in range(0, 100, 10)]
