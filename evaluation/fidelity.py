@@ -28,6 +28,7 @@ from evaluation.quality import (
     distance_with_error,
     halves_distance,
     judge_windows,
+    parser_with_real,
     real_judge,
     real_patches,
     sample_defects,
@@ -36,7 +37,6 @@ from evaluation.resemblance import Nearest, content, nearest_patches, spread, tu
 from training.boxed_patches import window
 from training.judge import Patch, centered, defect_examples, load_patches
 from utils import images, labels
-from utils.command_line import make_parser
 from utils.errors import UserError, run_main, shortened
 from utils.judging.judge import SIDE, WindowBox
 from utils.manifest import mask_of, read_manifest
@@ -284,17 +284,9 @@ def sheet(painted: Sequence[PlacedDefect], nearest: Sequence[Nearest], train: Se
 
 
 def main(argv: list[str]) -> None:
-    parser = make_parser("python -m evaluation.fidelity", __doc__)
-    add = parser.add_argument
-    add("run", type=Path, help="outdir of a finished run")
-    add("--real", type=Path, required=True, metavar="DIR", help="real data, as utils.prepare_data wrote it")
-    add("--judge", type=Path, help=f"weights of the judge, trained if missing (default: DIR/{JUDGE})")
-    add(
-        "--inception",
-        type=Path,
-        metavar="WEIGHTS",
-        help="measure in Inception's features, of torch-fidelity's weights",
-    )
+    parser = parser_with_real("python -m evaluation.fidelity", __doc__)
+    inception = "measure in Inception's features, of torch-fidelity's weights"
+    parser.add_argument("--inception", type=Path, metavar="WEIGHTS", help=inception)
     args = parser.parse_args(argv)
     names = labels.load_class_names(args.real / "classes.json")
     painted, train = read_painted(args.run), load_patches(args.real / "train/boxed", names)

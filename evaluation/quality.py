@@ -12,6 +12,7 @@ distance between painted and real defects in the judge's features, and how well 
 
 import csv
 import sys
+from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -274,12 +275,19 @@ def write_csv(path: Path, defects: Sequence[JudgedDefect]) -> None:
             rows.writerow([one.name, one.number, one.class_name, *verdict, *values])
 
 
-def main(argv: list[str]) -> None:
-    parser = make_parser("python -m evaluation.quality", __doc__)
+def parser_with_real(program: str, description: str) -> ArgumentParser:
+    """A parser for a run and the real data that it is compared with."""
+    parser = make_parser(program, description)
     add = parser.add_argument
     add("run", type=Path, help="outdir of a finished run")
     add("--real", type=Path, required=True, metavar="DIR", help="real data, as utils.prepare_data wrote it")
     add("--judge", type=Path, help=f"weights of the judge, trained if missing (default: DIR/{JUDGE})")
+    return parser
+
+
+def main(argv: list[str]) -> None:
+    parser = parser_with_real("python -m evaluation.quality", __doc__)
+    add = parser.add_argument
     add("--verdicts", type=Path, metavar="CSV", help="verdicts by eye, as the report page saves them")
     args = parser.parse_args(argv)
     names = labels.load_class_names(args.real / "classes.json")

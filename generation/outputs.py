@@ -14,7 +14,7 @@ from generation.scoring import PaintedSample
 from utils import images
 from utils.config import differences, load_generation_config, resolved_yaml, settings_fingerprint
 from utils.errors import UserError
-from utils.files import file_sha256, replacing, sweep
+from utils.files import file_sha256, sweep, write_text
 from utils.labels import load_class_names
 from utils.manifest import (
     CLASSES_FILE,
@@ -136,10 +136,8 @@ class Outputs:
             for job in replaced:
                 for path in self.paths.all(job):
                     path.unlink(missing_ok=True)
-            with replacing(self.classes_file) as temporary:
-                temporary.write_text(json.dumps(dict(classes), ensure_ascii=False) + "\n", encoding="utf-8")
-            with replacing(self.config_file) as temporary:
-                temporary.write_text(resolved_yaml(config), encoding="utf-8")
+            write_text(self.classes_file, json.dumps(dict(classes), ensure_ascii=False) + "\n")
+            write_text(self.config_file, resolved_yaml(config))
 
     @property
     def entries(self) -> dict[str, dict[str, Any]]:

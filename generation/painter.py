@@ -268,12 +268,7 @@ class Painter:
         result = sampler.sample(clean, windows, torch.tensor(classes, device=self.device), noise, on_step)
         self.callback.finish()
         strips = attention_strips(masks, len(owner))
-        found = separate(result, tasks, strips, sampler.options.timesteps[-1])
-        return (
-            [one if isinstance(one, Failure) else one.kept_gray() for one in found]
-            if self.options.masked
-            else found
-        )
+        return separate(result, tasks, strips, sampler.options.timesteps[-1], self.options.masked)
 
     def boxes(self, pairs: Sequence[tuple[Job, BatchItem]]) -> Tensor | None:
         """Masks (M, 1, h, w) of the boxes of the defects in their windows, for a prior that sees its surroundings."""
@@ -366,9 +361,10 @@ class Painter:
 
 
 def separate(
-    result: Result, tasks: Sequence[Task], strips: Sequence[np.ndarray | None], last: int
+    result: Result, tasks: Sequence[Task], strips: Sequence[np.ndarray | None], last: int, keep_gray: bool
 ) -> list[ContextResult | Failure]:
-    """The result of a batch context by context; a failure at the step `last` where it is not finite."""
+    """The result of a batch context by context, with `keep_gray` without color where the context has none; a failure at
+    the step `last` where it is not finite."""
     afters, crops = images.to_uint8(result.sample), images.to_uint8(result.crop)
     found: list[ContextResult | Failure] = []
     first = 0
@@ -379,7 +375,8 @@ def separate(
             found.append(Failure(last, "the networks' output is not a number"))
             continue
         attention = None if result.attention is None else result.attention[rows, 0].cpu().numpy()
-        found.append(ContextResult(task.before, afters[n], crops[rows], attention, strips[rows]))
+        made = ContextResult(task.before, afters[n], crops[rows], attention, strips[rows])
+        found.append(made.kept_gray() if keep_gray else made)
     return found
 
 

@@ -14,7 +14,7 @@ from generation.jobs import Job
 from generation.scoring import PaintedDefect, PaintedSample
 from utils import images, labels
 from utils.config import settings_fingerprint
-from utils.files import file_sha256, replacing
+from utils.files import file_sha256, write_text
 from utils.manifest import mask_rle
 from utils.schema.generation import GenerationConfig
 
@@ -99,10 +99,7 @@ def save_sample(paths: SamplePaths, sample: PaintedSample, label_box: str) -> di
             strips[-1].parent.mkdir(exist_ok=True)
             images.save_png(strips[-1], defect.strip)
     images.save_png(paths.mask(job), sample.mask.astype(np.uint8) * 255)
-    with replacing(paths.label(job)) as temporary:
-        temporary.write_text(
-            "".join(f"{line}\n" for line in label_lines(sample, label_box)), encoding="utf-8"
-        )
+    write_text(paths.label(job), "".join(f"{line}\n" for line in label_lines(sample, label_box)))
     images.save_png(paths.sample(job), sample.image)
 
     def relative(path: Path) -> str:

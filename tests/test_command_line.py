@@ -4,11 +4,12 @@ import os
 import re
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
-from utils.command_line import describe_confs, make_parser, parse_with_conf
+from utils.command_line import below, describe_confs, make_parser, parse_with_conf
 from utils.errors import UserError
 from utils.manifest import VERSION
 from utils.schema.downstream import DownstreamConfig
@@ -167,3 +168,9 @@ def test_without_a_conf_those_of_the_program_are_listed():
     for path in (ROOT / "confs").glob("*.yml"):
         comment = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
         assert f"confs/{path.name} " in listed and comment in listed and comment.endswith((".", ":"))
+
+
+def test_numbers_below_the_least_are_named():
+    given = Namespace(per_class=0, seed=-2, tiles=None)
+    assert below(0, given, "per_class", "seed", "tiles") == ["--seed must be 0 or more, got -2"]
+    assert below(1, given, "per_class", "tiles") == ["--per-class must be 1 or more, got 0"]

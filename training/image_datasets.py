@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from utils.images import resize_squash
+from utils.images import is_gray, resize_squash
 
 Key = tuple[int, int]  # (index of an image, seed of its augmentation)
 
@@ -66,7 +66,7 @@ def colored(image: np.ndarray, how: Augmentation, rng: np.random.Generator) -> n
     values = image.astype(np.float32) / 127.5 - 1.0
     if how.color > 0:
         tint = 0.5 * rng.uniform(-1, 1, 3)
-        if (image == image[..., :1]).all():
+        if is_gray(image):
             tint = tint[:1]
         gain = 1 + how.color * (rng.uniform(-1, 1) + tint)
         values = np.clip(values * gain + how.color * rng.uniform(-1, 1), -1, 1)

@@ -74,6 +74,16 @@ def _hint(option: str, argv: Sequence[str], schema: type[Section]) -> str:
     return f"unknown option {name}{suggestion(key, schema)}"
 
 
+def below(least: int, args: argparse.Namespace, *names: str) -> list[str]:
+    """A sentence for each of these options that is given and below `least`."""
+    values = {name.replace("_", "-"): getattr(args, name) for name in names}
+    return [
+        f"--{name} must be {least} or more, got {value}"
+        for name, value in values.items()
+        if value is not None and value < least
+    ]
+
+
 def describe_confs(schema: type[Section]) -> str:
     """A line for each file of confs/ that is for the program with this schema: path and first comment line."""
     lines = []

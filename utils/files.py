@@ -48,6 +48,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8, whole or not at all (see `replacing`). Raises OSError."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def state_files(folder: Path) -> list[Path]:
     """Training states of a folder, oldest first."""
     return sorted((path for path in folder.glob("state_*.pt") if step_of(path) >= 0), key=step_of)

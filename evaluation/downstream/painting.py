@@ -17,13 +17,11 @@ from utils import images
 from utils.config import load_generation_config
 from utils.errors import UserError
 from utils.labels import load_class_names
+from utils.prepare_data.confs import FOUNDATION
 from utils.processes.interrupts import Stopped
 from utils.schema.downstream import DownstreamConfig
 from utils.schema.fields import PROJECT
 
-STAND_IN = (
-    "checkpoint/demo-64-defect.safetensors"  # places are planned without networks, by its window's size
-)
 PRIOR, JUDGE, CONTEXT = "prior/last.safetensors", "prior/judge.safetensors", "context/last.safetensors"
 INCOMPLETE = 3  # exit code: finished, but some samples failed or were rejected
 
@@ -110,7 +108,7 @@ def plan_places(prepared: Path, folder: Path, counts: Mapping[str, int], rank: s
     """Places for so many defects of every class: clean images with labels, in `folder`."""
     overrides = {
         "model_path": None,
-        "crop_model_path": STAND_IN,
+        "crop_model_path": FOUNDATION,  # asked for its window's size alone
         "prior_guidance": 0,
         "plan.counts": dict(counts),
         "plan.rank": rank,

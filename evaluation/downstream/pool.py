@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.downstream.scenes import Scene
-from utils.files import replacing
+from utils.files import write_text
 from utils.images import load_rgb
 from utils.manifest import read_manifest
 from utils.reading import read_json
@@ -28,8 +28,7 @@ class PooledDefect:
 
 
 def write_pool(folder: Path, pool: Sequence[PooledDefect]) -> None:
-    with replacing(folder / POOL) as temporary:
-        temporary.write_text(json.dumps([asdict(one) for one in pool], indent=0), encoding="utf-8")
+    write_text(folder / POOL, json.dumps([asdict(one) for one in pool], indent=0))
 
 
 def read_pool(folder: Path) -> list[PooledDefect]:

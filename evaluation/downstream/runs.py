@@ -20,7 +20,7 @@ from evaluation.downstream.scenes import covering_tiles
 from evaluation.downstream.sheets import hits_and_misses
 from evaluation.downstream.split import TEST, VALIDATION
 from evaluation.downstream.stages import CachedStage
-from utils.files import replacing
+from utils.files import replacing, write_text
 from utils.images import save_png
 from utils.reading import read_json
 
@@ -115,8 +115,7 @@ class Runner:
         seconds = time.monotonic() - started
         metrics = score(test, found, task.class_names)
         row = self.row(run, data, seconds, metrics)
-        with replacing(folder / ROW) as temporary:
-            temporary.write_text(json.dumps(row, indent=1), encoding="utf-8")
+        write_text(folder / ROW, json.dumps(row, indent=1))
         if run.seed == 0:
             save_png(folder / SHEET, hits_and_misses(test, found))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from utils.files import file_sha256, replacing
+from utils.files import file_sha256, write_text
 from utils.manifest import VERSION
 from utils.reading import read_json
 
@@ -64,8 +64,7 @@ class Stages:
         started = time.monotonic()
         build(folder)
         done = {"version": VERSION, "seconds": round(time.monotonic() - started, 2), **stage.depends}
-        with replacing(folder / DONE) as temporary:
-            temporary.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
+        write_text(folder / DONE, json.dumps(done, indent=1) + "\n")
         return folder
 
 

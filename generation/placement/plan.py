@@ -25,7 +25,7 @@ from generation.records import Provenance
 from generation.setup import Run, make_geometry
 from utils import images, labels
 from utils.errors import UserError
-from utils.files import file_sha256, replacing
+from utils.files import file_sha256, write_text
 from utils.logger import setup_logging
 from utils.processes.group import decided
 from utils.reading import read_json
@@ -185,8 +185,7 @@ def _record(pictures: Sequence[Path], chosen: Sequence[Candidate], geometry: Geo
 def _write_text(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(path, text)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
 

@@ -17,7 +17,7 @@ if __name__ == "__main__":  # the libraries take seconds to load
 import argparse
 from pathlib import Path
 
-from utils.command_line import make_parser
+from utils.command_line import below, make_parser
 from utils.errors import UserError, run_main
 from utils.foundation_data.writing import Writer
 
@@ -35,11 +35,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> None:
     """Write what the command line requests; raises UserError."""
     args = _parser().parse_args(argv)
-    problems = [
-        f"--{name} must be 0 or more, got {getattr(args, name)}"
-        for name in ("seed", "surfaces", "boards")
-        if getattr(args, name) < 0
-    ]
+    problems = below(0, args, "seed", "surfaces", "boards")
     if not problems and args.surfaces + args.boards == 0:
         problems.append("nothing to write: give --surfaces N, --boards N, or both")
     if problems:

@@ -26,7 +26,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from utils.command_line import make_parser
+from utils.command_line import below, make_parser
 from utils.errors import UserError, run_main
 from utils.files import check_replaceable, replace_folder
 from utils.labels import load_class_names
@@ -96,12 +96,8 @@ def _check(args: argparse.Namespace) -> None:
         problems.append(f"--tile must be 32 px or more, got {args.tile}")
     if args.window < 16 or args.window % 2:
         problems.append(f"--window must be an even number of pixels, 16 or more, got {args.window}")
-    for name in ("margin", "clean_distance", "seed"):
-        if getattr(args, name) < 0:
-            problems.append(f"--{name.replace('_', '-')} must be 0 or more, got {getattr(args, name)}")
-    for name in ("tiles_per_image", "per_class"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            problems.append(f"--{name.replace('_', '-')} must be 1 or more, got {getattr(args, name)}")
+    problems += below(0, args, "margin", "clean_distance", "seed")
+    problems += below(1, args, "tiles_per_image", "per_class")
     if not 1 <= args.minutes <= 10_000:
         problems.append(f"--minutes must be from 1 to 10000, got {args.minutes:g}")
     if not 0 <= args.holdout_share < 1:

@@ -31,7 +31,8 @@ def appearance(folder: Path, rows: Sequence[IndexRow]) -> Appearance:
     margins = []
     for row in rows:
         path = folder / row.file
-        patch, box = load_rgb(path).astype(np.float32), _box_of(path)
+        patch = load_rgb(path).astype(np.float32)
+        box = _box_of(path, *patch.shape[:2])
         twin = folder / "train/twins" / path.name
         visible = None
         if twin.is_file():
@@ -45,9 +46,8 @@ def appearance(folder: Path, rows: Sequence[IndexRow]) -> Appearance:
     return Appearance({name: float(np.median(values)) for name, values in found.items()}, margins)
 
 
-def _box_of(path: Path) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom, in px, of the first box in the YOLO file beside a patch."""
-    height, width = load_rgb(path).shape[:2]
+def _box_of(path: Path, height: int, width: int) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom, in px, of the first box in the YOLO file beside a patch of that size."""
     x, y, w, h = map(float, path.with_suffix(".txt").read_text(encoding="utf-8").split()[1:5])
     left, top = max(0, round((x - w / 2) * width)), max(0, round((y - h / 2) * height))
     return left, top, max(left + 1, round((x + w / 2) * width)), max(top + 1, round((y + h / 2) * height))

@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from utils.errors import UserError
-from utils.files import replacing
+from utils.files import write_text
 from utils.processes.group import decided
 
 
@@ -55,8 +55,7 @@ def _locked(folder: Path, key: str) -> Iterator[None]:
 def _named_in(holder: Path) -> Iterator[None]:
     """A file that says who works in a folder, for the message to others."""
     told = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-    with replacing(holder) as temporary:
-        temporary.write_text(json.dumps(told), encoding="utf-8")
+    write_text(holder, json.dumps(told))
     try:
         yield
     finally:

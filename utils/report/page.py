@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from utils.errors import UserError
-from utils.files import replacing
+from utils.files import write_text
 from utils.manifest import Entry, read_manifest
 from utils.reading import LARGEST_CONFIG, is_file, read_text
 from utils.report.cards import Card, make_album
@@ -40,8 +40,7 @@ def write_report(run: str | Path, out: str | Path | None = None, overwrite: bool
     page = page_of(run.resolve().name, contents_of(run, entries))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(out) as temporary:
-            temporary.write_text(page, encoding="utf-8")
+        write_text(out, page)
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror}); give another --out") from error
     return out

@@ -22,7 +22,7 @@ import argparse
 import json
 from pathlib import Path
 
-from utils.command_line import make_parser
+from utils.command_line import below, make_parser
 from utils.errors import UserError, run_main
 from utils.synthetic_pcb.board import CLASSES
 from utils.synthetic_pcb.writing import (
@@ -71,9 +71,7 @@ def _check(args: argparse.Namespace) -> None:
         problems.append(
             "nothing to write: give --out DIR for a training set, or --samples or --full-boards DIR for bundled boards"
         )
-    for name in ("seed", "clean", "per_class", "boards"):
-        if getattr(args, name) < 0:
-            problems.append(f"--{name.replace('_', '-')} must be 0 or more, got {getattr(args, name)}")
+    problems += below(0, args, "seed", "clean", "per_class", "boards")
     if args.patch < 48 or args.patch % 2:
         problems.append(f"--patch must be an even number of pixels, 48 or more, got {args.patch}")
     if args.margin < args.patch // 2:
