@@ -21,7 +21,7 @@ from generation.placement.matching import (
 )
 from generation.placement.plan import make_plan
 from generation.placement.request import PlacementRequest
-from generation.placement.surroundings import common_scale, thinned
+from generation.placement.surroundings import allowed_turns, common_scale, thinned
 from utils.errors import UserError
 from utils.images import save_png
 from utils.schema.generation import PlanConfig
@@ -189,3 +189,10 @@ def test_folders_and_classes_without_defects_are_named(prepared, tmp_path):
         plan_of(tmp_path, cross(), tmp_path)
     with pytest.raises(ValueError, match="queries: got null"):
         PlanConfig(rank="surroundings")
+
+
+def test_mirror_images_both_ways_are_a_half_turn():
+    assert allowed_turns(False, False) == [(0, False)]
+    assert allowed_turns(False, True) == [(0, False), (0, True), (2, False), (2, True)]
+    assert allowed_turns(True, False) == [(0, False), (1, False), (2, False), (3, False)]
+    assert len(set(allowed_turns(True, True))) == 8

@@ -18,6 +18,7 @@ from generation.placement.surroundings import (
     INDEX,
     PATCHES,
     TurnedQuery,
+    allowed_turns,
     common_scale,
     read_queries,
 )
@@ -108,11 +109,7 @@ def make_library(prepared: Path, split: Split) -> Library:
         box = [float(row[side]) for side in ("left", "top", "right", "bottom")]
         cutouts[id(query)] = cut_out(load_rgb(image.path), box, twin)
     plan = read_conf(planned_conf(prepared))["plan"]
-    turns = [
-        (quarters, mirrored)
-        for quarters in (range(4) if plan.get("rotate90", True) else (0,))
-        for mirrored in ((False, True) if plan.get("flip", True) else (False,))
-    ]
+    turns = allowed_turns(plan.get("rotate90", True), plan.get("flip", True))
     return Library([TurnedQuery(query, *turn) for query in queries for turn in turns], cutouts)
 
 

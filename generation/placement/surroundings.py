@@ -178,15 +178,17 @@ def _check_classes(wanted: Sequence[Wanted], queries: Sequence[Query], plan: Pla
         )
 
 
+def allowed_turns(rotate90: bool, flip: bool) -> list[tuple[int, bool]]:
+    """(quarters, mirrored): how a query may be turned. Mirror images both ways are a half turn."""
+    quarters = range(4) if rotate90 else (0, 2) if flip else (0,)
+    return [(turn, mirrored) for turn in quarters for mirrored in ((False, True) if flip else (False,))]
+
+
 def draw_looks(
     queries: Sequence[Query], plan: PlanConfig, picture: Picture, pictures: int, stream: np.random.Generator
 ) -> list[TurnedQuery]:
     """Which queries are looked for on an image, and how turned: every query once before any is there twice."""
-    turns = [
-        (q, m)
-        for q in (range(4) if plan.rotate90 else (0, 2) if plan.flip else (0,))
-        for m in ((False, True) if plan.flip else (False,))
-    ]
+    turns = allowed_turns(plan.rotate90, plan.flip)
     scale = float(np.median([query.surround.scale for query in queries]))
     places = picture.pixels.shape[0] * picture.pixels.shape[1] / (COARSE * scale) ** 2
     affordable = min(round(WORK / (places * pictures)), round(LOOKS / pictures))
