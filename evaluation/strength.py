@@ -22,7 +22,14 @@ from generation.jobs import Job, plan_jobs
 from generation.models import weight_paths
 from generation.painter import SilentCallback
 from generation.scoring import PaintedSample
-from generation.setup import highest_start_step, job_options, make_geometry, make_painter, make_run
+from generation.setup import (
+    highest_start_step,
+    job_options,
+    make_geometry,
+    make_painter,
+    make_run,
+    with_strength,
+)
 from utils.command_line import make_parser, parse_with_conf
 from utils.config import load_generation_config
 from utils.errors import UserError, run_main
@@ -37,12 +44,12 @@ CELL, CAPTION, GAP = 160, 16, 4  # px
 def strengths(config: GenerationConfig) -> list[int]:
     """Five steps of the chain around that of the conf, fewer where they coincide, or the chain or the range that the
     networks were trained on ends."""
-    schedule = config.ddim.schedule_params
+    schedule = with_strength(config).ddim.schedule_params
     last = schedule.ddpm_num_steps - 1
     for path in filter(lambda path: Path(path).is_file(), weight_paths(config)):
         max_t = trained_diffusion(load_metadata(path), path).get("max_t") or config.diffusion.diffusion_steps
         last = min(last, highest_start_step(config, max_t) or last)
-    own = last if schedule.start_step is None else schedule.start_step
+    own = last if schedule.resolved_start_step is None else schedule.resolved_start_step
     return sorted({min(max(round(factor * own), 2), last) for factor in FACTORS})
 
 

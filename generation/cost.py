@@ -138,7 +138,7 @@ def print_plan(run: Run, jobs: Sequence[Job]) -> None:
     total_seconds = once * run.config.candidates
     print(
         f"{sum(map(len, groups))} of {total} samples to paint in {len(groups)} groups, "
-        f"{len(passes)} contexts of {len(steps)} steps each: "
+        f"{len(passes)} contexts of {len(steps)} steps each from {run.beginning}: "
         f"about {duration(total_seconds)} on {run.device} (reckoned one context at a time)"
     )
     for problem in filter(None, map(missing_checkpoint, weight_paths(run.config))):

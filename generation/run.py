@@ -82,7 +82,12 @@ def paint(run: Run, groups: Sequence[Sequence[Job]], jobs: Sequence[Job]) -> Non
     share = f"{sum(map(len, groups))} of {len(jobs)} samples"
     arithmetic = f"{run.device}, {config.precision}"
     log.info(
-        "%s to paint, seed %d, %s, %d contexts at a time", share, config.seed, arithmetic, config.batch_size
+        "%s to paint, seed %d, %s, %d contexts at a time, from %s",
+        share,
+        config.seed,
+        arithmetic,
+        config.batch_size,
+        run.beginning,
     )
     started, steps = time.perf_counter(), len(guided_steps(run.options))
     provenance = Provenance.of(config)

@@ -16,7 +16,7 @@ from generation.outputs import Outputs
 from generation.painter import Painter, PaintOptions, ProgressCallback
 from generation.quality.assessment import Assessor, load_assessor
 from guided_diffusion.attention_mask import AttentionOptions, defect_attention
-from guided_diffusion.create import create_diffusion
+from guided_diffusion.create import create_diffusion, noise_to_signal
 from guided_diffusion.ddim import Sampler, SamplerOptions
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion
 from guided_diffusion.prior_sampler import PriorSampler
@@ -24,10 +24,17 @@ from guided_diffusion.respace import kept_timesteps
 from guided_diffusion.timesteps import check_chain_length, gradient_steps, noising_index, sampling_timesteps
 from utils.device import resolve_device
 from utils.errors import UserError
-from utils.network_metadata import class_names, load_metadata, trained_diffusion
+from utils.network_metadata import (
+    class_names,
+    load_metadata,
+    missing_checkpoint,
+    trained_contrasts,
+    trained_diffusion,
+)
 from utils.processes.exclusive import only_run_in
 from utils.processes.group import PATIENCE, decided, local_rank, process_group
 from utils.schema.generation import GenerationConfig
+from utils.strength.rule import strength_for
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,11 @@ class Run:
     options: SamplerOptions
     device: torch.device
     outputs: Outputs
+
+    @property
+    def beginning(self) -> str:
+        """The step of the chain at which images are noised, for messages."""
+        return f"step {self.options.start_index} of {self.diffusion.num_timesteps}"
 
     @cached_property
     def assessor(self) -> Assessor | None:
@@ -97,6 +109,7 @@ def setup_run(config: GenerationConfig) -> Run:
 def make_run(config: GenerationConfig) -> Run:
     """As `setup_run`, but whatever the output folder may hold."""
     classes = class_names(config.crop_class_json_path, config.crop_model_path)
+    config = with_strength(config)
     diffusion, options = make_schedule(config)
     device = resolve_device(config.device, config.cuda, rank_on_host=local_rank())
     if config.seed is None:
@@ -106,8 +119,38 @@ def make_run(config: GenerationConfig) -> Run:
     return Run(config, classes, diffusion, options, device, outputs)
 
 
+def with_strength(config: GenerationConfig) -> GenerationConfig:
+    """The configuration with what `start_step: auto` means for the prior's weights.
+
+    Raises UserError for weights that do not tell the contrast of the defects that they were trained on.
+    """
+    schedule, path = config.ddim.schedule_params, config.crop_model_path
+    if schedule.start_step != "auto":
+        return config
+    contrasts = trained_contrasts(load_metadata(path), path)
+    if not contrasts:
+        missing = (
+            missing_checkpoint(path) or f"{path} does not tell the contrast of the defects it was trained on"
+        )
+        raise UserError(
+            f"ddim.schedule_params.start_step: got auto, but {missing}; expected a number, or a prior that train.py "
+            "has trained with condition: surroundings"
+        )
+    process = config.diffusion
+    try:
+        noise = noise_to_signal(process.noise_schedule, process.diffusion_steps)
+    except ValueError as error:
+        raise UserError(f"invalid sampling schedule: {error}") from error
+    start = strength_for(contrasts, noise).start_step(schedule.ddpm_num_steps)
+    ddim = config.ddim.model_copy(
+        update={"schedule_params": schedule.model_copy(update={"start_step": start})}
+    )
+    return config.model_copy(update={"ddim": ddim})
+
+
 def make_schedule(config: GenerationConfig) -> tuple[GaussianDiffusion, SamplerOptions]:
     """The respaced chain and the sampler's options. ValueErrors become UserErrors."""
+    config = with_strength(config)
     schedule, optimize = config.ddim.schedule_params, config.optimize_xt
     if not config.model_path:  # there is nothing to refine
         optimize = optimize.model_copy(update={"optimize_xt": False})
@@ -116,7 +159,7 @@ def make_schedule(config: GenerationConfig) -> tuple[GaussianDiffusion, SamplerO
         check_chain_length(schedule.ddpm_num_steps, diffusion.num_timesteps)
         options = SamplerOptions(
             timesteps=sampling_timesteps(**schedule.model_dump()),
-            start_index=noising_index(schedule.start_step, schedule.ddpm_num_steps),
+            start_index=noising_index(schedule.resolved_start_step, schedule.ddpm_num_steps),
             gradient_steps=gradient_steps(schedule.ddpm_num_steps, **config.g_scha.model_dump()),
             ddim_sigma=config.ddim.ddim_sigma,
             clip_denoised=config.diffusion.clip_denoised,
@@ -159,7 +202,7 @@ def check_trained_range(config: GenerationConfig) -> None:
     Timesteps are those of the original process. Weights that do not say their range pass.
     """
     schedule, steps = config.ddim.schedule_params, config.diffusion.diffusion_steps
-    lowest, highest = visited_timesteps(config, schedule.start_step)
+    lowest, highest = visited_timesteps(config, schedule.resolved_start_step)
     problems = []
     for path in weight_paths(config):
         trained = trained_diffusion(load_metadata(path), path)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion, beta_schedule
@@ -80,14 +81,8 @@ def create_diffusion(
     rescale_learned_sigmas: bool,
 ) -> GaussianDiffusion:
     """The respaced chain of a configuration. Raises ValueError for an unknown schedule or respacing."""
-    betas = beta_schedule(noise_schedule, diffusion_steps)
-    if betas.max() >= 1:
-        raise ValueError(
-            f"diffusion_steps: got {diffusion_steps}, for which the {noise_schedule} schedule leaves no signal at "
-            "the end; expected more than 20, or noise_schedule cosine"
-        )
     return GaussianDiffusion(
-        betas,
+        _betas(noise_schedule, diffusion_steps),
         kept_timesteps(diffusion_steps, timestep_respacing),
         learn_sigma=learn_sigma,
         predict_xstart=predict_xstart,
@@ -95,3 +90,21 @@ def create_diffusion(
         rescale_timesteps=rescale_timesteps,
         rescale_learned_sigmas=rescale_learned_sigmas,
     )
+
+
+def noise_to_signal(noise_schedule: str, diffusion_steps: int) -> np.ndarray:
+    """sqrt((1 - abar) / abar) at every t of the whole chain, (diffusion_steps,) float64, ascending.
+
+    Raises ValueError as `create_diffusion` does.
+    """
+    return GaussianDiffusion(_betas(noise_schedule, diffusion_steps)).noise_ratio
+
+
+def _betas(noise_schedule: str, diffusion_steps: int) -> np.ndarray:
+    betas = beta_schedule(noise_schedule, diffusion_steps)
+    if betas.max() >= 1:
+        raise ValueError(
+            f"diffusion_steps: got {diffusion_steps}, for which the {noise_schedule} schedule leaves no signal at "
+            "the end; expected more than 20, or noise_schedule cosine"
+        )
+    return betas

@@ -180,7 +180,7 @@ def test_ignored_keys_are_listed(tmp_path: Path):
         ),
         (
             "ddim: {schedule_params: {start_step: -1}}",
-            "start_step: got -1, expected whole number >= 0 or null",
+            "start_step: got -1, expected whole number >= 0 or auto or null",
         ),
         (
             "attention_features: {temperature: .nan}",
@@ -249,7 +249,9 @@ def test_malformed_override(tmp_path: Path, override: str):
 
 
 def test_command_line_is_named_for_either_spelling_of_a_schedule_key(tmp_path: Path):
-    expected = "command line: ddim.schedule_params.start_step: got 'x', expected whole number >= 0 or null"
+    expected = (
+        "command line: ddim.schedule_params.start_step: got 'x', expected whole number >= 0 or auto or null"
+    )
     for key in ("ddim.start_step", "ddim.schedule_params.start_step"):
         assert problem(tmp_path, "seed: 1", (f"{key}=x",)) == expected
 
@@ -259,6 +261,8 @@ def test_command_line_is_named_for_either_spelling_of_a_schedule_key(tmp_path: P
     [
         ("max_t: 2000", "max_t: got 2000, expected at most diffusion_steps (1000)"),
         ("min_t: 5\nmax_t: 5", "min_t: got 5, expected less than max_t (5)"),
+        ("max_t: auto", "max_t: got auto, expected a number or null (condition is none"),
+        ("max_t: 0", "max_t: got 0, expected whole number >= 1 or auto or null"),
         ("microbatch: 0", "microbatch: got 0"),
         ("ema_rate: 0.9, 1.5", "ema_rate: got '0.9, 1.5', expected list of numbers >= 0 and < 1"),
         ("ema_rate: ''", "ema_rate: got ''"),

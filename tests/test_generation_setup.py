@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from generation.models import check_metadata
-from generation.setup import check_trained_range, highest_start_step, make_schedule, visited_timesteps
+from generation.setup import (
+    check_trained_range,
+    highest_start_step,
+    make_schedule,
+    visited_timesteps,
+    with_strength,
+)
 from utils.checkpoint import save_safetensors
 from utils.config import load_generation_config
 from utils.errors import UserError
@@ -16,11 +22,15 @@ ROOT = Path(__file__).parent.parent
 TRAINED = {"diffusion_steps": 1000, "min_t": 0, "max_t": 500}
 
 
-def config_with(tmp_path: Path, full: dict, prior: dict, *overrides: str) -> GenerationConfig:
-    """Weights that tell `full` and `prior` of their training; 25 of 1000 steps, start_step 9."""
+def config_with(
+    tmp_path: Path, full: dict, prior: dict, *overrides: str, contrasts: dict | None = None
+) -> GenerationConfig:
+    """Weights that tell `full` and `prior` (and `contrasts`) of their training; 25 of 1000 steps, start_step 9."""
     for name, diffusion in (("full", full), ("prior", prior)):
         path = tmp_path / f"{name}.safetensors"
-        save_safetensors(path, {"a": torch.zeros(1)}, {"diffusion": diffusion} if diffusion else {})
+        metadata = {"diffusion": diffusion} if diffusion else {}
+        metadata |= {"contrasts": contrasts} if contrasts and name == "prior" else {}
+        save_safetensors(path, {"a": torch.zeros(1)}, metadata)
     (tmp_path / "conf.yml").write_text(
         f"model_path: {tmp_path}/full.safetensors\ncrop_model_path: {tmp_path}/prior.safetensors\n"
         "image_size: 256\nnum_channels: 128\nnum_res_blocks: 2\nchannel_mult: '1, 1, 2, 3, 4, 4'\n"
@@ -64,6 +74,37 @@ def test_weights_that_were_not_trained_on_the_end_are_refused(tmp_path: Path):
 def test_weights_that_do_not_say_their_range_pass(tmp_path: Path):
     check_trained_range(config_with(tmp_path, {}, {}, "ddim.start_step=24"))
     check_trained_range(load_generation_config(ROOT / "confs/pcb_gen.yml"))  # published .pt files
+
+
+def test_the_start_by_the_contrast_of_the_training_defects(tmp_path: Path):
+    whole, contrasts = TRAINED | {"max_t": 1000}, {"hole": 90.0, "spur": 30.0}
+    auto = config_with(tmp_path, whole, whole, "ddim.start_step=auto", contrasts=contrasts)
+    config = with_strength(auto)
+    # sqrt((1 - abar) / abar) = 6.4 * 90 / 127.5 at t = 549 of 1000, and 0.549 * 25 = 13.7
+    assert config == with_strength(config)
+    assert config == config_with(tmp_path, whole, whole, "ddim.start_step=14", contrasts=contrasts)
+    assert make_schedule(auto)[1] == make_schedule(config)[1] and make_schedule(auto)[1].start_index == 14
+    # another schedule has its noise elsewhere: 0.75, the bound, of a cosine
+    cosine = whole | {"noise_schedule": "cosine"}
+    auto = config_with(tmp_path, cosine, cosine, "ddim.start_step=auto", contrasts=contrasts)
+    assert with_strength(auto).ddim.schedule_params.start_step == round(0.75 * 25)
+    # what the prior does not know stays refused
+    with pytest.raises(UserError, match=r"start_step: got 14, .*expected at most 12"):
+        make_schedule(config_with(tmp_path, whole, TRAINED, "ddim.start_step=auto", contrasts=contrasts))
+
+
+def test_weights_without_contrasts_leave_the_start_to_a_number(tmp_path: Path):
+    config = config_with(tmp_path, TRAINED, TRAINED, "ddim.start_step=auto")
+    with pytest.raises(UserError) as caught:
+        make_schedule(config)
+    assert str(caught.value) == (
+        f"ddim.schedule_params.start_step: got auto, but {tmp_path}/prior.safetensors does not tell the contrast of "
+        "the defects it was trained on; expected a number, or a prior that train.py has trained with condition: "
+        "surroundings"
+    )
+    (tmp_path / "prior.safetensors").unlink()
+    with pytest.raises(UserError, match="start_step: got auto, but .*prior.safetensors: no such checkpoint"):
+        make_schedule(config)
 
 
 def test_what_the_conf_leaves_out_comes_from_the_weights_and_may_not_contradict(tmp_path: Path):

@@ -14,6 +14,7 @@ from utils.network_metadata import (
     diffusion_differences,
     load_metadata,
     network_differences,
+    trained_contrasts,
     trained_diffusion,
 )
 from utils.schema.network import DiffusionConfig
@@ -96,6 +97,15 @@ def test_differences_to_the_trained_diffusion_process():
         trained_diffusion({"diffusion": {"noise_schedule": "sqrt"}}, "a")
     with pytest.raises(UserError, match="max_t: "):
         trained_diffusion({"diffusion": {"max_t": 0}}, "a")
+
+
+def test_contrasts_of_the_training_defects():
+    told = {"pit": 41.5, "scratch": 0}
+    assert trained_contrasts({"contrasts": told}, "a") == told
+    assert trained_contrasts({}, "a") == trained_contrasts({"contrasts": "of another program"}, "a") == {}
+    for wrong in ({"pit": "dark"}, {"pit": -1}, {"pit": 300}, {"pit": float("nan")}):
+        with pytest.raises(UserError, match=r"^a: its metadata hold no contrasts that can be used \(pit: "):
+            trained_contrasts({"contrasts": wrong}, "a")
 
 
 def test_classes_of_the_file_or_of_the_weights(tmp_path: Path):

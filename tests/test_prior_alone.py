@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from guided_diffusion.create import create_unet
 from tests.test_sample_generation import CLASSES, NETWORK, Place, build, save_weights
-from utils.checkpoint import save_safetensors
+from utils.checkpoint import load_state_dict, save_safetensors
 from utils.judging.judge import Judge, Reliability, save_judge
 from utils.schema.network import NetworkConfig
 
@@ -77,6 +78,22 @@ def test_a_run_without_contextual_model_says_so_in_its_records(place: Place, cap
     capsys.readouterr()
     assert place.run("n_samples=3", "dry_run=true") == 0
     assert "2 of 6 samples to paint" in capsys.readouterr().out
+
+
+def test_the_start_is_the_one_that_the_weights_know(place: Place, tmp_path: Path, capsys):
+    assert place.run("ddim.start_step=auto") == 2
+    assert "seeing.safetensors does not tell the contrast" in capsys.readouterr().err
+    weights, metadata = load_state_dict(tmp_path / "seeing.safetensors")
+    save_safetensors(tmp_path / "seeing.safetensors", weights, metadata | {"contrasts": {"spur": 60.0}})
+    assert place.run("ddim.start_step=auto") == 0
+    assert "from step 10 of 20" in place.log()  # 0.48 of the chain: noise-to-signal 6.4 * 60 / 127.5
+    config = yaml.safe_load((place.out / "config.yml").read_text())
+    assert config["ddim"]["schedule_params"]["start_step"] == 10
+    for same in ("auto", "10"):
+        assert place.run(f"ddim.start_step={same}") == 0
+        assert "nothing to paint: the 2 samples are all there" in capsys.readouterr().err
+    assert place.run("ddim.start_step=9") == 2
+    assert "ddim.schedule_params.start_step: 10 against 9" in capsys.readouterr().err
 
 
 def test_a_judge_scores_what_is_painted(place: Place, tmp_path: Path, capsys):

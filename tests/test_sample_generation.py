@@ -544,7 +544,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(place: Place, capsys: pytest
         f"a_{name}_{i}" for name in ("spur_cx16_cy16", "mouse-bite_cx3_cy3") for i in (0, 1)
     ]
     assert lines[4].startswith(
-        f"4 of 4 samples to paint in 4 groups, 4 contexts of {STEPS} steps each: about "
+        f"4 of 4 samples to paint in 4 groups, 4 contexts of {STEPS} steps each from step 2 of 20: about "
     )
     assert "checkpoint-64-defect.pt: no such checkpoint" in lines[5] and "Google Drive" in lines[5]
     assert not place.out.exists()

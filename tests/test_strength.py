@@ -7,6 +7,7 @@ import pytest
 
 from evaluation.strength import CAPTION, CELL, GAP, main, places_of, spread, strengths
 from tests.test_sample_generation import Place, build, save_weights
+from utils.checkpoint import load_state_dict, save_safetensors
 from utils.config import load_generation_config
 from utils.errors import UserError
 from utils.images import load_rgb
@@ -30,6 +31,17 @@ def test_five_strengths_around_that_of_the_conf_within_the_trained_range():
     assert around(8) == [5, 6, 8, 10, 11]
     assert around(10) == [6, 8, 10, 12]  # the demo's networks know t < 500 of 1000, step 12 of 25
     assert around(1) == [2]
+
+
+def test_strengths_around_the_start_that_the_weights_know(tmp_path: Path):
+    weights, metadata = load_state_dict("checkpoint/foundation-64.safetensors")
+    path = tmp_path / "prior.safetensors"
+    save_safetensors(path, weights, metadata | {"contrasts": {"pit": 90.0}})
+    (tmp_path / "conf.yml").write_text(
+        f"model_path: null\ncrop_model_path: {path}\ntimestep_respacing: 50\n"
+        "ddim: {num_inference_steps: 50, ddpm_num_steps: 50, use_timetravel: false, start_step: auto}\n"
+    )
+    assert strengths(load_generation_config(tmp_path / "conf.yml")) == [16, 22, 27, 32, 38]
 
 
 def test_places_are_spread_over_classes(place: Place):

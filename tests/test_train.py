@@ -587,6 +587,32 @@ def test_a_prior_that_sees_its_surroundings_trains_from_one_that_does_not(conf, 
     assert list((tmp_path / "seeing/previews").glob("*.png"))
 
 
+def test_the_range_of_t_by_the_contrast_of_the_patches(conf, tmp_path, capsys):
+    boxed_data(tmp_path / "boxed")
+    keys = [
+        "condition=surroundings", f"data_dir={tmp_path}/boxed/defect", "diffusion_steps=1000",
+        "sample_num=0",
+    ]  # fmt: skip
+    # 127 gray levels: noise-to-signal 6.4 * 127 / 127.5 at t = 606 of 1000, and a tenth of the chain more
+    contrasts = {CLASSES[0]: 127.0, CLASSES[1]: 127.0}
+    for folder, max_t, kept in (("auto", "auto", 706), ("all", "null", 1000)):
+        own = [*keys, f"checkpoint_dir={tmp_path / folder}"]
+        assert run(conf, *own, f"max_t={max_t}", "total_steps=1") == 0
+        _, metadata = load_state_dict(tmp_path / folder / "last.safetensors")
+        assert metadata["contrasts"] == contrasts and metadata["diffusion"]["max_t"] == kept
+    assert yaml.safe_load((tmp_path / "auto/config.yml").read_text())["max_t"] == 706
+    told = capsys.readouterr().err
+    assert (
+        f"contrast of the defects in gray levels: {CLASSES[0]} 127, {CLASSES[1]} 127; trained on t < 706"
+        in told
+    )
+    own = [*keys, f"checkpoint_dir={tmp_path / 'auto'}", "total_steps=2"]
+    assert run(conf, *own, "max_t=auto") == 0
+    assert "other settings" not in capsys.readouterr().err
+    assert run(conf, *own, "max_t=auto", "min_t=706") == 2
+    assert "min_t: got 706, expected less than max_t, which is 706 (auto)" in capsys.readouterr().err
+
+
 def test_a_judge_is_trained_beside_the_prior(conf, tmp_path, capsys):
     boxed_data(tmp_path / "boxed")
     keys = ["condition=surroundings", f"data_dir={tmp_path}/boxed/defect", "total_steps=1", "judge_steps=1"]

@@ -10,6 +10,7 @@ from training.image_datasets import Augmentation, PatchDataset
 from utils import images, labels
 from utils.errors import UserError
 from utils.schema.training import TrainingConfig
+from utils.strength.contrast import appearance, class_contrasts
 
 LEAST = 16  # px; smaller images show no surroundings
 
@@ -45,6 +46,16 @@ def load_dataset(config: TrainingConfig, names: Mapping[str, int]) -> PatchDatas
     patches = [BoxedPatch(image, box) for image, box in zip(loaded.images, loaded.boxes, strict=True)]
     examples = CleanExamples(clean.images, config.clean_ratio, count)
     return BoxedPatchDataset(patches, loaded.classes, size, how, examples, read)
+
+
+def measure_contrasts(config: TrainingConfig, names: Mapping[str, int]) -> dict[str, float]:
+    """Class name -> contrast, in gray levels, of the defects in `data_dir`; {} for patches without boxes.
+
+    Raises UserError for files that cannot be read.
+    """
+    if config.network.condition != "surroundings":
+        return {}
+    return class_contrasts(appearance(path, names) for path in images.list_images(config.data_dir))
 
 
 def _load_folder(config: TrainingConfig, key: str, names: Mapping[str, int], boxed: bool) -> Loaded:

@@ -99,11 +99,12 @@ def make_hooks(run: TrainingRun) -> Hooks:
 def weights_metadata(run: TrainingRun) -> dict[str, Any]:
     """What the exported weights say of themselves: all that painting must agree with, and the versions."""
     config = run.config
-    max_t = config.diffusion.diffusion_steps if config.max_t is None else config.max_t
+    contrasts = {"contrasts": dict(run.contrasts)} if run.contrasts else {}
     return {
         "network": config.network.plain(),
-        "diffusion": config.diffusion.agreed() | {"min_t": config.min_t, "max_t": max_t},
+        "diffusion": config.diffusion.agreed() | {"min_t": config.min_t, "max_t": config.resolved_max_t},
         "classes": run.names,
+        **contrasts,
         "versions": {"crg_diffusion": VERSION, "torch": torch.__version__},
     }
 

@@ -4,19 +4,19 @@ import logging
 import os
 import shutil
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from guided_diffusion.create import create_diffusion, create_unet, unet_bytes
+from guided_diffusion.create import create_diffusion, create_unet, noise_to_signal, unet_bytes
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion
 from guided_diffusion.respace import kept_timesteps
 from training.boxed_patches import BoxedPatchDataset
-from training.data import load_dataset
+from training.data import load_dataset, measure_contrasts
 from training.image_datasets import PatchDataset
 from utils import labels, logger
 from utils.device import (
@@ -30,6 +30,7 @@ from utils.files import sweep
 from utils.processes.exclusive import only_run_in
 from utils.processes.group import local_rank, process_group, rank, world_size
 from utils.schema.training import TrainingConfig
+from utils.strength.rule import strength_for
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class TrainingRun:
     """What a run trains with, beside the network: settings, images, diffusion process, log.
 
     `names` maps class names to ids ({} without class_cond); `span` are the indices first <= i < end of the
-    timesteps trained on.
+    timesteps trained on; `contrasts` maps class names to gray levels ({} for patches without boxes).
     """
 
     config: TrainingConfig
@@ -56,6 +57,7 @@ class TrainingRun:
     dataset: PatchDataset | BoxedPatchDataset
     diffusion: GaussianDiffusion
     span: tuple[int, int]
+    contrasts: Mapping[str, float] = field(default_factory=dict)
 
 
 def setup_run(config: TrainingConfig, process: ProcessInfo) -> TrainingRun:
@@ -67,7 +69,12 @@ def setup_run(config: TrainingConfig, process: ProcessInfo) -> TrainingRun:
         log.info("use_fp16: true needs a GPU; computing in %s", config.precision)
     names = labels.load_class_names(config.class_json_path) if config.network.class_cond else {}
     dataset = load_dataset(config, names)
-    run = TrainingRun(config, process, log, names, dataset, *make_diffusion(config))
+    contrasts = measure_contrasts(config, names)
+    config = with_range(config, contrasts)
+    if contrasts:
+        told = ", ".join(f"{name} {levels:.0f}" for name, levels in contrasts.items())
+        log.info("contrast of the defects in gray levels: %s; trained on t < %d", told, config.resolved_max_t)
+    run = TrainingRun(config, process, log, names, dataset, *make_diffusion(config), contrasts)
     if unseen := [name for name, i in names.items() if i not in (dataset.labels or ())]:
         log.warning(
             "no images of %s in %s: such defects cannot be learned", ", ".join(unseen), config.data_dir
@@ -140,6 +147,21 @@ def start_log(config: TrainingConfig, process: ProcessInfo) -> logging.Logger:
     return log
 
 
+def with_range(config: TrainingConfig, contrasts: Mapping[str, float]) -> TrainingConfig:
+    """The configuration with what `max_t: auto` means at these contrasts; UserError where it leaves no step."""
+    if config.max_t != "auto":
+        return config
+    process = config.diffusion
+    try:
+        noise = noise_to_signal(process.noise_schedule, process.diffusion_steps)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    max_t = strength_for(contrasts, noise).max_t(process.diffusion_steps)
+    if config.min_t >= max_t:
+        raise UserError(f"min_t: got {config.min_t}, expected less than max_t, which is {max_t} (auto)")
+    return config.model_copy(update={"max_t": max_t})
+
+
 def make_diffusion(config: TrainingConfig) -> tuple[GaussianDiffusion, tuple[int, int]]:
     """The chain, and the indices first <= i < end of its steps with min_t <= t < max_t.
 
@@ -150,7 +172,7 @@ def make_diffusion(config: TrainingConfig) -> tuple[GaussianDiffusion, tuple[int
         kept = kept_timesteps(steps, respacing)
     except ValueError as error:
         raise UserError(f"timestep_respacing: {error}") from error
-    end_t = steps if config.max_t is None else config.max_t
+    end_t = config.resolved_max_t
     first, end = bisect_left(kept, config.min_t), bisect_left(kept, end_t)
     if first == end:
         below, above = kept[:first][-1:], kept[first:][:1]

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from utils.errors import UserError
@@ -31,6 +31,9 @@ SHAPE_KEYS = (
 
 # Those that a network may change after its training
 FREE_KEYS = ("image_size", "attention_resolutions", "dropout", "use_checkpoint")
+
+
+CONTRASTS = TypeAdapter(dict[str, Annotated[float, Field(ge=0, le=255)]])
 
 
 class UnreadableCheckpoint(UserError, ValueError):
@@ -89,7 +92,8 @@ def _from_text(text: str) -> Any:
 
 
 def described(metadata: Mapping[str, Any], part: str) -> dict[str, Any]:
-    """`network` (U-Net options), `diffusion` (process, range of t) or `classes` (name -> id) as `train.py` wrote them.
+    """`network` (U-Net options), `diffusion` (process, range of t), `classes` (name -> id) or
+    `contrasts` (name -> gray levels) as `train.py` wrote them.
 
     {} for foreign files.
     """
@@ -129,6 +133,18 @@ def trained_diffusion(metadata: Mapping[str, Any], path: str | Path) -> dict[str
             "these without their metadata"
         ) from error
     return {key: getattr(values, key) for key in known}
+
+
+def trained_contrasts(metadata: Mapping[str, Any], path: str | Path) -> dict[str, float]:
+    """Class name -> contrast, in gray levels, of the defects that the weights at `path` were trained on; {} where
+    they do not tell it. Raises UserError for what is no contrast."""
+    try:
+        return CONTRASTS.validate_python(described(metadata, "contrasts"))
+    except ValidationError as error:
+        raise UserError(
+            f"{path}: its metadata hold no contrasts that can be used ({_reason(error)}); set "
+            "ddim.schedule_params.start_step to a number"
+        ) from error
 
 
 def diffusion_differences(metadata: Mapping[str, Any], now: Mapping[str, Any], path: str | Path) -> list[str]:

@@ -5,13 +5,17 @@ from pathlib import Path
 import pytest
 import yaml
 
+from guided_diffusion.create import noise_to_signal
 from tests.prepare_data.builders import write_boards
+from training.data import measure_contrasts
 from utils.checkpoint import load_state_dict
 from utils.config import load_generation_config, load_training_config
 from utils.foundation_data.writing import CLASSES
+from utils.labels import load_class_names
 from utils.network_metadata import described
 from utils.prepare_data import confs
 from utils.prepare_data.__main__ import main
+from utils.strength.rule import strength_for
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -63,8 +67,18 @@ def test_painting_uses_annotated_places_and_planned_ones(out):
         assert (config.model_path, config.background, config.label_box) == ("", "masked", "annotation")
         assert Path(config.judge_path).as_posix().endswith("runs/boards-prior/judge.safetensors")
         assert (config.candidates, config.min_score, config.max_rerolls) == (2, 0.5, 2)
-        assert config.ddim.schedule_params.start_step == 31  # noise: 0.61 of the chain
+        assert config.ddim.schedule_params.start_step == "auto"
         assert config.label_margin == 0
+
+
+def test_the_weights_will_give_the_start_that_is_told(out):
+    training = load_training_config(out / "train-prior.yml")
+    contrasts = measure_contrasts(training, load_class_names(training.class_json_path))
+    found = strength_for(contrasts, noise_to_signal("linear", 1000))
+    assert found.start_step(confs.CHAIN) == 31  # noise: 0.61 of the chain
+    for name in ("generate.yml", "generate-planned.yml"):
+        (line,) = [x for x in (out / name).read_text().splitlines() if "start_step:" in x]
+        assert line.split() == f"start_step: auto # 31 of 50: {found.reason}".split()
 
 
 def test_without_clean_counterparts_painting_is_planned(tmp_path):

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from guided_diffusion.create import noise_to_signal
 from utils.prepare_data import rules
+from utils.strength.rule import strength_for
 
 
 def stripes(degrees: float, size: int = 96) -> np.ndarray:
@@ -71,17 +73,11 @@ def test_kinds_of_color():
     assert [rules.color_jitter(kind).value for kind in kinds] == [0.1, 0.1, 0.1, 0.0]
 
 
-def test_painting_starts_where_the_noise_is_in_proportion_to_the_contrast():
-    abar = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
-    found = rules.start({"hole": 90.0, "spur": 30.0}, 1000)
-    assert "hole has a contrast of 90" in found.reason
-    below, above = (np.sqrt((1 - abar[found.value - k]) / abar[found.value - k]) for k in (1, 0))
-    assert below < 6.4 * 90 / 127.5 <= above
-    faint, strong = (rules.start({"a": value}, 50) for value in (20.0, 255.0))
-    assert (
-        (faint.value, strong.value) == (15, 35) and "bound" in faint.reason and "bound" not in strong.reason
-    )
-    assert rules.start({"a": 400.0}, 100).value == 75
+def test_the_start_is_left_to_the_weights_and_told_as_they_will_resolve_it():
+    for contrasts in ({"hole": 90.0, "spur": 30.0}, {"pit": 12.0}, {"pit": 400.0}):
+        found = strength_for(contrasts, noise_to_signal("linear", 1000))
+        told = f"{found.start_step(50)} of 50: {found.reason}"
+        assert rules.start(contrasts, 50) == rules.Choice("auto", told)
 
 
 def test_the_margin_of_boxes_is_that_of_most_defects():

@@ -10,9 +10,9 @@ import yaml
 
 from utils.images import load_rgb
 from utils.prepare_data import rules
-from utils.prepare_data.measuring import appearance
 from utils.prepare_data.report import IndexRow
 from utils.prepare_data.sources import Survey
+from utils.strength.contrast import appearance, class_contrasts
 
 FOUNDATION = "checkpoint/foundation-64.safetensors"  # what the prior starts from
 CONTEXT_FOUNDATION = "checkpoint/demo-128-defect-free.safetensors"
@@ -54,10 +54,13 @@ def look(
     kind = rules.color_kind(tiles)
     rotate90, flip = rules.turns(rules.texture_of(tiles), rules.elongated_classes(sizes))
     steps = rules.training_steps(len(boxed), minutes, BATCH, CLEAN_RATIO if pieces else 0, bool(pieces))
-    seen_defects = appearance(folder, boxed)
-    start = rules.start(seen_defects.contrasts, CHAIN)
+    shown = [appearance(folder / row.file, survey.classes) for row in boxed]
+    margins = [
+        one.margin * row.scale for one, row in zip(shown, boxed, strict=True) if one.margin is not None
+    ]
+    start = rules.start(class_contrasts(shown), CHAIN)
     outlined = any(box.outlined for image in survey.defective for box in image.boxes)
-    margin = rules.label_margin(seen_defects.margins, outlined)
+    margin = rules.label_margin(margins, outlined)
     color = rules.color_jitter(kind)
     return Decisions(sizes, kind, rotate90, flip, color, steps, start, margin, bool(pieces), window, tile)
 
@@ -134,7 +137,7 @@ def prior_text(out: Path, found: Decisions) -> str:
             _line("class_cond", True),
             "",
             "# Loss",
-            _line("max_t", None, "painting may start at any t"),
+            _line("max_t", None, "painting may start at any t; auto = only from where its defects need it"),
             _line("min_snr_gamma", 5, "noisy steps, where all is decided, count more"),
             _line("outside_weight", 0.3, "what lies outside the box is known when painting"),
             "",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from utils.labels import auto_scale
+from utils.strength.rule import strength_for
 
 # Texture
 DIRECTED = 0.3  # coherence of all tiles together above which a texture has a direction
@@ -28,10 +29,8 @@ JUDGE_SECONDS = 150  # of five members, on one CPU core
 MOST_VISITS = 1500  # of each defect; more teaches it by heart
 FEWEST_STEPS = 300
 
-# Strength: where on the chain painting starts
-NOISE_OF_CONTRAST = 6.4  # noise-to-signal at the start by contrast, in units of half the gray range; fitted
-WEAKEST, STRONGEST = 0.3, 0.75  # shares of the chain for a prior that sees its surroundings
-LONG_CHAIN, FIRST_BETA, LAST_BETA = 1000, 1e-4, 0.02  # the priors' (Ho et al. 2020)
+# Strength: the noise schedule that the priors are trained with (Ho et al. 2020)
+LONG_CHAIN, FIRST_BETA, LAST_BETA = 1000, 1e-4, 0.02
 
 # Boxes
 FEWEST_MARGINS = 5
@@ -144,16 +143,12 @@ def training_steps(
 
 
 def start(contrasts: Mapping[str, float], steps: int) -> Choice:
-    """Step of a chain of `steps` at which painting starts, by the class with the most contrast, in gray levels: where
-    noise-to-signal, sqrt((1 - abar) / abar), is NOISE_OF_CONTRAST times the contrast. Scaling an image by b shifts its
-    log SNR by 2 log b (Chen 2023, arXiv 2301.10972)."""
-    name, levels = max(contrasts.items(), key=lambda item: item[1])
-    wanted = NOISE_OF_CONTRAST * levels / 127.5
-    abar = np.cumprod(1 - np.linspace(FIRST_BETA, LAST_BETA, LONG_CHAIN))
-    share = float(np.searchsorted(np.sqrt((1 - abar) / abar), wanted)) / LONG_CHAIN
-    bounded = min(max(share, WEAKEST), STRONGEST)
-    told = f"of {steps}: {name} has a contrast of {levels:.0f} gray levels"
-    return Choice(round(bounded * steps), told if share == bounded else f"{told}, the bound of what works")
+    """Where painting starts, which weights know once they are trained; the reason tells the step of a chain of `steps`
+    that they will give."""
+    beta = np.linspace(FIRST_BETA, LAST_BETA, LONG_CHAIN)
+    abar = np.cumprod(1 - beta)
+    found = strength_for(contrasts, np.sqrt((1 - abar) / abar))
+    return Choice("auto", f"{found.start_step(steps)} of {steps}: {found.reason}")
 
 
 def label_margin(margins: Sequence[float], outlined: bool) -> Choice:

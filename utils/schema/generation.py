@@ -61,9 +61,17 @@ class ScheduleConfig(Section):
     jump_n_sample: Int = Field(3, ge=1, le=1000, description="times each stretch is denoised; 1 = no jumps")
     use_timetravel: bool = Field(True, description="jump back in time and denoise again (RePaint)")
     time_travel_filter_type: JumpFilter = Field("none", description="which jumps are left out")
-    start_step: Int | None = Field(
-        30, ge=0, description="strength of the edit: index at which the image is noised; null = the last"
+    start_step: Annotated[Int, Field(ge=0)] | Literal["auto"] | None = Field(
+        30,
+        description="strength of the edit: index at which the image is noised; null = the last; auto = by the contrast "
+        "of the defects that the prior was trained on",
     )
+
+    @property
+    def resolved_start_step(self) -> int | None:
+        """The start step, once a run has read the one that auto leaves open."""
+        assert self.start_step != "auto"
+        return self.start_step
 
     @model_validator(mode="after")
     def _fits_chain(self) -> "ScheduleConfig":

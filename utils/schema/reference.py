@@ -68,8 +68,9 @@ out, here and under `crop`. A conflicting one stops the run; only `image_size`, 
 `use_checkpoint` may differ. With another `image_size`, `attention_resolutions` that are left out follow it, so that
 attention stays at the same depth of the network. They also contain the diffusion process (`diffusion_steps`,
 `noise_schedule`, `predict_xstart`, `rescale_timesteps`), the range of t trained on and the classes: what is left out
-is taken from them, a conflicting value stops the run, and so does a `start_step` beyond that range. The defaults below
-are for weights without metadata, such as the published ones."""
+is taken from them, a conflicting value stops the run, and so does a `start_step` beyond that range. Priors that see
+their surroundings contain the contrast of the defects that they were trained on, too, for `start_step: auto`. The
+defaults below are for weights without metadata, such as the published ones."""
 
 
 if __name__ == "__main__":

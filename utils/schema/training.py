@@ -1,6 +1,6 @@
 """The keys of `train.py`."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -82,8 +82,10 @@ class TrainingConfig(Section):
         "uniform", description="how t is drawn"
     )
     min_t: Int = Field(0, ge=0, description="smallest t trained on, in steps of the original chain")
-    max_t: Int | None = Field(
-        None, ge=1, description="train on t < max_t of the original chain; null = on all"
+    max_t: Annotated[Int, Field(ge=1)] | Literal["auto"] | None = Field(
+        None,
+        description="train on t < max_t of the original chain; null = on all; auto = as far as painting needs it at "
+        "the defects' contrast (condition: surroundings)",
     )
     shuffle: bool = Field(True, description="draw the images in random order")
     class_balanced: bool = Field(True, description="draw every class equally often (class_cond)")
@@ -133,6 +135,12 @@ class TrainingConfig(Section):
     tensorboard: bool = Field(True, description="write TensorBoard logs")
     ignored_keys: tuple[str, ...] = Field((), description="keys of the file that are accepted and ignored")
 
+    @property
+    def resolved_max_t(self) -> int:
+        """The first t not trained on, once a run has measured the one that auto leaves open."""
+        assert self.max_t != "auto"
+        return self.diffusion.diffusion_steps if self.max_t is None else self.max_t
+
     @field_validator("network", mode="before")
     @classmethod
     def _start_from_training_network(cls, value: Any) -> Any:
@@ -147,11 +155,15 @@ class TrainingConfig(Section):
     def _parts_fit(self) -> "TrainingConfig":
         problems = []
         steps = self.diffusion.diffusion_steps
-        highest = steps if self.max_t is None else self.max_t
+        highest = self.max_t if isinstance(self.max_t, int) else steps
         if highest > steps:
             problems.append(f"max_t: got {highest}, expected at most diffusion_steps ({steps})")
         if self.min_t >= highest:
             problems.append(f"min_t: got {self.min_t}, expected less than max_t ({highest})")
+        if self.max_t == "auto" and self.network.condition == "none":
+            problems.append(
+                "max_t: got auto, expected a number or null (condition is none: the patches have no boxes to measure)"
+            )
         if self.network.class_cond and not self.class_json_path:
             problems.append("class_json_path: got null, expected a class file (class_cond is true)")
         if self.judge_steps and self.network.condition == "none":

@@ -1,6 +1,6 @@
 """What boxed patches show of their defects: how strongly they stand out, and how far their boxes keep from them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from utils.images import load_rgb
-from utils.prepare_data.report import IndexRow
+from utils.labels import Annotation, read_annotations
 
 CHANGED = 14  # gray levels from which on a patch differs from its clean twin
 SPECK = 6  # px; smaller changes are noise
@@ -18,37 +18,42 @@ EIGHT = np.ones((3, 3), dtype=bool)
 
 @dataclass(frozen=True)
 class Appearance:
-    """`contrasts`: class -> median contrast in gray levels; `margins`: native px between box and visible change, of
-    each defect that has a clean twin."""
+    """What a patch shows of its defect: `contrast` in gray levels; `margin`, px of the patch between box and visible
+    change, None where there is no clean twin in which it shows."""
 
-    contrasts: Mapping[str, float]
-    margins: Sequence[float]
+    class_name: str
+    contrast: float
+    margin: float | None
 
 
-def appearance(folder: Path, rows: Sequence[IndexRow]) -> Appearance:
-    """Measure the patches in train/boxed of `folder`, by their clean twins in train/twins where they have them."""
+def appearance(path: Path, classes: Mapping[str, int]) -> Appearance:
+    """Measure a patch by its clean twin, the image of the same name in the folder `twins` beside the patch's folder;
+    where it has none, or shows no change, by what surrounds its box, the first one of the YOLO file beside it.
+
+    Raises UserError for files that cannot be read.
+    """
+    patch = load_rgb(path).astype(np.float32)
+    annotation = read_annotations(path.with_suffix(".txt"), classes)[0]
+    box = _nearest_box(annotation, *patch.shape[:2])
+    twin_path = path.parent.parent / "twins" / path.name
+    if twin_path.is_file():
+        twin = load_rgb(twin_path).astype(np.float32)
+        if twin.shape == patch.shape and (visible := change_in_box(patch, twin, box)):
+            return Appearance(annotation.class_name, *visible)
+    return Appearance(annotation.class_name, contrast_to_ring(patch, box), None)
+
+
+def class_contrasts(patches: Iterable[Appearance]) -> dict[str, float]:
+    """Class -> median contrast of its patches, in gray levels, to two decimals."""
     found: dict[str, list[float]] = {}
-    margins = []
-    for row in rows:
-        path = folder / row.file
-        patch = load_rgb(path).astype(np.float32)
-        box = _box_of(path, *patch.shape[:2])
-        twin = folder / "train/twins" / path.name
-        visible = None
-        if twin.is_file():
-            visible = change_in_box(patch, load_rgb(twin).astype(np.float32), box)
-        if visible is None:
-            contrast = contrast_to_ring(patch, box)
-        else:
-            contrast, margin = visible
-            margins.append(margin * row.scale)
-        found.setdefault(row.class_name, []).append(contrast)
-    return Appearance({name: float(np.median(values)) for name, values in found.items()}, margins)
+    for patch in patches:
+        found.setdefault(patch.class_name, []).append(patch.contrast)
+    return {name: round(float(np.median(values)), 2) for name, values in found.items()}
 
 
-def _box_of(path: Path, height: int, width: int) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom, in px, of the first box in the YOLO file beside a patch of that size."""
-    x, y, w, h = map(float, path.with_suffix(".txt").read_text(encoding="utf-8").split()[1:5])
+def _nearest_box(annotation: Annotation, height: int, width: int) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom, rounded to the nearest px of an image of that size."""
+    x, y, w, h = annotation.cx, annotation.cy, annotation.w or 0.0, annotation.h or 0.0
     left, top = max(0, round((x - w / 2) * width)), max(0, round((y - h / 2) * height))
     return left, top, max(left + 1, round((x + w / 2) * width)), max(top + 1, round((y + h / 2) * height))
 
