@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from evaluation.detectors.draws import batches, pool
 from evaluation.detectors.interface import Detections, Example, TrainingTask
 from evaluation.detectors.scoring import score
+from utils.device import has_fast_bf16
 from utils.files import append_csv
 from utils.judging.classifier import relight
 
@@ -141,6 +142,14 @@ def make_network(classes: int, side: int, options: FcosOptions) -> nn.Module:
     from torchvision.models.detection.anchor_utils import AnchorGenerator
     from torchvision.models.detection.fcos import FCOSHead
 
+    class Head(FCOSHead):
+        """Boxes and scores are float32, whatever the features were."""
+
+        def forward(self, x: list[Tensor]) -> dict[str, Tensor]:
+            with fast_arithmetic(x[0].device):
+                found = super().forward(x)
+            return {name: value.float() for name, value in found.items()}
+
     return FCOS(
         _Backbone(options.channels),
         num_classes=classes,
@@ -149,10 +158,15 @@ def make_network(classes: int, side: int, options: FcosOptions) -> nn.Module:
         image_mean=[0.0] * 3,
         image_std=[1.0] * 3,
         anchor_generator=AnchorGenerator(tuple((k,) for k in LEVELS), ((1.0,),) * len(LEVELS)),
-        head=FCOSHead(options.channels, 1, classes, num_convs=2),
+        head=Head(options.channels, 1, classes, num_convs=2),
         score_thresh=LEAST_SCORE,
         topk_candidates=300,
     )
+
+
+def fast_arithmetic(device: torch.device) -> torch.autocast:
+    """Convolutions in bfloat16 where it pays."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bf16(device))
 
 
 class _Backbone(nn.Module):
@@ -173,11 +187,12 @@ class _Backbone(nn.Module):
         self.pyramid = FeaturePyramidNetwork(widths[-len(LEVELS) :], channels)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        features, x = [], self.stem(x)
-        for stage in self.stages:
-            x = stage(x)
-            features.append(x)
-        return self.pyramid({str(k): level for k, level in enumerate(features[-len(LEVELS) :])})
+        with fast_arithmetic(x.device):
+            features, x = [], self.stem(x)
+            for stage in self.stages:
+                x = stage(x)
+                features.append(x)
+            return self.pyramid({str(k): level for k, level in enumerate(features[-len(LEVELS) :])})
 
 
 class _Block(nn.Module):
