@@ -125,7 +125,7 @@ class TorchvisionConfig(Section):
 
     turns: bool = Field(True, description="turn and mirror tiles in training")
     lr: Float = Field(2e-3, gt=0, description="peak of the learning rate")
-    steps: Steps = Field(800, ge=1, description="optimizer steps of every run")
+    steps: Steps = Field(1000, ge=1, description="optimizer steps of every run")
     batch_size: Int = Field(8, ge=1, description="tiles per step")
     seeds: Int = Field(3, ge=1, le=100, description="runs of every arm")
 
