@@ -1,6 +1,11 @@
 """Inputs broken at random: a sentence comes out, never a traceback; `evaluation.attack` is the long form."""
 
+import os
 import random
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evaluation.attack.__main__ import table
+from evaluation.attack.__main__ import DISKS, Limit, attack_parser, limits_of, live_attacks, run, table
 from evaluation.attack.inputs import ATTACKS, Attack, AttackCounts, attack, run_command
 from evaluation.attack.mutation import HOSTILE, mutated
 from evaluation.attack.processes import small_disk, two_at_once
@@ -20,6 +25,7 @@ from utils.images import load_rgb, verify_image
 from utils.labels import load_class_names, read_annotations_and_problems
 from utils.manifest import read_manifest
 from utils.network_metadata import load_metadata
+from utils.processes.interrupts import Stopped
 from utils.reading import read_json, read_xml, read_yaml
 from utils.schema.generation import GenerationConfig
 from utils.schema.training import TrainingConfig
@@ -140,6 +146,77 @@ def test_the_second_of_two_processes_on_one_folder_is_refused(stage: Stage, name
     tally = AttackCounts()
     two_at_once(stage, name, tally)
     assert not tally.found and not tally.losses
+
+
+def test_every_turn_draws_the_sizes_of_the_disks_anew(stage: Stage):
+    chance, expected = random.Random(4), random.Random(4)
+    for _ in range(5):
+        sizes = [step.keywords["size"] for name, step in live_attacks(stage, chance) if "disk" in name]
+        assert sizes == [expected.choice(DISKS) for _ in range(3)]
+
+
+def test_as_many_inputs_and_kills_as_asked_for(stage: Stage):
+    tallies: dict[str, AttackCounts] = {}
+    limits = (Limit(count=3), Limit(count=1))
+    run(stage, limits, random.Random(1), ["class file", "override", "processes"], tallies)
+    assert [tallies.pop(kind).inputs for kind in ("class file", "override")] == [2, 1]
+    assert list(tallies) == ["paint killed"] and 1 <= tallies["paint killed"].inputs <= 3
+    assert not tallies["paint killed"].found
+
+
+@pytest.mark.parametrize(
+    ("words", "limits"),
+    [
+        ([], (Limit(1080), Limit(720))),
+        (["--minutes", "10"], (Limit(360), Limit(240))),
+        (["--minutes", "10", "--kinds", "VOC"], (Limit(600), Limit(0))),
+        (["--minutes", "10", "--kinds", "processes"], (Limit(0), Limit(600))),
+        (["--inputs", "7"], (Limit(count=7), Limit(count=0))),
+        (["--inputs", "7", "--kills", "2"], (Limit(count=7), Limit(count=2))),
+    ],
+)
+def test_time_or_numbers_end_the_attacks(words: list[str], limits: tuple[Limit, Limit]):
+    assert limits_of(attack_parser().parse_args(words)) == limits
+
+
+@pytest.mark.parametrize(
+    "words", [["--inputs", "-1"], ["--minutes", "-1"], ["--minutes", "3", "--kills", "2"]]
+)
+def test_limits_that_cannot_be_used(words: list[str]):
+    with pytest.raises(UserError, match=words[0]):
+        limits_of(attack_parser().parse_args(words))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_an_attacked_program_ends_the_attacks(stage: Stage, number: signal.Signals):
+    usual = signal.signal(number, signal.default_int_handler)  # Ctrl-C is ignored in background jobs
+    try:
+        with pytest.raises(Stopped) as stopped:
+            run_command(stage, lambda argv: signal.raise_signal(number), ("a", "b"))
+    finally:
+        signal.signal(number, usual)
+    assert stopped.value.number == number
+
+
+def test_the_table_so_far_is_printed_on_ctrl_c(tmp_path: Path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "evaluation.attack", "--inputs", "1000000", "--kinds", "class file"],
+        cwd=Path(__file__).parent.parent,
+        env=os.environ | {"TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    while process.poll() is None and not list(tmp_path.glob("*/around/world/made-training")):
+        time.sleep(0.05)  # the world is being built
+    process.send_signal(signal.SIGINT)
+    printed, told = process.communicate()
+    assert process.returncode == 130 and "Traceback" not in told, told
+    header, *rows = [line.split() for line in printed.splitlines()]
+    assert header[0] == "kind" and rows[-1][0] == "all" and len(rows[-1]) == 7
+    assert "this is the table so far" in told
+    assert not list(tmp_path.glob("crg-attack-*"))
 
 
 def test_the_same_seed_breaks_a_file_the_same_way():

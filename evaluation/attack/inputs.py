@@ -7,24 +7,22 @@ import random
 import resource
 import signal
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import sample_generation
 import train
 from evaluation.attack.mutation import hostile, mutated
-from evaluation.attack.stage import Stage
-from utils.errors import run_main
+from evaluation.attack.stage import Program, Stage, run_inside
 from utils.export_dataset.__main__ import main as export
 from utils.prepare_data.__main__ import main as prepare
+from utils.processes.interrupts import Stopped
 from utils.report.__main__ import main as report
 
 LONGEST = 20  # seconds of processor time
 SCREEN = 50_000  # characters that a run may print
 DRY = "dry_run=true"
 CALM = ("total_steps=3", "save_interval=1", "num_workers=0", "batch_size=2", "compile=false", "device=cpu")
-
-Program = Callable[[list[str]], int | None]
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ def attack(stage: Stage, kind: str, chance: random.Random, tally: AttackCounts) 
 def run_command(
     stage: Stage, program: Program, words: Sequence[str], extra: Sequence[str] = ()
 ) -> tuple[int | None, str]:
-    """Exit code (None after an exception or a hang) and all output."""
+    """Exit code (None after an exception or a hang) and all output. Raises Stopped as `run_inside` does."""
     argv = [word.format(work=stage.work, out=stage.out) for word in words]
     return _attempt(program, [*argv[:2], *extra, *argv[2:]])
 
@@ -176,11 +174,13 @@ def _attempt(program: Program, argv: list[str]) -> tuple[int | None, str]:
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         try:
             with _limited():
-                return run_main(program, argv), output.getvalue()
+                return run_inside(program, argv), output.getvalue()
         except SystemExit as stop:  # of the command line's own parser
             return int(stop.code or 0), output.getvalue()
         except Hang:
             return None, f"HANG\n{output.getvalue()}"
+        except Stopped:
+            raise
         except BaseException:
             return None, f"{output.getvalue()}\n{traceback.format_exc()}"
 

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from evaluation.attack.inputs import AttackCounts
@@ -38,10 +39,11 @@ WHOLE = {
 }
 
 
-def start(stage: Stage, name: str, *more: str) -> subprocess.Popen:
-    """A command of COMMANDS, with `more` words."""
+@contextmanager
+def started(stage: Stage, name: str, *more: str) -> Iterator[subprocess.Popen]:
+    """A command of COMMANDS, with `more` words; it does not outlive the block."""
     words = [word.format(work=stage.work, out=stage.out) for word in COMMANDS[name]] + list(more)
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, *words],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
@@ -49,6 +51,11 @@ def start(stage: Stage, name: str, *more: str) -> subprocess.Popen:
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
+    try:
+        yield process
+    finally:
+        process.kill()  # nothing if it has ended
+        process.wait()
 
 
 def left(stage: Stage, name: str) -> dict[str, bytes]:
@@ -71,7 +78,8 @@ def calm(stage: Stage, name: str) -> tuple[dict[str, bytes], float]:
     """What an undisturbed run leaves, and how long it takes (s)."""
     stage.reset()
     began = time.monotonic()
-    output = start(stage, name).communicate(timeout=LIMIT)[1]
+    with started(stage, name) as process:
+        output = process.communicate(timeout=LIMIT)[1]
     result = left(stage, name)
     if not result:
         raise RuntimeError(f"{name} left nothing: {output}")
@@ -83,13 +91,15 @@ def kill_and_rerun(stage: Stage, name: str, chance: random.Random, tally: Attack
     expected, seconds = calm(stage, name)
     stage.reset()
     for _ in range(chance.randint(1, 3)):
-        process = start(stage, name)
-        time.sleep(chance.uniform(0.2, 1.0) * seconds)
-        process.send_signal(chance.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)))
-        _note(process.communicate(timeout=LIMIT)[1], f"{name}, killed", tally)
+        with started(stage, name) as process:
+            time.sleep(chance.uniform(0.2, 1.0) * seconds)
+            process.send_signal(
+                chance.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT))
+            )
+            _note(process.communicate(timeout=LIMIT)[1], f"{name}, killed", tally)
         tally.inputs += 1
-    process = start(stage, name)
-    _note(process.communicate(timeout=LIMIT)[1], f"{name}, rerun", tally)
+    with started(stage, name) as process:
+        _note(process.communicate(timeout=LIMIT)[1], f"{name}, rerun", tally)
     _compare(left(stage, name), expected, f"{name}, killed and rerun", tally)
 
 
@@ -99,13 +109,14 @@ def two_at_once(stage: Stage, name: str, tally: AttackCounts) -> None:
     expected, _ = calm(stage, name)
     stage.reset()
     tally.inputs += 1
-    for process in [start(stage, name) for _ in range(2)]:
-        output = process.communicate(timeout=LIMIT)[1]
-        _note(output, f"two at once, {name}", tally)
-        named = "works there" in output and "process " in output
-        if process.returncode != (2 if named else 0):
-            tally.found.append(f"two at once, {name}: exit code {process.returncode}\n{output[-2000:]}")
-        tally.refused += named
+    with started(stage, name) as first, started(stage, name) as second:
+        for process in (first, second):
+            output = process.communicate(timeout=LIMIT)[1]
+            _note(output, f"two at once, {name}", tally)
+            named = "works there" in output and "process " in output
+            if process.returncode != (2 if named else 0):
+                tally.found.append(f"two at once, {name}: exit code {process.returncode}\n{output[-2000:]}")
+            tally.refused += named
     _compare(left(stage, name), expected, f"two at once, {name}", tally)
 
 
@@ -119,8 +130,8 @@ def small_disk(stage: Stage, name: str, tally: AttackCounts, size: int = DISK) -
         return f"no small disk ({problem})"
     try:
         tally.inputs += 1
-        process = start(stage, name, *(["tensorboard=true"] if name == "train" else []))
-        output = process.communicate(timeout=LIMIT)[1]
+        with started(stage, name, *(["tensorboard=true"] if name == "train" else [])) as process:
+            output = process.communicate(timeout=LIMIT)[1]
         _note(output, f"{name}, disk of {size} KiB", tally)
         if process.returncode not in (0, 2) or not output.strip():
             tally.found.append(

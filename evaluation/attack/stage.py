@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from guided_diffusion.create import create_unet
 from utils.checkpoint import save_atomic, save_safetensors
 from utils.errors import run_main
 from utils.manifest import Entry, mask_rle, read_manifest, rewrite
+from utils.processes.interrupts import SIGNALS, Stopped
 from utils.schema.network import NetworkConfig
 from utils.verdicts import VERDICTS_FILE
 
@@ -37,6 +38,8 @@ SIDE = 48  # px of a board
 
 
 RESULTS = ("run", "training")  # folders of `out` that the two programs make
+
+Program = Callable[[list[str]], int | None]
 
 
 class Stage:
@@ -60,7 +63,7 @@ class Stage:
         _write_data_sets(self.valid / "sets")
         self.reset()
         for main, conf in ((sample_generation.main, "conf.yml"), (train.main, "train.yml")):
-            if run_main(main, ["--conf_path", str(self.work / conf)]):
+            if run_inside(main, ["--conf_path", str(self.work / conf)]):
                 raise RuntimeError(f"the valid {conf} does not run")
         rewrite(self.out / "run/manifest.jsonl", lambda entries: list(map(_with_boxes, entries)))
         names = [entry["name"] for entry in read_manifest(self.out / "run/manifest.jsonl")]
@@ -90,6 +93,14 @@ class Stage:
         return {path.name for path in self.root.parent.iterdir()} | {
             path.name for path in self.root.iterdir()
         }
+
+
+def run_inside(program: Program, argv: list[str]) -> int:
+    """Exit code of a program in this process; Ctrl-C and SIGTERM, which it takes for its own, raise Stopped."""
+    code = run_main(program, argv)
+    if code - 128 in SIGNALS:
+        raise Stopped(code - 128)
+    return code
 
 
 def _with_boxes(entry: Entry) -> Entry:
