@@ -110,24 +110,32 @@ class PainterConfig(Section):
     generate: Words = Field((), description="keys of the painting to change, as key=value")
 
 
+# What the sections of the detectors share; an image is a window to the classifier, a tile to the others
+Turns = Annotated[bool, Field(description="turn and mirror images in training")]
+PeakRate = Annotated[Float, Field(gt=0, description="peak of the learning rate")]
+RunSteps = Annotated[Steps, Field(ge=1, description="optimizer steps of every run")]
+BatchSize = Annotated[Int, Field(ge=1, description="images per step")]
+RunCount = Annotated[Int, Field(ge=1, le=100, description="runs of every arm")]
+
+
 class ClassifierConfig(Section):
     """The patch classifier: the cheap first answer."""
 
-    turns: bool = Field(True, description="turn and mirror windows in training")
-    lr: Float = Field(3e-3, gt=0, description="peak of the learning rate")
-    steps: Steps = Field(300, ge=1, description="optimizer steps of every run")
-    batch_size: Int = Field(32, ge=1, description="examples per step")
-    seeds: Int = Field(6, ge=1, le=100, description="runs of every arm")
+    turns: Turns = True
+    lr: PeakRate = 3e-3
+    steps: RunSteps = 300
+    batch_size: BatchSize = 32
+    seeds: RunCount = 6
 
 
 class TorchvisionConfig(Section):
     """FCOS of torchvision's parts, from scratch."""
 
-    turns: bool = Field(True, description="turn and mirror tiles in training")
-    lr: Float = Field(2e-3, gt=0, description="peak of the learning rate")
-    steps: Steps = Field(1000, ge=1, description="optimizer steps of every run")
-    batch_size: Int = Field(8, ge=1, description="tiles per step")
-    seeds: Int = Field(3, ge=1, le=100, description="runs of every arm")
+    turns: Turns = True
+    lr: PeakRate = 2e-3
+    steps: RunSteps = 1000
+    batch_size: BatchSize = 8
+    seeds: RunCount = 3
 
 
 class YoloConfig(Section):
@@ -139,9 +147,9 @@ class YoloConfig(Section):
         description="an architecture, trained from scratch, or weights (.pt) of yours",
     )
     lr: Float = Field(1e-3, gt=0, description="initial learning rate")
-    steps: Steps = Field(800, ge=1, description="optimizer steps of every run")
-    batch_size: Int = Field(16, ge=1, description="tiles per step")
-    seeds: Int = Field(3, ge=1, le=100, description="runs of every arm")
+    steps: RunSteps = 800
+    batch_size: BatchSize = 16
+    seeds: RunCount = 3
 
 
 class DownstreamConfig(Section):
