@@ -11,7 +11,7 @@ from evaluation.downstream.stages import CachedStage
 # Seconds on two CPU cores, rough
 PER_TILE_STEP = {
     "classifier": 0.0015,
-    "torchvision": 0.08,
+    "torchvision": 0.04,
     "yolo": 0.03,
 }  # a tile of 240 px in a training step
 PER_RUN = {"classifier": 5.0, "torchvision": 20.0, "yolo": 20.0}  # start, validation, test
