@@ -202,6 +202,10 @@ def test_ignored_keys_are_listed(tmp_path: Path):
         ("image_size: 96\nchannel_mult: ''", "channel_mult: got nothing with image_size 96, expected a list"),
         ("crop: {num_channels: 48}", "crop.num_channels: got 48"),
         (
+            f"model_path: {'m' * 256}.safetensors",
+            "expected a path of at most 4000 characters, 255 bytes a name",
+        ),
+        (
             "ddim: {num_inference_steps: 500, use_timetravel: false}",
             "num_inference_steps: got 500, expected at most ddpm_num_steps (250) without time travel",
         ),

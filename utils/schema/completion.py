@@ -12,7 +12,7 @@ from utils.network_metadata import (
     trained_diffusion,
     trained_network,
 )
-from utils.schema.fields import Int, input_path
+from utils.schema.fields import Int, input_path, usable_path
 from utils.schema.network import AGREED_KEYS, CROP_VALUES, NetworkConfig
 from utils.schema.problems import Findings
 
@@ -36,7 +36,10 @@ def complete_from_weights(values: dict[str, Any], findings: Findings) -> None:
         path, given = values.get(path_key), values.get(name, {})
         if not isinstance(path, str):
             continue
-        path = input_path(path)
+        try:
+            path = input_path(usable_path(path))
+        except ValueError:  # the schema says why
+            continue
         missing = missing_checkpoint(path) if path.endswith(".safetensors") else None
         if missing and not given.keys() >= SIZE_KEYS:
             findings.add(path_key, f"the network's options are read from these weights, but {missing}")

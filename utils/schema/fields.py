@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -66,13 +67,12 @@ def _empty_for_null(value: Any) -> Any:
     return "" if value is None else value
 
 
-def _usable_path(value: str) -> str:
-    """With ~ expanded; ValueError for what no file system takes."""
+def usable_path(value: str) -> str:
+    """With ~ expanded; PydanticCustomError, a ValueError, for what no file system takes."""
     path = os.path.expanduser(value)
     if len(path) > LONGEST_PATH or any(len(os.fsencode(part)) > LONGEST_NAME for part in path.split("/")):
-        raise ValueError(
-            f"longer than the {LONGEST_PATH} characters, or a name than the {LONGEST_NAME} bytes, of paths"
-        )
+        limits = f"a path of at most {LONGEST_PATH} characters, {LONGEST_NAME} bytes a name"
+        raise PydanticCustomError(UNUSABLE_PATH, limits)
     return path
 
 
@@ -86,6 +86,7 @@ GENERAL_LIMITS = (MOST, 1000 * MOST, LARGEST_SEED, LARGEST_NUMBER)  # not repeat
 LONGEST_LIST = 16
 LONGEST_NUMBER = 40  # characters
 LONGEST_PATH, LONGEST_NAME = 4000, 255
+UNUSABLE_PATH = "unusable_path"  # kind of a problem
 
 Int = Annotated[int, BeforeValidator(_number), Field(le=MOST)]
 Steps = Annotated[int, BeforeValidator(_number), Field(le=1000 * MOST)]
@@ -102,14 +103,14 @@ RateList = Annotated[
     tuple[Annotated[Float, Field(ge=0, lt=1)], ...], BeforeValidator(_split), Field(max_length=LONGEST_LIST)
 ]
 OutputPath = Annotated[
-    str, AfterValidator(_usable_path), Field(min_length=1, json_schema_extra={"expected": "a path"})
+    str, AfterValidator(usable_path), Field(min_length=1, json_schema_extra={"expected": "a path"})
 ]
 PathInUnion = Annotated[OutputPath, AfterValidator(input_path)]
 InputPath = Annotated[PathInUnion, Field(validate_default=True)]
 OptionalPath = Annotated[
     str,
     BeforeValidator(_empty_for_null),
-    AfterValidator(_usable_path),
+    AfterValidator(usable_path),
     AfterValidator(input_path),
     Field(validate_default=True, json_schema_extra={"expected": "path or ''"}),
 ]

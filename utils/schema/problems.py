@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from utils.errors import shortened
-from utils.schema.fields import GENERAL_LIMITS, Section
+from utils.schema.fields import GENERAL_LIMITS, UNUSABLE_PATH, Section
 
 # Groups whose keys stand at the top level of the file
 HOISTED = ("network", "diffusion")
@@ -69,6 +69,8 @@ def _expected(item: Mapping[str, Any], info: Mapping[str, Any]) -> str:
     """What a refused value should have been; of one beyond a limit that all keys share, that limit."""
     if item["type"] == "too_long":
         return f"at most {item['ctx']['max_length']} values"
+    if item["type"] == UNUSABLE_PATH:
+        return item["msg"]
     if item["type"] == "less_than_equal" and item["ctx"]["le"] in GENERAL_LIMITS:
         return f"at most {_spelled(item['ctx']['le'])}"
     return expected_values(info)
