@@ -12,6 +12,7 @@ from generation.quality.checks import (
     inset,
     quality_checks,
     score_factor,
+    size_iou,
     texture_ratio,
     visible_box,
 )
@@ -51,7 +52,17 @@ def test_the_margin_of_the_requested_box_is_no_difference_in_size():
     one = painted(wanted=around)
     assert quality_checks(one)["size_iou"] == pytest.approx(16**2 / 32**2)
     assert quality_checks(replace(one, margin=8.0))["size_iou"] == 1.0
+    within = replace(one, box=(BOX[0] - 3, BOX[1], BOX[2] + 8, BOX[3] + 5), margin=8.0)
+    assert quality_checks(within)["size_iou"] == 1.0
     assert inset((0, 0, 30, 12), 8) == (8, 4, 22, 8)  # a third of the height stays
+
+
+def test_a_box_beyond_the_margin_is_compared_with_the_nearest_one_within():
+    wanted = (10, 10, 30, 30)
+    assert size_iou((6, 10, 26, 30), wanted, 0.0) == pytest.approx(2 / 3)
+    assert size_iou((6, 10, 26, 30), wanted, 4.0) == 0.8  # with (10, 10, 26, 30)
+    assert size_iou((18, 18, 22, 22), wanted, 4.0) == pytest.approx(16 / 144)
+    assert size_iou(None, wanted, 4.0) == 0.0
 
 
 def test_a_mask_on_half_of_the_change_covers_half_of_it():
@@ -133,5 +144,5 @@ def test_the_visible_box_leaves_specks_out():
 
 def test_a_surplus_of_fine_texture_costs_nothing_and_a_lack_does():
     checks = quality_checks(painted())
-    assert score_factor({**checks, "grain": 80.0}) == score_factor({**checks, "grain": 0.7}) == 1.0
-    assert score_factor({**checks, "grain": 0.25}) == 0.0
+    assert score_factor({**checks, "grain": 80.0}) == score_factor({**checks, "grain": 0.2}) == 1.0
+    assert score_factor({**checks, "grain": 0.1}) == 0.0

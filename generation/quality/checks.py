@@ -24,7 +24,10 @@ SURROUNDINGS = 8  # px around a mask whose texture the painted region should hav
 RAMPS = {
     "coverage": (0.5, 0.95),
     "size_iou": (0.1, 0.6),
-    "grain": (0.25, 0.7),  # a surplus is edges, of which a defect has many and a flat ground none
+    "grain": (
+        0.1,
+        0.2,
+    ),  # smooth holes and bites are real; a surplus is edges, of which a flat ground has none
     "tint": (12.0, 3.0),
     "spill": (0.5, 0.02),
     "domain": (2.0, 1.2),  # 1 in 20 windows of the training images exceeds 1
@@ -53,7 +56,8 @@ def quality_checks(painted: PaintedWindow) -> dict[str, float]:
     """The checks by name.
 
     coverage: fraction of the visible change (above 10 gray levels) inside the mask, with 2 px of tolerance. size_iou:
-    intersection over union of the painted and the requested box, without its margin. grain: fine texture of the painted
+    intersection over union of the painted box and the likest one between the requested box and that without its margin,
+    since annotators do not keep it to the pixel. grain: fine texture of the painted
     region as a ratio to that of its clean surroundings. tint: mean difference of the channels where a gray image was
     painted, in gray levels; 0 for color images. spill: pixels changed beyond the mask's soft edge, as a ratio to the
     mask's.
@@ -61,9 +65,7 @@ def quality_checks(painted: PaintedWindow) -> dict[str, float]:
     change, mask = painted.change, painted.mask
     return {
         "coverage": coverage(change, mask),
-        "size_iou": 1.0
-        if painted.wanted is None
-        else box_iou(painted.box, inset(painted.wanted, painted.margin)),
+        "size_iou": 1.0 if painted.wanted is None else size_iou(painted.box, painted.wanted, painted.margin),
         "grain": grain(painted),
         "tint": tint(painted.before, painted.after, mask),
         "spill": float((change > 0)[~grown(mask, SOFT_EDGE)].sum() / max(mask.sum(), 1)),
@@ -103,6 +105,15 @@ def inset(box: PixelBox, margin: float) -> tuple[float, float, float, float]:
     """The box without a margin in px, but at least a third of each side."""
     x, y = (min(margin, (box[k + 2] - box[k]) / 3) for k in (0, 1))
     return box[0] + x, box[1] + y, box[2] - x, box[3] - y
+
+
+def size_iou(box: PixelBox | None, wanted: PixelBox, margin: float) -> float:
+    """Intersection over union of a box with the likest one between `wanted` and that without a margin in px; 0 for
+    None."""
+    if box is None:
+        return 0.0
+    inner = inset(wanted, margin)
+    return box_iou(box, np.clip(box, np.minimum(wanted, inner), np.maximum(wanted, inner)).tolist())
 
 
 def box_iou(one: Sequence[float] | None, other: Sequence[float] | None) -> float:

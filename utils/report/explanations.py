@@ -24,12 +24,15 @@ NUMBERS = {
         "coverage", "", "fraction of the visible change inside the mask: full score from 0.95 on, none up to 0.5"
     ),
     "size_iou": Explanation(
-        "size", "", "overlap (IoU) of painted and requested box, 1 is equal: full score from 0.6 on, none up to 0.1"
+        "size",
+        "",
+        "overlap (IoU) of painted and requested box, 1 is equal, but for the margin: full score from 0.6 on, none up "
+        "to 0.1",
     ),
     "grain": Explanation(
         "grain",
         "",
-        "fine texture of the defect as a ratio to that around it, 1 is equal: full score from 0.7, none up to 0.25",
+        "fine texture of the defect as a ratio to that around it, 1 is equal: full score from 0.2, none up to 0.1",
     ),
     "tint": Explanation(
         "tint",
