@@ -30,6 +30,7 @@ from generation.quality.checks import (
     tint,
     visible_box,
 )
+from training.folds import read_origins
 from training.judge import (
     JudgeOptions,
     Patch,
@@ -137,14 +138,14 @@ def measure(window: PaintedWindow, others: Sequence[np.ndarray]) -> dict[str, fl
 
 def real_patches(folder: Path, names: Mapping[str, int]) -> list[Patch]:
     """All real defects of a prepared folder: the training patches, and patches of the held-out images."""
-    found = load_patches(folder / "train/boxed", names)
+    found, origins = load_patches(folder / "train/boxed", names), read_origins(folder)
     for path in images.list_images(folder / "test") if (folder / "test").is_dir() else []:
         pixels = images.load_rgb(path)
         for one in labels.read_annotations(path.with_suffix(".txt"), names):
             if one.w is not None:
                 box = labels.pixel_box(one, pixels.shape[1], pixels.shape[0])
                 patch, inner, _ = boxed_patch(pixels, DefectBox(one.class_name, *box), SIDE)
-                found.append(Patch(patch, [inner], one.class_id))
+                found.append(Patch(patch, [inner], one.class_id, origins.get(path.resolve())))
     return found
 
 

@@ -11,6 +11,7 @@ from training.judge import (
     JudgedBox,
     JudgeOptions,
     Patch,
+    Tile,
     auc,
     clean_examples,
     free_box,
@@ -42,7 +43,7 @@ def patch(class_id: int, seed: int, side: int = 96) -> Patch:
 def trained() -> tuple[Judge, Reliability]:
     torch.set_num_threads(1)
     patches = [patch(k, 10 * n + k) for n in range(6) for k in (0, 1)]
-    return train_judge(patches, [noisy(96, 100 + n) for n in range(6)], CLASSES, QUICK)
+    return train_judge(patches, [Tile(noisy(96, 100 + n)) for n in range(6)], CLASSES, QUICK)
 
 
 def windows(images: list[np.ndarray]) -> np.ndarray:

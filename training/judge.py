@@ -2,12 +2,13 @@
 
 The judge learns to tell the classes from each other and from clean windows. A clean window is one of a defect-free
 tile, or one of a patch whose box lies beside the defect: otherwise the photographs' noise alone would give the answer
-away. k-fold cross-validation by patch tells how reliable it is.
+away. Defects that are spoiled as paintings go wrong (`training.spoiling`) count as clean as well. k-fold
+cross-validation by group (a board, a camera position; see `training.folds`) tells how reliable it is.
 """
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from training.boxed_patches import FILLED, SIZE_JITTER, Box, window
+from training.folds import Origin, read_origins, spread
 from training.image_datasets import Augmentation, turned
 from training.setup import TrainingRun
+from training.spoiling import spoil
 from utils import images, labels
 from utils.errors import UserError
 from utils.judging.classifier import fit, relight
@@ -32,11 +35,21 @@ GAP = 4  # px between such a box and a defect
 
 @dataclass(frozen=True)
 class Patch:
-    """An image (H, W, 3) uint8 of a defect of class `class_id` with `boxes` in px, that defect's first."""
+    """An image (H, W, 3) uint8 of a defect of class `class_id` with `boxes` in px, that defect's first, and where it is
+    from, if known."""
 
     image: np.ndarray
     boxes: Sequence[Box]
     class_id: int
+    origin: Origin | None = None
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A defect-free image (H, W, 3) uint8, and where it is from, if known."""
+
+    image: np.ndarray
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +67,8 @@ class JudgedBox:
 @dataclass(frozen=True)
 class JudgeOptions:
     """Training of each of `folds` members; `clean` windows of each kind are drawn; without `turns` windows are
-    neither turned nor mirrored; `zoom` is that of `training.boxed_patches.window`."""
+    neither turned nor mirrored; `zoom` is that of `training.boxed_patches.window`, `spoiled` the share of spoiled
+    defects in a batch."""
 
     folds: int = 5
     steps: int = 400
@@ -64,6 +78,7 @@ class JudgeOptions:
     seed: int = 0
     turns: bool = True
     zoom: float = 1.3
+    spoiled: float = 0.25
     show_progress: bool = False
 
 
@@ -93,14 +108,14 @@ def judge_beside(run: TrainingRun) -> None:
 
 def load_patches(folder: Path, names: Mapping[str, int]) -> list[Patch]:
     """The patches `<class>_<n>` of a folder with the boxes of the YOLO files beside them. Raises UserError."""
-    found = []
+    found, origins = [], read_origins(folder)
     for path in images.list_images(folder):
         image, known = images.load_rgb(path), labels.read_annotations(path.with_suffix(".txt"), names)
         if not known or any(one.w is None for one in known):
             raise UserError(f"{path.with_suffix('.txt')}: got no box, expected lines `class cx cy w h`")
         boxes = [labels.pixel_box(one, image.shape[1], image.shape[0]) for one in known]
         class_id = labels.match_class(labels.class_from_filename(path.name), names)
-        found.append(Patch(image, boxes, class_id))
+        found.append(Patch(image, boxes, class_id, origins.get(path.resolve())))
     if not found:
         raise UserError(
             f"{folder}: no patches in it; expected <class>_<n>.png files, as utils.prepare_data writes"
@@ -108,11 +123,13 @@ def load_patches(folder: Path, names: Mapping[str, int]) -> list[Patch]:
     return found
 
 
-def load_tiles(folder: Path | None) -> list[np.ndarray]:
+def load_tiles(folder: Path | None) -> list[Tile]:
     """The defect-free images of a folder, as many as clean windows can show; [] for None."""
-    paths = images.list_images(folder) if folder else []
+    if folder is None:
+        return []
+    paths, origins = images.list_images(folder), read_origins(folder)
     chosen = np.random.default_rng(0).permutation(len(paths))[:MOST_TILES]
-    return [images.load_rgb(paths[k]) for k in sorted(chosen)]
+    return [Tile(images.load_rgb(paths[k]), origins.get(paths[k].resolve())) for k in sorted(chosen)]
 
 
 def defect_examples(patches: Sequence[Patch]) -> list[JudgedBox]:
@@ -164,19 +181,19 @@ def _near(one: Box, other: Box) -> bool:
 
 
 def train_judge(
-    patches: Sequence[Patch], tiles: Sequence[np.ndarray], classes: Sequence[str], options: JudgeOptions
+    patches: Sequence[Patch], tiles: Sequence[Tile], classes: Sequence[str], options: JudgeOptions
 ) -> tuple[Judge, Reliability]:
     """A judge of `classes`, in the order of their ids, with a member for each fold, and what the members say of the
     fold that they did not see. Raises UserError where nothing clean can be shown."""
     rng = np.random.default_rng(options.seed)
-    clean = clean_examples(patches, tiles, options.clean, len(classes), rng)
+    clean = clean_examples(patches, [tile.image for tile in tiles], options.clean, len(classes), rng)
     if not clean:
         raise UserError(
             "a judge needs clean windows; got patches filled by their defects and no defect-free tiles"
         )
     defects = defect_examples(patches)
     kinds = [group for k in range(len(classes)) if (group := [e for e in defects if e.label == k])]
-    fold = _folds(kinds, len(tiles), options.folds, rng)
+    fold = _folds(kinds, patches, tiles, options.folds, rng)
     kinds += clean
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
@@ -188,35 +205,50 @@ def train_judge(
         rest = [e for kind in kinds for e in kind if fold[e.source] == k]
         if rest:
             held_out += zip(rest, judge.predict(*centered(rest), members=[k]), strict=True)
-    _remember(judge, clean[-1], fold)
+    _remember(judge, clean[-1], options.folds)
     return judge.requires_grad_(False), reliability_of(held_out, judge.labels)
 
 
 def _folds(
-    classes: Sequence[Sequence[JudgedBox]], tiles: int, folds: int, rng: np.random.Generator
+    classes: Sequence[Sequence[JudgedBox]],
+    patches: Sequence[Patch],
+    tiles: Sequence[Tile],
+    folds: int,
+    rng: np.random.Generator,
 ) -> dict[int, int]:
-    """Source -> fold, every class and the tiles spread evenly over the folds."""
-    patches = sum(map(len, classes))
-    groups = [[e.source for e in group] for group in classes] + [list(range(patches, patches + tiles))]
-    return {
-        group[int(k)]: place % folds
-        for group in groups
-        for place, k in enumerate(rng.permutation(len(group)))
-    }
+    """Source -> fold, every class and the tiles spread over the folds by group."""
+    kinds = [{e.source: patches[e.source].origin for e in group} for group in classes]
+    kinds += [{len(patches) + k: tile.origin for k, tile in enumerate(tiles)}] if tiles else []
+    return spread(kinds, folds, rng)
 
 
 def batches(
     kinds: Sequence[Sequence[JudgedBox]], options: JudgeOptions, seed: int
 ) -> Callable[[], tuple[Tensor, Tensor]]:
-    """Batches for `fit`: as many windows of each kind, shifted, zoomed, turned and relit."""
+    """Batches for `fit`: as many windows of each kind, and spoiled defects, shifted, zoomed, turned and relit."""
     rng, generator = np.random.default_rng([options.seed, seed]), torch.Generator()
     generator.manual_seed(int(rng.integers(2**31)))
+    defects = [kind for kind in kinds if kind[0].label == kind[0].wanted]
+    clean = [kind for kind in kinds if kind[0].label != kind[0].wanted]
+    spoiled = round(options.spoiled * options.batch_size) if defects and clean else 0
 
     def batch() -> tuple[Tensor, Tensor]:
-        chosen = draw(kinds, options.batch_size, rng)
+        chosen = draw(kinds, options.batch_size - spoiled, rng)
+        pairs = zip(draw(defects, spoiled, rng), draw(clean, spoiled, rng), strict=True) if spoiled else ()
+        chosen += [_spoiled(defect, other, options.zoom, rng) for defect, other in pairs]
         return varied(chosen, options, rng, generator), torch.tensor([one.label for one in chosen])
 
     return batch
+
+
+def _spoiled(defect: JudgedBox, clean: JudgedBox, zoom: float, rng: np.random.Generator) -> JudgedBox:
+    """A spoiled defect in a window of its own, with the label of clean windows."""
+    shown, box = spoil(
+        window(defect.image, defect.box, SIDE, zoom, rng),
+        window(clean.image, clean.box, SIDE, zoom, rng),
+        rng,
+    )
+    return replace(clean, image=shown, box=box, wanted=defect.wanted)
 
 
 def draw(kinds: Sequence[Sequence[JudgedBox]], count: int, rng: np.random.Generator) -> list[JudgedBox]:
@@ -246,10 +278,10 @@ def centered(examples: Sequence[JudgedBox]) -> tuple[np.ndarray, list[Box]]:
     return np.stack([pixels for pixels, _ in pairs]), [box for _, box in pairs]
 
 
-def _remember(judge: Judge, clean: Sequence[JudgedBox], fold: Mapping[int, int]) -> None:
-    """Give the judge the clean windows that its first member saw, and the others' distances as unit."""
-    seen = [example for example in clean if fold[example.source] != 0]
-    others = [example for example in clean if fold[example.source] == 0]
+def _remember(judge: Judge, clean: Sequence[JudgedBox], every: int) -> None:
+    """Give the judge clean windows, and as unit the distances of the ones left out: those of every `every`-th tile."""
+    seen = [example for example in clean if example.source % every]
+    others = [example for example in clean if not example.source % every]
     judge.remember(centered(seen or others)[0], centered(others or seen)[0])
 
 
