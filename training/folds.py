@@ -12,14 +12,14 @@ INDEX = "index.csv"  # which utils.prepare_data writes
 
 
 @dataclass(frozen=True)
-class Origin:
+class PatchOrigin:
     """The photograph that a patch or a tile is cut from, and that photograph's group (a board, a camera position)."""
 
     group: str
     image: str
 
 
-def read_origins(folder: Path) -> dict[Path, Origin]:
+def read_origins(folder: Path) -> dict[Path, PatchOrigin]:
     """The origins of the files that `index.csv` names, by resolved path: that of a folder or the next one above it.
 
     Empty where there is none that utils.prepare_data wrote.
@@ -31,12 +31,12 @@ def read_origins(folder: Path) -> dict[Path, Origin]:
         except (OSError, UnicodeDecodeError, csv.Error):
             continue
         if rows and {"file", "source", "group"} <= rows[0].keys():
-            return {root / row["file"]: Origin(row["group"], row["source"]) for row in rows}
+            return {root / row["file"]: PatchOrigin(row["group"], row["source"]) for row in rows}
     return {}
 
 
 def spread(
-    kinds: Sequence[Mapping[int, Origin | None]], folds: int, rng: np.random.Generator
+    kinds: Sequence[Mapping[int, PatchOrigin | None]], folds: int, rng: np.random.Generator
 ) -> dict[int, int]:
     """Source -> fold of the sources of each kind (a class, or tiles), and of their origins.
 
@@ -65,7 +65,7 @@ def spread(
     return found
 
 
-def _units(kind: Mapping[int, Origin | None]) -> dict[int, tuple[str, ...]]:
+def _units(kind: Mapping[int, PatchOrigin | None]) -> dict[int, tuple[str, ...]]:
     """Source -> what it is kept together with: the coarsest of group, photograph, and itself that is no more than half
     of the kind."""
     for level in ("group", "image"):

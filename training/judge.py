@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from training.boxed_patches import FILLED, SIZE_JITTER, Box, window
-from training.folds import Origin, read_origins, spread
+from training.folds import PatchOrigin, read_origins, spread
 from training.image_datasets import Augmentation, turned
 from training.setup import TrainingRun
 from training.spoiling import spoil
@@ -41,7 +41,7 @@ class Patch:
     image: np.ndarray
     boxes: Sequence[Box]
     class_id: int
-    origin: Origin | None = None
+    origin: PatchOrigin | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Tile:
     """A defect-free image (H, W, 3) uint8, and where it is from, if known."""
 
     image: np.ndarray
-    origin: Origin | None = None
+    origin: PatchOrigin | None = None
 
 
 @dataclass(frozen=True)
