@@ -8,16 +8,19 @@ import numpy as np
 from generation.geometry import Context, Window
 from utils import images
 from utils.images import Loader
+from utils.tones import Tones, find_tones
 
 
 class Canvas:
     """One image with what was painted on it, kept as patches, so that many large ones may be open at once.
 
-    Squares that were looked at are kept as well: a large image need not be decoded again for them.
+    Squares that were looked at are kept as well: a large image need not be decoded again for them. With `keep_tones`,
+    what is painted on an image of few tones is made of them.
     """
 
-    def __init__(self, path: Path, load: Loader):
+    def __init__(self, path: Path, load: Loader, keep_tones: bool = False):
         self.path, self.load = path, load
+        self.tones: Tones | None = find_tones(load(path)) if keep_tones else None
         self.patches: list[tuple[int, int, np.ndarray]] = []  # left, top, (h, w, 3) uint8
         self.clean: dict[Window, np.ndarray] = {}
 
@@ -51,7 +54,7 @@ class Canvas:
         self, context: Context, before: np.ndarray, after: np.ndarray, alpha: np.ndarray
     ) -> np.ndarray:
         """The context's square, native, with a painting of it put in (see `paste_context`)."""
-        return paste_context(self.region(*self.square(context)), before, after, alpha)
+        return paste_context(self.region(*self.square(context)), before, after, alpha, self.tones)
 
     def put(self, context: Context, square: np.ndarray) -> None:
         """Keep a painted square."""
@@ -75,13 +78,18 @@ def _overlay(target: np.ndarray, patch: np.ndarray, left: int, top: int) -> None
         target[y0:y1, x0:x1] = patch[y0 - top : y1 - top, x0 - left : x1 - left]
 
 
-def paste_context(native: np.ndarray, before: np.ndarray, after: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+def paste_context(
+    native: np.ndarray, before: np.ndarray, after: np.ndarray, alpha: np.ndarray, tones: Tones | None = None
+) -> np.ndarray:
     """A native context (side, side, 3) uint8 with its painting put in.
 
     `before` and `after` (S, S, 3) uint8 are the context as the model got it and as it was painted. At scale 1
     the painted pixels replace the image's, at larger scales the change is resampled and added. `alpha`
-    (side, side) in [0, 1] says how much of it is taken; where it is 0, pixels stay byte for byte.
+    (side, side) in [0, 1] says how much of it is taken; where it is 0, pixels stay byte for byte. Of an image of few
+    `tones` the change is redrawn in them.
     """
+    if tones is not None:
+        return _blend(native, tones.redrawn(native, before, after).astype(np.float32), alpha)
     change, side = after.astype(np.float32) - before, len(native)
     if side != len(before):
         change = images.resize_float(change, (side, side))

@@ -18,14 +18,18 @@ SOFTNESS = 1.0  # px, sigma of the mask's soft edge
 VISIBLE = 8.0  # gray levels from which on a change counts as visible, with a reserve for rounding below 10
 
 
-def defect_region(before: np.ndarray, after: np.ndarray, box: PixelBox | None) -> tuple[np.ndarray, Region]:
+def defect_region(
+    before: np.ndarray, after: np.ndarray, box: PixelBox | None, hard: bool = False
+) -> tuple[np.ndarray, Region]:
     """The soft mask (h, w) float32 in [0, 1] of the defect in a painted window, and its region after compositing.
 
     `before` and `after` are (h, w, 3) uint8; `box` (left, top, right, bottom) in px of the window is where the defect
-    was requested, None: anywhere. The region's mask covers every visible change that compositing by the soft mask
-    leaves.
+    was requested, None: anywhere. With `hard` the mask is of 0 and 1, for images of few tones, which a soft edge would
+    mix. The region's mask covers every visible change that compositing by the soft mask leaves.
     """
     alpha = soft_mask(before, after, box)
+    if hard:
+        alpha = (alpha >= 0.5).astype(np.float32)
     change = np.abs(composite(before, after, alpha).astype(np.float32) - before).max(axis=2)
     mask = ndimage.binary_closing(np.pad(change >= VISIBLE, CLOSING), _disk(CLOSING))
     mask = mask[CLOSING:-CLOSING, CLOSING:-CLOSING]

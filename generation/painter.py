@@ -157,7 +157,7 @@ class Painter:
 
         A job whose numbers overflow ends with a failure, the others go on. Raises UserError when memory runs out.
         """
-        works = [Work(job, Canvas(job.image, load or self.load)) for job in group]
+        works = [Work(job, Canvas(job.image, load or self.load, self.options.masked)) for job in group]
         for work in works:
             work.canvas.keep(one.context for one in work.job.passes)
         for turn in range(max(len(job.turns) for job in group)):
@@ -302,7 +302,7 @@ class Painter:
             wanted = job.defects[item.defects[k]]
             box = None if wanted.box is None else box_in_window(wanted.box, window, window[2])
             if o.masked:
-                mask, region = defect_region(native[part], painted[part], box)
+                mask, region = defect_region(native[part], painted[part], box, canvas.tones is not None)
             else:
                 seen = None if result.attention is None else result.attention[k]
                 center = (wanted.center[0] + 0.5 - window[0], wanted.center[1] + 0.5 - window[1])

@@ -285,6 +285,22 @@ def test_what_is_painted_on_gray_is_gray_where_that_is_asked_for(tmp_path: Path)
         assert np.ptp(found.after[3, 3].astype(int)) == np.ptp(found.crops[0, 3, 3].astype(int)) == spread
 
 
+def test_what_is_painted_by_masks_on_an_image_of_few_tones_has_those_alone(tmp_path: Path):
+    board(tmp_path, "1 0.25 0.5")
+    (job,) = plan(tmp_path)
+    photograph = np.full((80, 120, 3), GRAY, np.uint8)
+    two_tones = photograph.copy()
+    two_tones[:, 60:] = GRAY + 40
+    for picture, masked, kept in (
+        (two_tones, True, True),
+        (two_tones, False, False),
+        (photograph, True, False),
+    ):
+        (sample,) = World().painter(masked=masked).paint([job], lambda path, picture=picture: picture)
+        assert sample.defects[0].region.mask.any()
+        assert (set(np.unique(sample.image)) <= {GRAY, GRAY + 40}) == kept
+
+
 # Scores and rerolls
 
 
