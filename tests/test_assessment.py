@@ -58,6 +58,21 @@ def test_a_judge_does_not_reject_a_class_that_it_is_not_reliable_about(tmp_path)
     assert spur["score"] == pytest.approx(0.6, abs=1e-5)
 
 
+def test_a_foreign_color_costs_the_score_where_the_judge_knows_colors():
+    judge = judge_saying(9.0, 0.0, 0.0)
+    judge.unit.fill_(1e6)
+    one = painted()
+    after = one.after.copy()
+    after[one.mask, 1] -= 40  # pink
+    pink = PaintedWindow(one.before, after, one.mask, BOX, BOX)
+    plain, tinted = (Assessor(judge).scores(window, "spur") for window in (one, pink))
+    assert plain["color"] < 1 and plain["score"] > 0.9
+    assert tinted["color"] > 10 and tinted["score"] == 0.0
+    judge.palettes = None
+    old = Assessor(judge).scores(pink, "spur")
+    assert "color" not in old and old["score"] > 0.9
+
+
 def test_far_from_home_nothing_is_left():
     judge = judge_saying(5.0, 0.0, 0.0)
     judge.unit.fill_(1e-6)

@@ -19,6 +19,7 @@ from training.judge import (
     reliability_of,
     train_judge,
 )
+from utils.checkpoint import load_state_dict, save_safetensors
 from utils.errors import UserError
 from utils.images import save_png
 from utils.judging.judge import Judge, Reliability, box_mask, judge_inputs, load_judge, save_judge
@@ -88,6 +89,21 @@ def test_a_judge_is_what_was_saved(trained, tmp_path):
     shown, box = windows([noisy(64, 3)]), [(10.0, 10.0, 30.0, 30.0)]
     assert np.array_equal(loaded.predict(shown, box), judge.predict(shown, box))
     assert np.array_equal(loaded.distance(shown), judge.distance(shown))
+
+
+def test_a_judge_knows_the_colors_of_each_class(trained):
+    palettes = trained[0].palettes
+    assert palettes.any(dim=(1, 2)).all() and palettes.float().mean() < 0.01  # gray levels and some noise
+
+
+def test_a_judge_without_colors_is_read_as_before(tmp_path):
+    old = Judge(["spot"], 1, references=2, palettes=False)
+    assert "palettes" not in old.state_dict()
+    save_judge(old, tmp_path / "judge.safetensors", Reliability({}, {}, 0.5))
+    weights, metadata = load_state_dict(tmp_path / "judge.safetensors")
+    del metadata["palettes"]
+    save_safetensors(tmp_path / "older.safetensors", weights, metadata)
+    assert load_judge(tmp_path / "older.safetensors")[0].palettes is None
 
 
 def test_other_weights_are_no_judge(tmp_path):

@@ -104,7 +104,7 @@ def test_a_judge_scores_what_is_painted(place: Place, tmp_path: Path, capsys):
     entry = json.loads((place.out / "manifest.jsonl").read_text().splitlines()[0])
     assert set(entry["weights"]) == {"crop_model_path", "judge_path"}
     scores = entry["defects"][0]["scores"]
-    parts = {"judge", "domain", "coverage", "size_iou", "grain", "tint", "spill"}
+    parts = {"judge", "domain", "coverage", "size_iou", "grain", "tint", "color", "spill"}
     assert parts < set(scores) and scores["coverage"] == 1.0
     assert 0 <= scores["score"] <= scores["judge"] < 1
     assert "AUC of defects against clean windows: 0.750" in place.log()

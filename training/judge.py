@@ -25,6 +25,7 @@ from utils import images, labels
 from utils.errors import UserError
 from utils.judging.classifier import fit, relight
 from utils.judging.judge import FILE, SIDE, Judge, Reliability, box_mask, save_judge
+from utils.judging.palette import DEFECT_SHARE, chroma, palette_of
 
 log = logging.getLogger(__name__)
 
@@ -206,6 +207,7 @@ def train_judge(
         if rest:
             held_out += zip(rest, judge.predict(*centered(rest), members=[k]), strict=True)
     _remember(judge, clean[-1], options.folds)
+    _remember_colors(judge, patches)
     return judge.requires_grad_(False), reliability_of(held_out, judge.labels)
 
 
@@ -283,6 +285,15 @@ def _remember(judge: Judge, clean: Sequence[JudgedBox], every: int) -> None:
     seen = [example for example in clean if example.source % every]
     others = [example for example in clean if not example.source % every]
     judge.remember(centered(seen or others)[0], centered(others or seen)[0])
+
+
+def _remember_colors(judge: Judge, patches: Sequence[Patch]) -> None:
+    """Give the judge the colors in the boxes of each class."""
+    assert judge.palettes is not None  # a new judge has room for them
+    for patch in patches:
+        left, top, right, bottom = (max(round(side), 0) for side in patch.boxes[0])
+        inside = chroma(patch.image)[top:bottom, left:right]
+        judge.palettes[patch.class_id] |= torch.from_numpy(palette_of(inside, DEFECT_SHARE))
 
 
 def reliability_of(held_out: Sequence[tuple[JudgedBox, np.ndarray]], labels: Sequence[str]) -> Reliability:

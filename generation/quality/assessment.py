@@ -9,6 +9,7 @@ from generation.quality.checks import PaintedWindow, quality_checks, score_facto
 from utils import images, labels
 from utils.errors import UserError
 from utils.judging.judge import SIDE, Judge, load_judge
+from utils.judging.palette import foreign_color
 
 log = logging.getLogger(__name__)
 
@@ -29,15 +30,20 @@ class Assessor:
         """`score` in [0, 1], and its parts by name.
 
         judge: probability that the judge gives the class, which does not count for a class that it is not reliable
-        about. domain: distance of the clean window to those of the
-        training images; 1 is what 1 in 20 windows of such images exceeds. The others: see `quality_checks`.
+        about. domain: distance of the clean window to those of the training images; 1 is what 1 in 20 windows of such
+        images exceeds. color: see `foreign_color`; absent where the judge knows no colors. The others: see
+        `quality_checks`.
         """
         checks = quality_checks(painted)
         box = painted.wanted or painted.box
         before = images.resize_squash(painted.before, SIDE)[None]
         checks["domain"] = float(self.judge.distance(before)[0])
         answer = 0.0 if box is None else self._answer(painted.after, box, class_name)
-        known = self.judge.labels[labels.match_class(class_name, self.classes)]
+        class_id = labels.match_class(class_name, self.classes)
+        known = self.judge.labels[class_id]
+        if self.judge.palettes is not None:
+            palette = self.judge.palettes[class_id].numpy()
+            checks["color"] = foreign_color(painted.before, painted.after, painted.mask, palette)
         counted = float(box is not None) if known in self.doubted else answer
         return {"score": counted * score_factor(checks), "judge": answer, **checks}
 

@@ -29,6 +29,7 @@ RAMPS = {
         0.2,
     ),  # smooth holes and bites are real; a surplus is edges, of which a flat ground has none
     "tint": (12.0, 3.0),
+    "color": (6.0, 3.0),  # gray levels of chroma: 95 % of held-out real defects are below 2
     "spill": (0.5, 0.02),
     "domain": (2.0, 1.2),  # 1 in 20 windows of the training images exceeds 1
 }

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from utils.checkpoint import check_fit, load_state_dict, save_safetensors
 from utils.errors import UserError
 from utils.judging.classifier import WIDTHS, WindowClassifier
+from utils.judging.palette import BINS
 
 SIDE = 64  # px of a window
 CLEAN = "clean"
@@ -72,13 +73,20 @@ class Judge(nn.Module):
 
     references: Tensor  # (N, G), statistics of windows of the training images
     unit: Tensor  # (1,), the distance that 95 % of the training windows stay below
+    palettes: (
+        Tensor | None
+    )  # (classes, BINS, BINS) bool, the colors of each class's training defects, where known
 
-    def __init__(self, classes: Sequence[str], members: int, references: int = REFERENCES):
+    def __init__(
+        self, classes: Sequence[str], members: int, references: int = REFERENCES, palettes: bool = True
+    ):
         super().__init__()
         self.labels = (*classes, CLEAN)
         self.members = nn.ModuleList(WindowClassifier(len(self.labels), channels=4) for _ in range(members))
         self.register_buffer("references", torch.zeros(references, 2 * sum(WIDTHS)))
         self.register_buffer("unit", torch.ones(1))
+        known = torch.zeros(len(classes), BINS, BINS, dtype=torch.bool) if palettes else None
+        self.register_buffer("palettes", known)
 
     @property
     def networks(self) -> list[WindowClassifier]:
@@ -158,6 +166,7 @@ def save_judge(judge: Judge, path: str | Path, reliability: Reliability) -> None
         "judge_of": list(judge.labels[:-1]),
         "members": len(judge.members),
         "references": len(judge.references),
+        "palettes": judge.palettes is not None,
         "reliability": asdict(reliability),
     }
     save_safetensors(path, judge.state_dict(), metadata)
@@ -170,7 +179,8 @@ def load_judge(path: str | Path) -> tuple[Judge, Reliability]:
         raise UserError(
             f"{path}: got other weights, expected a judge; train one with python -m evaluation.judge"
         )
-    judge = Judge(metadata["judge_of"], int(metadata["members"]), int(metadata["references"]))
+    palettes = bool(metadata.get("palettes", False))  # judges of earlier versions have none
+    judge = Judge(metadata["judge_of"], int(metadata["members"]), int(metadata["references"]), palettes)
     check_fit(judge, weights, path, ["judge_path"], "the judge")
     judge.load_state_dict(weights)
     return judge.eval().requires_grad_(False), Reliability(**metadata["reliability"])

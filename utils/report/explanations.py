@@ -39,6 +39,12 @@ NUMBERS = {
         " gray levels",
         "difference of the channels where a gray image was painted: full score up to 3, none from 12",
     ),
+    "color": Explanation(
+        "foreign color",
+        " gray levels",
+        "distance of the painted colors from those of the clean place and of the class's training defects, whatever "
+        "the brightness: full score up to 3, none from 6",
+    ),
     "spill": Explanation(
         "spill", "", "pixels changed away from the mask as a ratio to the mask's: full score up to 0.02, none from 0.5"
     ),
