@@ -268,6 +268,23 @@ def test_label_files_of_others_are_left_alone(boards, tmp_path):
         plan(boards, plan_of())
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [{"../evil": ["0 0.5 0.5"]}, {"/tmp/evil": []}, {"": []}, {"board_0": "0 0.5 0.5"}, {"board_0": [1]}, []],
+)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_changed_plan_neither_writes_nor_deletes_elsewhere(boards, tmp_path, labels, overwrite):
+    plan(boards, plan_of(rank="uniform"))
+    path = tmp_path / "plan/plan.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"labels": labels}))
+    (tmp_path / "evil.txt").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    for config in (plan_of(rank="uniform"), plan_of(rank="uniform", spacing=21)):
+        with pytest.raises(UserError, match="not a plan of this program"):
+            plan(boards, config, overwrite=overwrite)
+    assert sorted(tmp_path.rglob("*")) == before and (tmp_path / "evil.txt").read_text() == "mine"
+
+
 def test_pictures_of_one_name_are_refused(boards, tmp_path):
     (tmp_path / "more").mkdir()
     save_png(tmp_path / "more" / "board_0.png", np.zeros((128, 160, 3), dtype=np.uint8))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -189,6 +190,46 @@ def test_folders_and_classes_without_defects_are_named(prepared, tmp_path):
         plan_of(tmp_path, cross(), tmp_path)
     with pytest.raises(ValueError, match="queries: got null"):
         PlanConfig(rank="surroundings")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("scale", "scal", "gap_0000.png: scale: "),
+        (",90,", ",nan,", "left: Input should be a finite number"),
+        (",90,", f",{'x' * 500},", "left: Input should be a valid number"),
+    ],
+)
+def test_an_index_that_was_changed_is_a_sentence(prepared, tmp_path, old: str, new: str, told: str):
+    text = (prepared / "index.csv").read_text()
+    assert old in text
+    (prepared / "index.csv").write_text(text.replace(old, new, 1))
+    with pytest.raises(UserError) as caught:
+        plan_of(prepared, cross(), tmp_path)
+    assert told in str(caught.value) and len(str(caught.value)) < 500
+
+
+def test_a_patch_without_a_box_is_named(prepared, tmp_path):
+    for number, text in enumerate(("", "0 0.5 0.5")):
+        (prepared / "train/boxed/gap_0000.txt").write_text(text)
+        (tmp_path / str(number)).mkdir()
+        with pytest.raises(UserError, match=r"gap_0000\.txt: got no box"):
+            plan_of(prepared, cross(), tmp_path / str(number))
+
+
+def test_an_image_too_small_for_a_context_is_named_and_the_others_serve(prepared, tmp_path, caplog):
+    (tmp_path / "clean").mkdir()
+    for name, image in (("large", cross(at=(70, 130))), ("small", cross()[70:130, 70:130])):
+        save_png(tmp_path / f"clean/{name}.png", image)  # contexts are 64 px wide at least
+    config = PlanConfig(counts={"gap": 3}, rank="surroundings", queries=str(prepared), edge_margin=0)
+    paths = [tmp_path / "clean/large.png", tmp_path / "clean/small.png"]
+    request = PlacementRequest(paths, {"gap": 0}, config, GEOMETRY, 0)
+    folder = make_plan(request, lambda windows, class_id: windows, tmp_path / "plan")
+    assert [path.name for path in folder.glob("*.txt")] == ["large.txt"]
+    assert "small.png" in caplog.text and "it gets no defect" in caplog.text
+    assert "large.png" not in caplog.text
+    with pytest.raises(UserError, match="small.png"):
+        make_plan(replace(request, pictures=paths[1:]), lambda windows, class_id: windows, tmp_path / "other")
 
 
 def test_mirror_images_both_ways_are_a_half_turn():

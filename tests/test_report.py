@@ -154,6 +154,16 @@ def test_what_is_missing_leaves_a_note(run: Path):
     assert content(write_report(run, overwrite=True))["cards"][0]["before"] is None
 
 
+def test_a_damaged_strip_and_files_without_an_image_leave_a_page(run: Path):
+    (run / "attention/s0_1_strip.png").write_bytes(b"no image")
+    (run / "manifest.jsonl").write_text(
+        (run / "manifest.jsonl").read_text().replace('"files":{}', '"files":{"crop":[]}')
+    )
+    cards = content(write_report(run))["cards"]
+    assert [card["strip"] for card in cards] == [None] * len(cards)
+    assert cards[-1]["after"] is None and cards[-1]["note"] == "not shipped"
+
+
 def test_counts_and_histogram(run: Path):
     found = content(write_report(run, overwrite=True))
     assert found["classes"] == [[EVIL, 1, 0], ["open", 2, 1]]

@@ -124,22 +124,32 @@ def _large_enough(paths: Sequence[Path], plan: PlanConfig, geometry: Geometry) -
             problems.append(problem)
         else:
             yield picture
-    if problems and len(problems) == len(paths):
-        raise UserError.from_problems("plan: no image is large enough", problems)
-    for problem in problems:
-        log.warning("plan: %s; it gets no defect", problem)
+    tell_of_small_images(problems, len(paths))
 
 
 def _too_small(picture: Picture, plan: PlanConfig, geometry: Geometry) -> str | None:
     """Why an image cannot hold the context of the largest box that the plan may draw; None if it can."""
-    width, height = picture.size
     largest = max(plan.size[1], *(side for sizes in plan.sizes.values() for box in sizes for side in box), 0)
-    middle = Candidate(picture.number, "", 0, width // 2, height // 2, largest, largest)
+    problem = misfit((largest, largest), picture, geometry)
+    return f"plan.size: {problem}" if problem else None
+
+
+def misfit(box: Size, picture: Picture, geometry: Geometry) -> str | None:
+    """Why the context around a box (width, height) in px does not fit into an image; None if it does."""
+    width, height = picture.size
     try:
-        window_of(middle, picture.size, geometry)
+        window_of(Candidate(picture.number, "", 0, width // 2, height // 2, *box), picture.size, geometry)
     except UserError as error:
-        return f"plan.size: a box of {largest}x{largest} px on {picture.path}: {error}"
+        return f"a box of {box[0]}x{box[1]} px on {picture.path}: {error}"
     return None
+
+
+def tell_of_small_images(problems: Sequence[str], count: int) -> None:
+    """Warn of the images that are too small for a context, a sentence each; UserError if all `count` are."""
+    if problems and len(problems) == count:
+        raise UserError.from_problems("plan: no image is large enough", [*problems])
+    for problem in problems:
+        log.warning("plan: %s; it gets no defect", problem)
 
 
 def load_clean_image(number: int, path: Path, geometry: Geometry) -> Picture:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict
 
 from generation.geometry import Geometry
 from generation.jobs import output_size
@@ -24,16 +25,25 @@ from generation.placement.surroundings import INDEX, survey_surroundings
 from generation.records import Provenance
 from generation.setup import Run, make_geometry
 from utils import images, labels
-from utils.errors import UserError
+from utils.errors import UserError, shortened
 from utils.files import file_sha256, write_text
 from utils.logger import setup_logging
 from utils.processes.group import decided
-from utils.reading import read_json
+from utils.reading import PARSE_ERRORS, read_json
 from utils.schema.generation import GenerationConfig, PlanConfig
+from utils.schema.manifest import FileName
 
 log = logging.getLogger(__name__)
 
 PLAN_FILE = "plan.json"
+
+
+class _PlanFile(BaseModel):
+    """What a plan.json must hold before files are written or deleted by it; it may have come from elsewhere."""
+
+    model_config = ConfigDict(strict=True)
+    fingerprint: dict[str, Any]
+    labels: dict[FileName, list[str]]  # stem of an image -> lines of its annotation file
 
 
 # The plan's folder
@@ -121,11 +131,13 @@ def _read_plan(out: Path, fingerprint: Mapping[str, Any], overwrite: bool) -> di
         return None
     try:
         found = read_json(path)
-        stems, before, now = list(found["labels"]), found["fingerprint"], json.loads(json.dumps(fingerprint))
+        stored = _PlanFile.model_validate(found)
+        before, now = stored.fingerprint, json.loads(json.dumps(fingerprint))
         before["plan"] = PlanConfig(**before["plan"]).plain()  # keys of earlier versions, in today's spelling
         changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path}: not a plan of this program ({error}); remove its folder {out}") from error
+    except PARSE_ERRORS as error:
+        reason = shortened(" ".join(str(error).split()))
+        raise UserError(f"{path}: not a plan of this program ({reason}); remove its folder {out}") from error
     if not changed:
         return found
     if not overwrite:
@@ -133,7 +145,7 @@ def _read_plan(out: Path, fingerprint: Mapping[str, Any], overwrite: bool) -> di
             f"{out}: holds a plan for another request (what differs: {', '.join(changed)}); set another outdir, or "
             "overwrite=true to make a new one"
         )
-    for stem in stems:
+    for stem in stored.labels:
         (out / f"{stem}.txt").unlink(missing_ok=True)
     path.unlink()
     return None

@@ -5,10 +5,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tqdm import tqdm
 
+from generation.geometry import Geometry
 from generation.placement.candidates import (
     Allowed,
     Candidate,
@@ -16,7 +19,9 @@ from generation.placement.candidates import (
     Wanted,
     best,
     load_clean_image,
+    misfit,
     random_stream,
+    tell_of_small_images,
 )
 from generation.placement.matching import (
     Surround,
@@ -31,7 +36,7 @@ from generation.placement.matching import (
 )
 from generation.placement.request import PlacementRequest
 from utils import images, labels
-from utils.errors import UserError
+from utils.errors import UserError, shortened
 from utils.schema.generation import PlanConfig
 
 INDEX, PATCHES, TWINS = (
@@ -58,6 +63,12 @@ class Query:
     center: tuple[float, float]
     size: tuple[float, float]
 
+    @property
+    def box(self) -> tuple[int, int]:
+        """Width and height of the box in whole px."""
+        width, height = self.size
+        return max(1, round(width)), max(1, round(height))
+
 
 @dataclass(frozen=True)
 class TurnedQuery:
@@ -74,8 +85,8 @@ class TurnedQuery:
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of the box in native px."""
-        width, height = self.query.size if self.quarters % 2 == 0 else self.query.size[::-1]
-        return max(1, round(width)), max(1, round(height))
+        width, height = self.query.box
+        return (width, height) if self.quarters % 2 == 0 else (height, width)
 
     @property
     def is_upright(self) -> bool:
@@ -94,24 +105,51 @@ def read_queries(folder: Path, classes: Mapping[str, int]) -> list[Query]:
         raise UserError(
             f"plan.queries {folder}: got no patches {PATCHES}, expected what utils.prepare_data wrote"
         )
-    queries = []
-    for row in rows:
-        path = folder / row["file"]
-        pixels = images.load_rgb(path)
-        annotation = labels.read_annotations(path.with_suffix(".txt"), classes)[0]
-        height, width = pixels.shape[:2]
-        x, y, w, h = (
-            annotation.cx * width,
-            annotation.cy * height,
-            annotation.w * width,
-            annotation.h * height,
-        )
-        box = x - w / 2, y - h / 2, x + w / 2, y + h / 2
-        left, top, right, bottom = (float(row[side]) for side in ("left", "top", "right", "bottom"))
-        center, size = ((left + right) / 2, (top + bottom) / 2), (right - left, bottom - top)
-        surround = without_defect(Surround(pixels, box, float(row["scale"])), folder / TWINS / path.name)
-        queries.append(Query(surround, annotation.class_id, center, size))
-    return queries
+    return [_read_query(folder, row, classes) for row in rows]
+
+
+class _IndexRow(BaseModel):
+    """What a row of the index must hold of a patch: the box in px of its photograph, and the patch's scale."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+    file: str
+    left: float
+    top: float
+    right: float
+    bottom: float
+    scale: Annotated[float, Field(gt=0)]
+
+
+def _read_query(folder: Path, values: Mapping[str, str], classes: Mapping[str, int]) -> Query:
+    """The training defect of a row of the index. Raises UserError."""
+    try:
+        row = _IndexRow.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UserError(
+            f"plan.queries {folder}: {INDEX}, {shortened(values['file'])}: {place}: {first['msg']}; run "
+            "utils.prepare_data again"
+        ) from error
+    path = folder / row.file
+    pixels = images.load_rgb(path)
+    height, width = pixels.shape[:2]
+    annotation = next(iter(labels.read_annotations(path.with_suffix(".txt"), classes)), None)
+    if annotation is None or annotation.w is None or annotation.h is None:
+        raise UserError(f"{path.with_suffix('.txt')}: got no box, expected a line `class cx cy w h`")
+    x, y, w, h = (
+        annotation.cx * width,
+        annotation.cy * height,
+        annotation.w * width,
+        annotation.h * height,
+    )
+    box = x - w / 2, y - h / 2, x + w / 2, y + h / 2
+    center, size = (
+        ((row.left + row.right) / 2, (row.top + row.bottom) / 2),
+        (row.right - row.left, row.bottom - row.top),
+    )
+    surround = without_defect(Surround(pixels, box, row.scale), folder / TWINS / path.name)
+    return Query(surround, annotation.class_id, center, size)
 
 
 def without_defect(surround: Surround, twin: Path) -> Surround:
@@ -134,15 +172,21 @@ def survey_surroundings(
     assert plan.queries is not None  # as the schema sees to
     queries = read_queries(Path(plan.queries), request.classes)
     _check_classes(wanted, queries, plan)
+    queries = [query for query in queries if query.class_id in {one.class_id for one in wanted}]
     pools: dict[str, list[Candidate]] = {one.class_name: [] for one in wanted}
     counts = {one.class_name: dict.fromkeys(("possible", "looked_at", "kept"), 0) for one in wanted}
+    problems: list[str] = []
     numbers = random_stream(request.seed, "images").permutation(len(request.pictures))[:IMAGES]
     for number in tqdm(sorted(numbers.tolist()), desc="looking for places", disable=None):
         path = request.pictures[number]
         picture = load_clean_image(number, path, geometry)
-        shrunk = Pyramid(picture.pixels)
+        shrunk, problem = Pyramid(picture.pixels), too_small(picture, queries, geometry)
+        problems += [problem] if problem else []
         for one in wanted:
             own = [query for query in queries if query.class_id == one.class_id]
+            own = [query for query in own if not misfit(query.box, picture, geometry)]
+            if not own:
+                continue
             stream = random_stream(request.seed, path.name, one.class_name)
             looks = draw_looks(own, plan, picture, len(numbers), stream)
             every = list(matches(shrunk, looks, picture, one))
@@ -151,12 +195,19 @@ def survey_surroundings(
             pools[one.class_name] += found
             counts[one.class_name]["possible"] += len(every)
             counts[one.class_name]["looked_at"] += len(found)
+    tell_of_small_images(problems, len(numbers))
     for one in wanted:
         pool = thinned(pools[one.class_name], plan.spacing)
         share = max(plan.keep, min(1, SPARE * one.count / max(len(pool), 1)))
         pools[one.class_name] = best(pool, share)
         counts[one.class_name]["kept"] = len(pools[one.class_name])
     return pools, counts
+
+
+def too_small(picture: Picture, queries: Sequence[Query], geometry: Geometry) -> str | None:
+    """Why an image cannot hold the context of the smallest query; None if it can."""
+    problem = misfit(min((query.box for query in queries), key=max), picture, geometry)
+    return f"plan.queries: {problem}" if problem else None
 
 
 def thinned(pool: Sequence[Candidate], spacing: float) -> list[Candidate]:

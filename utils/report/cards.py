@@ -115,10 +115,11 @@ def cards_of(run: Path, entry: Entry, load: ReportImages) -> Iterator[Card]:
     """The cards of one sample's defects."""
     size, files = entry["size"], entry["files"]
     clean = load(entry["source"], size)
-    sample = load(run / files["sample"], size) if files else None
+    shown = files.get("sample")
+    sample = load(run / shown, size) if shown else None
     for number, defect in enumerate(entry["defects"]):
         view = View.around(defect["window"], size)
-        note = "" if sample is not None else "not shipped" if not files else "image missing"
+        note = "" if sample is not None else "not shipped" if not shown else "image missing"
         strips = files.get("attention", [])
         yield {
             "name": entry["name"],
@@ -181,11 +182,12 @@ def mask_png(defect: Mapping[str, Any], view: View) -> str | None:
 
 
 def strip_of(path: Path) -> str | None:
-    """The attention's strip as a data URI; None when its file is missing."""
-    if not path.is_file():
+    """The attention's strip as a data URI; None when its file is missing or damaged."""
+    try:
+        with images.open_image(path) as strip:
+            return data_uri(strip.convert("L"), "JPEG", quality=QUALITY)
+    except images.READ_ERRORS:
         return None
-    with images.open_image(path) as strip:
-        return data_uri(strip.convert("L"), "JPEG", quality=QUALITY)
 
 
 def data_uri(image: Image.Image, form: str, **options: Any) -> str:
