@@ -14,7 +14,7 @@ from generation.scoring import PaintedSample
 from utils import images
 from utils.config import differences, load_generation_config, resolved_yaml, settings_fingerprint
 from utils.errors import UserError
-from utils.files import file_sha256, sweep, write_text
+from utils.files import SETTINGS, check_begun_by_us, file_sha256, sweep, write_settings, write_text
 from utils.labels import load_class_names
 from utils.manifest import (
     CLASSES_FILE,
@@ -42,7 +42,7 @@ class Outputs:
         self.root, self.overwrite, self.label_box = Path(outdir), overwrite, label_box
         self.paths = SamplePaths(self.root)
         self.log_file = self.root / "log" / "generation.log"
-        self.config_file = self.root / "config.yml"
+        self.config_file = self.root / SETTINGS
         self.classes_file = self.root / CLASSES_FILE
         self.manifest_file = self.root / "manifest.jsonl"
         self._entries: dict[str, dict[str, Any]] | None = None
@@ -68,10 +68,13 @@ class Outputs:
 
     def check(self, config: GenerationConfig) -> None:
         """Raises UserError when the folder cannot be written, or holds results of other settings that may
-        not be overwritten. Changes nothing."""
+        not be overwritten, or files of the user's that a run would replace. Changes nothing."""
         for folder in (self.root, *(self.root / name for name in FOLDERS)):
             check_writable(folder, "outdir")
-        if self.overwrite or not self._has_samples():
+        if not self._has_samples():
+            check_begun_by_us(self.root, "outdir", CLASSES_FILE)
+            return
+        if self.overwrite:
             return
         hint = "set another outdir, or overwrite=true to replace them"
         if not self.config_file.exists():
@@ -123,8 +126,7 @@ class Outputs:
         with self._writing():
             for name in FOLDERS:
                 (self.root / name).mkdir(parents=True, exist_ok=True)
-            for folder in (self.root, *filter(Path.is_dir, self.root.iterdir())):
-                sweep(folder)
+            sweep(self.root)
             self.log_file.touch()
             if replaced:
                 names = {job.name for job in replaced}
@@ -137,7 +139,7 @@ class Outputs:
                 for path in self.paths.all(job):
                     path.unlink(missing_ok=True)
             write_text(self.classes_file, json.dumps(dict(classes), ensure_ascii=False) + "\n")
-            write_text(self.config_file, resolved_yaml(config))
+            write_settings(self.config_file, resolved_yaml(config))
 
     @property
     def entries(self) -> dict[str, dict[str, Any]]:

@@ -15,14 +15,17 @@ from utils.errors import UserError
 from utils.files import (
     HOST,
     MARK,
+    SETTINGS,
     STARTED,
     append_csv,
+    check_begun_by_us,
     check_replaceable,
     drop_rows,
     read_mark,
     replace_folder,
     replacing,
     sweep,
+    write_settings,
 )
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -127,6 +130,20 @@ def test_two_processes_do_not_write_one_folder(tmp_path: Path):
         write(tmp_path / "set", "new")
 
 
+def test_files_that_no_run_wrote_are_not_replaced(tmp_path: Path):
+    check_begun_by_us(tmp_path / "none", "outdir", "classes.json")
+    (tmp_path / "classes.json").write_text("{}")
+    check_begun_by_us(tmp_path, "checkpoint_dir")
+    with pytest.raises(UserError, match=r"outdir .*: classes\.json is there, which no run wrote"):
+        check_begun_by_us(tmp_path, "outdir", "classes.json")
+    for text in ("seed: 1\n", "", "\0" * 300):
+        (tmp_path / SETTINGS).write_text(text)
+        with pytest.raises(UserError, match=r"checkpoint_dir .*: config\.yml is there"):
+            check_begun_by_us(tmp_path, "checkpoint_dir")
+    write_settings(tmp_path / SETTINGS, "seed: 1\n")
+    check_begun_by_us(tmp_path, "outdir", "classes.json")
+
+
 # Kills and interrupts: an audit hook signals the process right before its n-th change of the file system
 
 STOPPED = """
@@ -191,6 +208,7 @@ def test_a_csv_grows_by_lines_also_after_a_kill(tmp_path: Path):
 def test_temporary_files_of_processes_that_are_over_are_swept(tmp_path: Path):
     over = subprocess.Popen([sys.executable, "-c", ""])
     over.wait()
+    (tmp_path / "previews").mkdir()
     day_ago = time.time() - 90_000
     for name, written in (
         (f".a.png.{HOST}-{over.pid}.tmp", time.time()),
@@ -200,11 +218,13 @@ def test_temporary_files_of_processes_that_are_over_are_swept(tmp_path: Path):
         (f".e.png.{HOST}-{os.getpid()}.tmp", time.time() + 60),
         (".f.png.000000-1.tmp", time.time()),
         (".notes.tmp", day_ago),
+        (f"previews/.g.png.{HOST}-{over.pid}.tmp", time.time()),
     ):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (written, written))
     sweep(tmp_path)
-    assert [path.name[1] for path in sorted(tmp_path.iterdir())] == ["d", "e", "f", "n"]
+    left = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
+    assert [name[1] for name in left] == ["d", "e", "f", "n"]
 
 
 def test_rows_of_steps_that_are_taken_again_go(tmp_path: Path):

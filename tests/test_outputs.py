@@ -239,6 +239,14 @@ def test_settings_do_not_matter_before_the_first_sample(tmp_path: Path):
     outputs.check(config(seed=2))
 
 
+@pytest.mark.parametrize("name", ["config.yml", "classes.json"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_files_of_the_user_s_are_not_replaced(tmp_path: Path, name: str, overwrite: bool):
+    (tmp_path / name).write_text("{}")
+    message = refusal(Outputs(tmp_path, overwrite), seed=1)
+    assert message.startswith(f"outdir {tmp_path}: {name} is there, which no run wrote")
+
+
 @pytest.mark.parametrize("text", ["", "seed: [1", "seed: maybe\nfoo: 1\n", "\x00\x01"])
 def test_unreadable_settings_beside_samples_are_explained(tmp_path: Path, text: str):
     outputs = filled(tmp_path / "out")

@@ -299,6 +299,32 @@ def test_a_resumed_run_says_what_differs_and_that_it_is_over(conf, tmp_path, cap
     assert yaml.safe_load((folder / "config.yml").read_text())["max_t"] == 40
 
 
+def test_a_run_does_not_go_on_with_other_classes(conf, tmp_path, capsys):
+    assert run(conf, "total_steps=1", "sample_num=0") == 0
+    state, classes = tmp_path / "run/state_0000001.pt", tmp_path / "classes.json"
+    right = classes.read_text()
+    classes.write_text(json.dumps({name: index for index, name in enumerate(CLASSES[::-1])}))
+    before = {path: path.read_bytes() for path in (tmp_path / "run").glob("*.*") if path.name != "train.log"}
+    for overrides in ((), (f"resume_checkpoint={state}", f"checkpoint_dir={tmp_path}/b")):
+        assert run(conf, "total_steps=2", "sample_num=0", *overrides) == 2
+        told = f"the run in {tmp_path}/run was trained with other classes (missinghole: 0 against 2; short: 2 against 0"
+        assert told in capsys.readouterr().err
+    assert all(path.read_bytes() == content for path, content in before.items())
+    classes.write_text(right.replace("missinghole", "Missing_Hole"))  # another spelling
+    assert run(conf, "total_steps=2", "sample_num=0") == 0
+
+
+def test_a_configuration_of_the_user_s_is_not_replaced(conf, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    shutil.copy(conf, tmp_path / "run/config.yml")
+    assert run(tmp_path / "run/config.yml") == 2
+    assert (
+        f"checkpoint_dir {tmp_path}/run: config.yml is there, which no run wrote" in capsys.readouterr().err
+    )
+    assert (tmp_path / "run/config.yml").read_bytes() == conf.read_bytes()
+    assert not list((tmp_path / "run").glob("*.log"))
+
+
 def test_a_state_of_another_folder_is_compared_with_its_own_settings(conf, tmp_path, capsys):
     assert run(conf, "total_steps=1", "sample_num=0") == 0
     assert run(conf, "total_steps=1", "sample_num=0", "num_res_blocks=2", f"checkpoint_dir={tmp_path}/b") == 0

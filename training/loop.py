@@ -21,7 +21,7 @@ from training.train_loop import Hooks, NonFiniteLoss, TrainLoop, TrainOptions
 from utils.checkpoint import load_training_state, save_atomic, save_safetensors
 from utils.config import resolved_yaml
 from utils.errors import UserError
-from utils.files import write_text
+from utils.files import SETTINGS, write_settings
 from utils.manifest import VERSION
 from utils.schema.training import TrainingConfig
 
@@ -34,7 +34,7 @@ def run_to_the_end(loop: TrainLoop, config: TrainingConfig) -> None:
     folder = Path(config.checkpoint_dir)
     try:
         if loop.rank == 0 and loop.step < loop.last_step:
-            write_text(folder / "config.yml", resolved_yaml(config))
+            write_settings(folder / SETTINGS, resolved_yaml(config))
         loop.run()
     except NonFiniteLoss as error:
         raise UserError(f"training stopped: {error}; lower lr, or use precision fp32 or bf16") from error

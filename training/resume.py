@@ -1,22 +1,25 @@
 """Going on where a stopped run ended, and what to say of settings that changed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from training.train_loop import TrainLoop
 from utils.config import differences, load_training_config
 from utils.errors import UserError
-from utils.files import drop_rows
+from utils.files import SETTINGS, drop_rows
+from utils.labels import same_classes
+from utils.network_metadata import described, load_metadata
 from utils.schema.fields import spelled_path
 from utils.schema.training import TrainingConfig
 
 
-def resume(loop: TrainLoop, config: TrainingConfig) -> None:
+def resume(loop: TrainLoop, config: TrainingConfig, names: Mapping[str, int]) -> None:
     """Go on from `resume_checkpoint`, or where the last run in `checkpoint_dir` ended, if there was one.
 
     Warns of settings that the run did not have so far, and when it has taken all its steps. Raises UserError
-    for a state that is missing or does not fit the network.
+    for a state that is missing or does not fit the network, or was trained with other classes than `names`.
     """
     try:
         loop.resume(Path(config.resume_checkpoint) if config.resume_checkpoint else None)
@@ -34,6 +37,8 @@ def resume(loop: TrainLoop, config: TrainingConfig) -> None:
             f"{where} does not fit this configuration: {reason}; use the settings that it was trained with "
             "(config.yml beside it), or another checkpoint_dir"
         ) from error
+    if loop.step > 0:
+        check_classes(state_folder(config) / loop.last_weights.name, config, names)
     if loop.rank == 0:  # the steps since that state are taken again
         drop_rows(Path(config.checkpoint_dir) / "train_log.csv", "step", loop.step)
     if loop.step > 0:
@@ -59,6 +64,20 @@ def warn_about_resumption(loop: TrainLoop, config: TrainingConfig) -> None:
         )
 
 
+def check_classes(weights: Path, config: TrainingConfig, names: Mapping[str, int]) -> None:
+    """Raises UserError when the run so far, as its last `weights` tell, had other class ids than `names`: what it has
+    learned of one class would go on as another."""
+    before: dict[str, Any] = {}
+    with suppress(UserError):  # weights that cannot be read tell nothing
+        before = described(load_metadata(weights), "classes")
+    if before and not same_classes(before, names):
+        changes = "; ".join(differences(before, names))
+        raise UserError(
+            f"the run in {weights.parent} was trained with other classes ({changes}: then against now); put back "
+            f"the class file {config.class_json_path}, or choose another checkpoint_dir"
+        )
+
+
 def state_folder(config: TrainingConfig) -> Path:
     """Where the training state to go on from lies, with the config.yml of its run beside it."""
     return Path(config.resume_checkpoint).parent if config.resume_checkpoint else Path(config.checkpoint_dir)
@@ -69,7 +88,7 @@ def changed_settings(
 ) -> list[str]:
     """One line for each of the `settings` that is not as the config.yml beside the training state says."""
     try:
-        before = load_training_config(state_folder(config) / "config.yml")
+        before = load_training_config(state_folder(config) / SETTINGS)
     except UserError:
         return []
     return differences(settings(before), settings(config))

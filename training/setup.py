@@ -26,7 +26,7 @@ from utils.device import (
     resolve_precision,
 )
 from utils.errors import UserError
-from utils.files import sweep
+from utils.files import check_begun_by_us, state_files, sweep
 from utils.processes.exclusive import only_run_in
 from utils.processes.group import local_rank, process_group, rank, world_size
 from utils.schema.training import TrainingConfig
@@ -62,7 +62,9 @@ class TrainingRun:
 
 def setup_run(config: TrainingConfig, process: ProcessInfo) -> TrainingRun:
     """Open the log, read the images and build the diffusion process; UserError for what cannot be used."""
-    requested = config.precision
+    folder, requested = Path(config.checkpoint_dir), config.precision
+    if not state_files(folder):
+        check_begun_by_us(folder, "checkpoint_dir")
     config = resolve_precision_and_layout(config, process.device)
     log = start_log(config, process)
     if requested == "fp16" != config.precision:

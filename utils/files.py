@@ -20,6 +20,8 @@ from utils.errors import UserError
 from utils.reading import read_json
 
 MARK = ".crg-export.json"  # in every folder that may be replaced: its kind, and the names of what was written
+SETTINGS = "config.yml"  # beside the results of a run
+SETTINGS_MARK = "# All settings of this run, written by CRG-Diffusion"  # its first line
 SHOWN = 5  # names in one message
 
 HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:6]  # in the names of temporary files
@@ -66,8 +68,9 @@ def step_of(path: Path) -> int:
 
 
 def sweep(folder: Path) -> None:
-    """Delete the temporary files in `folder` that killed processes left (see `replacing`); OSError is passed on."""
-    for path in folder.glob(".*.tmp"):
+    """Delete the temporary files that killed processes left in `folder` and the folders directly in it (see
+    `replacing`); OSError is passed on."""
+    for path in [*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")]:
         if match := re.fullmatch(r"\..+\.([0-9a-f]{6})-(\d+)\.tmp", path.name):
             with suppress(FileNotFoundError):  # another process sweeps too
                 if _is_left_over(match[1], int(match[2]), path.stat().st_mtime):
@@ -135,6 +138,33 @@ def file_sha256(path: str | Path) -> str:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     return digest.hexdigest()
+
+
+# The settings beside a run's results
+
+
+def write_settings(path: Path, text: str) -> None:
+    """Write the configuration (YAML) of a run, with a first line that says so. Raises OSError."""
+    write_text(path, f"{SETTINGS_MARK}\n{text}")
+
+
+def check_begun_by_us(folder: Path, key: str, *others: str) -> None:
+    """Raises UserError when a run that begins in `folder`, the value of the setting `key`, would replace a SETTINGS
+    file, or `others`, that no run wrote. A SETTINGS file with our first line says that one did."""
+    there = [path for name in (SETTINGS, *others) if (path := folder / name).is_file()]
+    if there and not _written_by_us(folder / SETTINGS):
+        raise UserError(
+            f"{key} {folder}: {there[0].name} is there, which no run wrote and this one would replace; move it "
+            f"elsewhere, or set another {key}"
+        )
+
+
+def _written_by_us(settings: Path) -> bool:
+    try:
+        with settings.open("rb") as file:
+            return file.readline(100).decode(errors="replace").rstrip() == SETTINGS_MARK
+    except OSError:
+        return False
 
 
 # Whole folders
