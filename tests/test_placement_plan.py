@@ -280,7 +280,9 @@ def test_a_changed_plan_neither_writes_nor_deletes_elsewhere(boards, tmp_path, l
     (tmp_path / "evil.txt").write_text("mine")
     before = sorted(tmp_path.rglob("*"))
     for config in (plan_of(rank="uniform"), plan_of(rank="uniform", spacing=21)):
-        with pytest.raises(UserError, match="not a plan of this program"):
+        with pytest.raises(
+            UserError, match=r"not a plan of this program \(labels.*: .*\); remove its folder"
+        ):
             plan(boards, config, overwrite=overwrite)
     assert sorted(tmp_path.rglob("*")) == before and (tmp_path / "evil.txt").read_text() == "mine"
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from generation.geometry import Geometry
 from generation.jobs import output_size
@@ -31,7 +31,7 @@ from utils.logger import setup_logging
 from utils.processes.group import decided
 from utils.reading import PARSE_ERRORS, read_json
 from utils.schema.generation import GenerationConfig, PlanConfig
-from utils.schema.manifest import FileName
+from utils.schema.manifest import FileName, first_problem
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ def _read_plan(out: Path, fingerprint: Mapping[str, Any], overwrite: bool) -> di
         before["plan"] = PlanConfig(**before["plan"]).plain()  # keys of earlier versions, in today's spelling
         changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
     except PARSE_ERRORS as error:
-        reason = shortened(" ".join(str(error).split()))
+        reason = shortened(first_problem(error) if isinstance(error, ValidationError) else str(error))
         raise UserError(f"{path}: not a plan of this program ({reason}); remove its folder {out}") from error
     if not changed:
         return found

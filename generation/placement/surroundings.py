@@ -38,6 +38,7 @@ from generation.placement.request import PlacementRequest
 from utils import images, labels
 from utils.errors import UserError, shortened
 from utils.schema.generation import PlanConfig
+from utils.schema.manifest import first_problem
 
 INDEX, PATCHES, TWINS = (
     "index.csv",
@@ -125,10 +126,8 @@ def _read_query(folder: Path, values: Mapping[str, str], classes: Mapping[str, i
     try:
         row = _IndexRow.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
         raise UserError(
-            f"plan.queries {folder}: {INDEX}, {shortened(values['file'])}: {place}: {first['msg']}; run "
+            f"plan.queries {folder}: {INDEX}, {shortened(values['file'])}: {first_problem(error)}; run "
             "utils.prepare_data again"
         ) from error
     path = folder / row.file
