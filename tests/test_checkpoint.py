@@ -234,3 +234,15 @@ def test_weights_can_be_read_by_whom_the_umask_lets(tmp_path: Path):
     finally:
         os.umask(before)
     assert (tmp_path / "a.safetensors").stat().st_mode & 0o777 == 0o640
+
+
+def test_the_state_of_a_resumed_training_has_the_bytes_of_one_that_was_never_stopped(tmp_path: Path):
+    model = network()
+    first = torch.optim.AdamW(model.parameters())
+    model(torch.ones(1, 3, 4, 4)).sum().backward()
+    first.step()
+    save_atomic(tmp_path / "a.pt", {"optimizer": first.state_dict(), "step": 3})
+    second = torch.optim.AdamW(model.parameters())
+    second.load_state_dict(torch.load(tmp_path / "a.pt", weights_only=True)["optimizer"])
+    save_atomic(tmp_path / "b.pt", {"optimizer": second.state_dict(), "step": 3})
+    assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes()

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -200,7 +201,17 @@ def save_atomic(path: str | Path, obj: Any) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     # Into an open file: PyTorch would write the temporary name, which holds the process id, into the file
     with _written(path) as temporary, temporary.open("wb") as file:
-        torch.save(obj, file)
+        torch.save(_interned(obj), file)
+
+
+def _interned(obj: Any) -> Any:
+    """`obj` with dicts and lists of its own in which equal texts are one object, as in a run that was never stopped;
+    pickle writes a text that it has met as a reference, and an equal one of another object in full."""
+    if isinstance(obj, Mapping):
+        return {_interned(key): _interned(value) for key, value in obj.items()}
+    if isinstance(obj, (list, tuple)):
+        return type(obj)(map(_interned, obj))
+    return sys.intern(obj) if type(obj) is str else obj
 
 
 @contextmanager
