@@ -107,6 +107,22 @@ def test_foreign_files_beside_the_contents_and_in_the_way_are_kept(tmp_path: Pat
     assert (tmp_path / ".set.new/mine.txt").read_text() == "mine" and whole(tmp_path / "set") == "old"
 
 
+def test_what_was_corrected_or_added_by_hand_is_never_replaced(tmp_path: Path):
+    out = tmp_path / "set"
+    with replace_folder(out, "toy set", "1", overwrite=False) as folder:
+        (folder / "labels").mkdir()
+        (folder / "labels/a.txt").write_text("0 0.5 0.5 0.1 0.1")
+    (out / "labels/train.cache").write_text("of another program, written again when it is missing")
+    check_replaceable(out, "toy set", overwrite=True)
+    (out / "labels/a.txt").write_text("1 0.5 0.5 0.1 0.1")
+    (out / "labels/b.txt").write_text("")
+    with pytest.raises(UserError, match=r"labels/a.txt, labels/b.txt changed since this toy set was written"):
+        check_replaceable(out, "toy set", overwrite=True)
+    with pytest.raises(UserError), replace_folder(out, "toy set", "1", overwrite=True):
+        pass
+    assert (out / "labels/a.txt").read_text() == "1 0.5 0.5 0.1 0.1"
+
+
 def test_files_empty_folders_links_and_odd_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UserError, match="got a file"):

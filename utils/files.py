@@ -9,9 +9,10 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -19,7 +20,9 @@ from filelock import FileLock, Timeout
 from utils.errors import UserError
 from utils.reading import read_json
 
-MARK = ".crg-export.json"  # in every folder that may be replaced: its kind, and the names of what was written
+# In every folder that may be replaced: its kind, the names at its top, size and time of every file as it was written
+MARK = ".crg-export.json"
+CACHES = ".cache"  # files that others, such as Ultralytics, write beside ours and write again
 SETTINGS = "config.yml"  # beside the results of a run
 SETTINGS_MARK = "# All settings of this run, written by CRG-Diffusion"  # its first line
 SHOWN = 5  # names in one message
@@ -187,10 +190,10 @@ def replace_folder(out: str | Path, kind: str, version: str, overwrite: bool) ->
             _check(out, kind, overwrite)
             new = _beside(out, "new")
             new.mkdir()
-            _write_mark(new, kind, version, [])
+            _write_mark(new, kind, version)
             try:
                 yield new
-                _write_mark(new, kind, version, sorted({path.name for path in new.iterdir()} - {MARK}))
+                _write_mark(new, kind, version)
                 _swap(new, out)
             finally:
                 _recover(out)
@@ -199,8 +202,9 @@ def replace_folder(out: str | Path, kind: str, version: str, overwrite: bool) ->
 def check_replaceable(out: str | Path, kind: str, overwrite: bool) -> None:
     """Raises UserError unless `out` is missing, empty, or with `overwrite` an earlier folder of this kind.
 
-    An earlier folder carries the mark of its kind and has, at its top, nothing but what was written there. A
-    folder that an interrupted replacement left aside is put back first.
+    An earlier folder carries the mark of its kind and has nothing but what was written there, as it was written: a
+    label that was corrected by hand is never replaced. A folder that an interrupted replacement left aside is put
+    back first.
     """
     out = Path(out).resolve()
     with _reported(out):
@@ -220,12 +224,14 @@ def _check(out: Path, kind: str, overwrite: bool) -> None:
         raise UserError(
             f"{out}: not empty, and not an earlier {kind} (no {MARK} says so); choose another folder"
         )
-    foreign = sorted({path.name for path in out.iterdir()} - {MARK, *mark["contents"]})
-    if foreign:
-        more = f" and {len(foreign) - SHOWN} more" if len(foreign) > SHOWN else ""
+    if foreign := sorted({path.name for path in out.iterdir()} - {MARK, *mark["contents"]}):
         raise UserError(
-            f"{out}: has {', '.join(foreign[:SHOWN])}{more} beside the earlier {kind}; move that elsewhere, or "
-            "choose another folder"
+            f"{out}: has {_first(foreign)} beside the earlier {kind}; move that elsewhere, or choose another folder"
+        )
+    if edited := _edited(out, mark):
+        raise UserError(
+            f"{out}: {_first(edited)} changed since this {kind} was written; move the folder elsewhere to keep that, "
+            "or delete it"
         )
     if not overwrite:
         raise UserError(
@@ -243,9 +249,44 @@ def read_mark(folder: Path) -> dict[str, Any]:
     return mark if valid else {}
 
 
-def _write_mark(folder: Path, kind: str, version: str, contents: list[str]) -> None:
-    mark = {"program": "CRG-Diffusion", "kind": kind, "version": version, "contents": contents}
+def _write_mark(folder: Path, kind: str, version: str) -> None:
+    files = _files(folder)
+    contents = sorted({path.name for path in folder.iterdir()} - {MARK})
+    mark = {
+        "program": "CRG-Diffusion",
+        "kind": kind,
+        "version": version,
+        "contents": contents,
+        "files": files,
+    }
     (folder / MARK).write_text(json.dumps(mark) + "\n", encoding="utf-8")
+
+
+def _files(folder: Path) -> dict[str, list[int]]:
+    """Relative path -> [bytes, time of the last change in ns] of every file below a folder but the mark."""
+    found = {path.relative_to(folder).as_posix(): path.lstat() for path in sorted(folder.rglob("*"))}
+    return {
+        name: [stat.st_size, stat.st_mtime_ns]
+        for name, stat in found.items()
+        if name != MARK and not S_ISDIR(stat.st_mode)
+    }
+
+
+def _edited(folder: Path, mark: Mapping[str, Any]) -> list[str]:
+    """The files that were changed or added since the mark was written; of a mark of older versions none."""
+    written = mark.get("files")
+    if not isinstance(written, Mapping):
+        return []
+    return [
+        name
+        for name, state in _files(folder).items()
+        if written.get(name) != state and not name.endswith(CACHES)
+    ]
+
+
+def _first(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{more}"
 
 
 def _beside(out: Path, role: str) -> Path:
