@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from stat import S_ISDIR
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -20,7 +19,7 @@ from filelock import FileLock, Timeout
 from utils.errors import UserError
 from utils.reading import read_json
 
-# In every folder that may be replaced: its kind, the names at its top, size and time of every file as it was written
+# In every folder that may be replaced: its kind, the names at its top, a hash of every file as it was written
 MARK = ".crg-export.json"
 CACHES = ".cache"  # files that others, such as Ultralytics, write beside ours and write again
 SETTINGS = "config.yml"  # beside the results of a run
@@ -262,13 +261,13 @@ def _write_mark(folder: Path, kind: str, version: str) -> None:
     (folder / MARK).write_text(json.dumps(mark) + "\n", encoding="utf-8")
 
 
-def _files(folder: Path) -> dict[str, list[int]]:
-    """Relative path -> [bytes, time of the last change in ns] of every file below a folder but the mark."""
-    found = {path.relative_to(folder).as_posix(): path.lstat() for path in sorted(folder.rglob("*"))}
+def _files(folder: Path) -> dict[str, str]:
+    """Relative path -> SHA-256 of every file below a folder but the mark, of a link where it leads."""
+    found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*"))}
     return {
-        name: [stat.st_size, stat.st_mtime_ns]
-        for name, stat in found.items()
-        if name != MARK and not S_ISDIR(stat.st_mode)
+        name: os.readlink(path) if path.is_symlink() else file_sha256(path)
+        for name, path in found.items()
+        if name != MARK and (path.is_symlink() or path.is_file())
     }
 
 

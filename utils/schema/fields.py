@@ -76,6 +76,11 @@ def usable_path(value: str) -> str:
     return path
 
 
+def _readable_path(value: str) -> str:
+    """Both in one: of two validators that follow one another pydantic 2.10 forgets the first."""
+    return input_path(usable_path(value))
+
+
 def _none_for_null(value: Any) -> Any:
     return "none" if value is None else value
 
@@ -105,13 +110,14 @@ RateList = Annotated[
 OutputPath = Annotated[
     str, AfterValidator(usable_path), Field(min_length=1, json_schema_extra={"expected": "a path"})
 ]
-PathInUnion = Annotated[OutputPath, AfterValidator(input_path)]
+PathInUnion = Annotated[
+    str, AfterValidator(_readable_path), Field(min_length=1, json_schema_extra={"expected": "a path"})
+]
 InputPath = Annotated[PathInUnion, Field(validate_default=True)]
 OptionalPath = Annotated[
     str,
     BeforeValidator(_empty_for_null),
-    AfterValidator(usable_path),
-    AfterValidator(input_path),
+    AfterValidator(_readable_path),
     Field(validate_default=True, json_schema_extra={"expected": "path or ''"}),
 ]
 Respacing = Annotated[
