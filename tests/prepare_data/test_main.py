@@ -87,10 +87,13 @@ def test_overwrite_replaces_an_earlier_data_set_and_nothing_else(tmp_path):
     root, out = write_boards(tmp_path / "source"), tmp_path / "out"
     command = [str(root), "--out", str(out), *SMALL]
     main(command)
-    write_text(out / "train/defect/stale_0000.png", "old")
     assert "give --overwrite" in error_of(main, command)
+    added = write_text(out / "train/defect/mine_0000.png", "mine")
+    assert "train/defect/mine_0000.png changed since" in error_of(main, [*command, "--overwrite"])
+    added.unlink()
+    (out / "index.csv").rename(tmp_path / "index.csv")
     main([*command, "--overwrite"])
-    assert (out / "index.csv").exists() and not (out / "train/defect/stale_0000.png").exists()
+    assert (out / "index.csv").exists()
     write_text(out / "own.txt", "mine")
     assert "own.txt beside" in error_of(main, [*command, "--overwrite"])
     foreign = write_text(tmp_path / "foreign/index.csv", "file,source,class,").parent
