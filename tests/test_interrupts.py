@@ -20,6 +20,7 @@ from utils.processes.interrupts import Stopped
 ROOT = Path(__file__).resolve().parent.parent
 MOMENTS = int(os.environ.get("MOMENTS", "2"))  # random ones for each program
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+UNLABELED = "no sample to export"  # what random networks paint may have no label: then a whole run ends with 2
 LINES = {signal.SIGINT: "interrupted; the same command goes on", signal.SIGTERM: "stopped by SIGTERM"}
 
 Moment = Callable[[str], bool]
@@ -81,7 +82,8 @@ def test_at_any_moment(tmp_path: Path, program: str, number: signal.Signals):
         except subprocess.TimeoutExpired:
             process.send_signal(number)
         text = process.communicate()[1]
-        assert process.returncode in (0, CODES[number], -number), (delay, text)
+        whole = 2 if UNLABELED in text else 0
+        assert process.returncode in (whole, CODES[number], -number), (delay, text)
         assert "Traceback" not in text and "Exception ignored" not in text, (delay, text)
         assert len(own_lines(text)) == (process.returncode == CODES[number]), (delay, text)
 

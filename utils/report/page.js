@@ -218,8 +218,13 @@ $("wipe").oninput = wipe;
 $("showMask").onchange = overlay;
 $("previous").onclick = () => open(current - 1);
 $("next").onclick = () => open(current + 1);
-$("close").onclick = () => $("viewer").close();
-$("viewer").addEventListener("close", () => $("sheet").querySelector(`[data-place="${current}"]`)?.firstChild.focus());
+$("close").onclick = leave;
+$("viewer").oncancel = event => { event.preventDefault(); leave(); };
+// At once: the dialog's own "close" event comes later, and would take the focus from a card that a key has since gone to.
+function leave() {
+  $("viewer").close();
+  $("sheet").querySelector(`[data-place="${current}"]`)?.firstChild.focus();
+}
 for (const button of $("judging").children) button.onclick = () => decide(button.dataset.good);
 function decide(value) {
   judge(shown[current], GOOD[value]);
@@ -238,6 +243,7 @@ function viewerKey(event) {
   if (key === "j" || (key === "ArrowRight" && !sliding)) open(current + 1);
   else if (key === "k" || (key === "ArrowLeft" && !sliding)) open(current - 1);
   else if (key === "m") { $("showMask").checked = !$("showMask").checked; overlay(); }
+  else if (key === "Escape") { event.preventDefault(); leave(); }
   else if (key in KEYS) decide(KEYS[key]);
 }
 function sheetKey(event) {
