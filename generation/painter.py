@@ -15,6 +15,7 @@ from torch import Tensor
 
 from generation.canvas import Canvas, placed_masks, soft_windows
 from generation.compositing import composite, defect_region
+from generation.exemplars.laying import Exemplars
 from generation.geometry import Context, Window, box_in_window, native_window
 from generation.jobs import BatchItem, Job, candidates, item_seed, retry, turn_items
 from generation.quality.assessment import Assessor
@@ -137,7 +138,7 @@ class Work:
 class Painter:
     """The sampler with what it needs to paint images; `paint` works group by group.
 
-    `exact` gives the same sampler in float32, for contexts whose numbers overflow; None: it is in float32 already.
+    `exact`: the same sampler in float32, for what overflows; None: it is so already. `exemplars`: where it starts.
     """
 
     sampler: Sampler
@@ -146,6 +147,7 @@ class Painter:
     callback: ProgressCallback
     assessor: Assessor | None = None
     exact: Callable[[], Sampler] | None = None
+    exemplars: Exemplars | None = None
     load: ImageCache = field(init=False)
 
     def __post_init__(self) -> None:
@@ -265,7 +267,10 @@ class Painter:
             if self.options.strips and record.accumulated is not None:
                 masks.append(record.accumulated)
 
-        result = sampler.sample(clean, windows, torch.tensor(classes, device=self.device), noise, on_step)
+        y, start = torch.tensor(classes, device=self.device), clean
+        if self.exemplars is not None:
+            start = self.exemplars.starts(pairs, [task.before for task in tasks], size).to(self.device)
+        result = sampler.sample(clean, windows, y, noise, on_step, start)
         self.callback.finish()
         strips = attention_strips(masks, len(owner))
         return separate(result, tasks, strips, sampler.options.timesteps[-1], self.options.masked)

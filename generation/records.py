@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from generation.exemplars.laying import exemplars_sha256
 from generation.geometry import PixelBox
 from generation.jobs import Job
 from generation.scoring import PaintedDefect, PaintedSample
@@ -27,7 +28,7 @@ class Provenance:
 
     seed: int
     config_sha256: str
-    weights: Mapping[str, str]  # configuration key -> sha256 of the file
+    weights: Mapping[str, str]  # configuration key -> sha256 of the file, or of the training defects
 
     @classmethod
     def of(cls, config: GenerationConfig) -> "Provenance":
@@ -37,6 +38,8 @@ class Provenance:
         paths["judge_path"] = config.judge_path
         paths = {key: path for key, path in paths.items() if path}
         weights = {key: file_sha256(path) for key, path in paths.items() if Path(path).is_file()}
+        if config.exemplars.folder is not None:
+            weights["exemplars.folder"] = exemplars_sha256(Path(config.exemplars.folder))
         return cls(config.resolved_seed, hashlib.sha256(settings.encode()).hexdigest(), weights)
 
 

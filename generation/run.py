@@ -48,6 +48,7 @@ def collect_jobs(run: Run) -> list[Job]:
     geometry, options = make_geometry(config), job_options(config)
     jobs = plan_jobs(config.defect_free_dir, run.classes, geometry, options, label_folder)
     check_class_ids(config, jobs, run.classes)
+    _ = run.exemplars  # a folder without any is refused before anything is written
     check_inputs(run.outputs, jobs, run.classes)
     return jobs
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from generation.exemplars.laying import Exemplars, read_exemplars
 from generation.geometry import Geometry
 from generation.jobs import JobOptions
 from generation.models import count_classes, load_models, weight_paths, with_arithmetic
@@ -57,6 +58,14 @@ class Run:
     def assessor(self) -> Assessor | None:
         """Scores what is painted, by the judge of `judge_path`; None without one. Raises UserError for weights."""
         return load_assessor(self.config.judge_path, list(self.classes))
+
+    @cached_property
+    def exemplars(self) -> Exemplars | None:
+        """The training defects that painting starts from; None without any. Raises UserError."""
+        wanted = self.config.exemplars
+        if wanted.folder is None:
+            return None
+        return read_exemplars(Path(wanted.folder), self.classes, wanted.rotate90, wanted.flip)
 
     @cached_property
     def sampler(self) -> Sampler:
@@ -141,7 +150,8 @@ def with_strength(config: GenerationConfig) -> GenerationConfig:
         noise = noise_to_signal(process.noise_schedule, process.diffusion_steps)
     except ValueError as error:
         raise UserError(f"invalid sampling schedule: {error}") from error
-    start = strength_for(contrasts, noise).start_step(schedule.ddpm_num_steps)
+    exemplars = config.exemplars.folder is not None
+    start = strength_for(contrasts, noise).start_step(schedule.ddpm_num_steps, exemplars)
     ddim = config.ddim.model_copy(
         update={"schedule_params": schedule.model_copy(update={"start_step": start})}
     )
@@ -251,14 +261,18 @@ def job_options(config: GenerationConfig) -> JobOptions:
         config.n_iter,
         together=config.paint == "all",
         whole_contexts=config.background == "generated",
-        boxes=config.label_box == "annotation" or config.crop.condition == "surroundings",
+        boxes=config.label_box == "annotation"
+        or config.crop.condition == "surroundings"
+        or config.exemplars.folder is not None,
     )
 
 
 def make_painter(run: Run, callback: ProgressCallback) -> Painter:
     """The run's sampler with its options, and in lower precision the one in float32 behind it."""
     exact = None if run.config.precision == "fp32" else lambda: run.exact_sampler
-    return Painter(run.sampler, paint_options(run.config), run.device, callback, run.assessor, exact)
+    return Painter(
+        run.sampler, paint_options(run.config), run.device, callback, run.assessor, exact, run.exemplars
+    )
 
 
 def paint_options(config: GenerationConfig) -> PaintOptions:

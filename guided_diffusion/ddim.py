@@ -174,10 +174,14 @@ class Sampler:
         classes: Tensor,
         noise: Noise,
         on_step: Callable[[StepRecord], None] | None = None,
+        start: Tensor | None = None,
     ) -> Result:
-        """Paint a defect of `classes` (M,) in every window of `clean` (N, 3, H, W) in [-1, 1]."""
+        """Paint a defect of `classes` (M,) in every window of `clean` (N, 3, H, W) in [-1, 1].
+
+        Sampling starts from `start` (N, 3, H, W), noised, where there is one (Meng et al. 2022), else from `clean`.
+        """
         o = self.options
-        noised = self.diffusion.q_sample(clean, o.start_index, noise.image(clean))
+        noised = self.diffusion.q_sample(clean if start is None else start, o.start_index, noise.image(clean))
         target = Target.of_clean(clean, windows)
         state = State(noised, windows.cut(noised), None, o.lr_xt, o.coef_xt_reg)
         for t, s in pairwise(o.timesteps):

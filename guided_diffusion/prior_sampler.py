@@ -41,13 +41,16 @@ class PriorSampler(Sampler):
         classes: Tensor,
         noise: Noise,
         on_step: Callable[[StepRecord], None] | None = None,
+        start: Tensor | None = None,
     ) -> Result:
         """Paint a defect of `classes` (M,) in every window of `clean` (N, 3, H, W) in [-1, 1].
+
+        Sampling starts from `start` (N, 3, H, W), noised, where there is one (Meng et al. 2022), else from `clean`.
 
         The sample is `clean` with its windows replaced, in their order where they overlap.
         """
         o, d = self.options, self.diffusion
-        noised = d.q_sample(clean, o.start_index, noise.image(clean))
+        noised = d.q_sample(clean if start is None else start, o.start_index, noise.image(clean))
         crop, known = windows.cut(noised), Target.of_clean(clean, windows).known
         for t, s in pairwise(o.timesteps):
             # DDIM step (Song et al. 2021, eq. 12).

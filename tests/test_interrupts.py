@@ -20,7 +20,9 @@ from utils.processes.interrupts import Stopped
 ROOT = Path(__file__).resolve().parent.parent
 MOMENTS = int(os.environ.get("MOMENTS", "2"))  # random ones for each program
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
-UNLABELED = "no sample to export"  # what random networks paint may have no label: then a whole run ends with 2
+UNLABELED = (
+    "no sample to export"  # what random networks paint may have no label: then a whole run ends with 2
+)
 LINES = {signal.SIGINT: "interrupted; the same command goes on", signal.SIGTERM: "stopped by SIGTERM"}
 
 Moment = Callable[[str], bool]

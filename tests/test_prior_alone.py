@@ -10,6 +10,7 @@ import yaml
 from PIL import Image
 
 from guided_diffusion.create import create_unet
+from tests.test_exemplars import Folder, square
 from tests.test_sample_generation import CLASSES, NETWORK, Place, build, save_weights
 from utils.checkpoint import load_state_dict, save_safetensors
 from utils.judging.judge import Judge, Reliability, save_judge
@@ -123,3 +124,34 @@ def test_guidance_needs_something_to_be_guided_from(place: Place, tmp_path: Path
     assert place.run() == 2
     assert "prior_guidance: got 1 without model_path" in capsys.readouterr().err
     assert place.run("prior_guidance=0") == 0  # a prior without surroundings may paint alone too
+
+
+def test_painting_starts_from_training_defects(place: Place, tmp_path: Path, capsys):
+    folder = Folder(tmp_path / "prepared")
+    patch = np.full((32, 32, 3), (20, 110, 60), np.uint8)
+    folder.add("spur", 0, square(patch, (13, 13, 19, 19), 255), patch, (12, 12, 20, 20))
+    assert place.run() == 0
+    plain = place.sample("a_all_0")
+    wanted = f"exemplars.folder={folder.root}"
+    assert place.run(wanted) == 2 and "exemplars.folder: null against" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert place.run(wanted, "overwrite=true") == 0
+    painted = place.sample("a_all_0")
+    difference = np.abs(painted.astype(int) - plain).max(axis=2)
+    assert difference[29:35, 29:35].mean() > 30  # the spur in the middle
+    assert difference[:20, :20].max() == 0  # a class without training defects
+    entry = json.loads((place.out / "manifest.jsonl").read_text().splitlines()[0])
+    assert set(entry["weights"]) == {"crop_model_path", "exemplars.folder"}
+    assert place.run(wanted) == 0
+    folder.add("spur2", 0, square(patch, (13, 13, 19, 19), 0), patch, (12, 12, 20, 20))
+    assert place.run(wanted) == 2
+    assert "made with other weights (exemplars.folder: the file has changed since)" in capsys.readouterr().err
+
+
+def test_a_folder_without_training_defects_is_refused_before_anything_is_written(
+    place: Place, tmp_path: Path, capsys
+):
+    assert place.run(f"exemplars.folder={tmp_path}") == 2
+    assert f"exemplars.folder {tmp_path}: its index.csv cannot be read" in capsys.readouterr().err
+    assert not place.out.exists()

@@ -9,7 +9,7 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,14 @@ def file_sha256(path: str | Path) -> str:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     return digest.hexdigest()
+
+
+def files_sha256(folder: Path, paths: Iterable[Path]) -> str:
+    """A hash of the names, relative to `folder`, and contents of files below it, in hexadecimal digits."""
+    found = hashlib.sha256()
+    for path in sorted(paths):
+        found.update(f"{path.relative_to(folder).as_posix()}\0{file_sha256(path)}\n".encode())
+    return found.hexdigest()
 
 
 # The settings beside a run's results

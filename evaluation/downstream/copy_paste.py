@@ -12,6 +12,7 @@ from scipy import ndimage
 from evaluation.downstream.painting import planned_conf
 from evaluation.downstream.pool import PooledDefect, write_pool
 from evaluation.downstream.split import Split
+from generation.exemplars.cutout import Cutout, cut_out
 from generation.placement.matching import likeness, make_template, reduced, to_planes
 from generation.placement.surroundings import (
     FINE,
@@ -27,58 +28,7 @@ from utils.errors import UserError
 from utils.images import load_rgb, save_png
 from utils.labels import load_class_names, pixel_box, read_annotations
 
-REACH = 8  # px around a box that are pasted with it, at most
 SLACK = 8  # px that a place may move for a better match
-VISIBLE, CERTAIN = 8, 24  # gray levels off the clean twin where a defect begins, and is whole
-ALIGNED = 10.0  # mean difference around the box, gray levels, up to which a twin shows the same place
-
-
-@dataclass(frozen=True)
-class Cutout:
-    """A training defect: pixels (h, w, 3) uint8, how much of each is pasted (h, w) in 0..1, and its box there."""
-
-    pixels: np.ndarray
-    alpha: np.ndarray
-    box: tuple[int, int, int, int]
-
-    def turned(self, quarters: int, mirrored: bool) -> "Cutout":
-        """Turned by quarters counterclockwise, then mirrored left to right."""
-        pixels, alpha, (left, top, right, bottom) = self.pixels, self.alpha, self.box
-        for _ in range(quarters % 4):
-            width = alpha.shape[1]
-            left, top, right, bottom = top, width - right, bottom, width - left
-            pixels, alpha = np.rot90(pixels), np.rot90(alpha)
-        if mirrored:
-            width = alpha.shape[1]
-            left, right = width - right, width - left
-            pixels, alpha = pixels[:, ::-1], alpha[:, ::-1]
-        return Cutout(pixels, alpha, (left, top, right, bottom))
-
-
-def cut_out(image: np.ndarray, box: Sequence[float], twin: np.ndarray | None) -> Cutout:
-    """The defect in `box` with a soft mask: where it differs from the clean twin, else its box with a soft edge."""
-    height, width = image.shape[:2]
-    left, top, right, bottom = int(box[0]), int(box[1]), int(np.ceil(box[2])), int(np.ceil(box[3]))
-    x0, y0 = max(left - REACH, 0), max(top - REACH, 0)
-    window = (slice(y0, min(bottom + REACH, height)), slice(x0, min(right + REACH, width)))
-    pixels = image[window]
-    inner = (left - x0, top - y0, min(right, width) - x0, min(bottom, height) - y0)
-    inside = np.zeros(pixels.shape[:2], bool)
-    inside[inner[1] : inner[3], inner[0] : inner[2]] = True
-    edge = np.clip(1 - ndimage.distance_transform_edt(~inside) / REACH, 0, 1)
-    alpha = edge if twin is None else edge * _changed(pixels, twin[window], inside)
-    return Cutout(pixels, alpha.astype(np.float32), inner)
-
-
-def _changed(pixels: np.ndarray, twin: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """(h, w) in 0..1: how surely each pixel differs from the twin; 1 everywhere where that shows another place."""
-    difference = np.abs(pixels.astype(np.float32) - twin).max(axis=2)
-    if (~inside).any() and difference[~inside].mean() > ALIGNED:
-        return np.ones(inside.shape, np.float32)
-    sure = np.clip((ndimage.gaussian_filter(difference, 1) - VISIBLE) / (CERTAIN - VISIBLE), 0, 1)
-    if not sure[inside].any():
-        return np.ones(inside.shape, np.float32)
-    return ndimage.gaussian_filter(ndimage.maximum_filter(sure, 3), 0.7)
 
 
 # Which defect at which place

@@ -30,6 +30,7 @@ ABLATIONS: Mapping[str, tuple[str, ...]] = {
     "window_composite": ("background=original",),
     "uniform_places": (),  # the places differ, see `rank_of`
     "no_guidance": ("prior_guidance=0",),
+    "no_exemplars": ("exemplars.folder=null",),
     "one_candidate": ("candidates=1",),
     "no_attention_mask": ("attention_features.enabled=false",),
     "no_accumulation": ("attention_features.accumulation_enabled=false",),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from utils.files import file_sha256, write_text
+from utils.files import files_sha256, write_text
 from utils.manifest import VERSION
 from utils.reading import read_json
 
@@ -70,7 +70,4 @@ class Stages:
 
 def folder_digest(folder: Path) -> str:
     """A hash of the names and contents of all files in a folder and below it."""
-    found = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        found.update(f"{path.relative_to(folder).as_posix()}\0{file_sha256(path)}\n".encode())
-    return found.hexdigest()[:16]
+    return files_sha256(folder, (path for path in folder.rglob("*") if path.is_file()))[:16]

@@ -97,16 +97,20 @@ class TurnedQuery:
 
 def read_queries(folder: Path, classes: Mapping[str, int]) -> list[Query]:
     """The training defects of a folder that `utils.prepare_data` wrote. Raises UserError if it has none."""
+    return [query for query, _ in read_patches(folder, classes, "plan.queries")]
+
+
+def read_patches(folder: Path, classes: Mapping[str, int], key: str) -> list[tuple[Query, str]]:
+    """The training defects, each with the name of its patch in PATCHES. Raises UserError, which names the key of the
+    configuration that the folder is of, if there is none."""
     try:
         with (folder / INDEX).open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if (row.get("file") or "").startswith(PATCHES)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"plan.queries {folder}: its {INDEX} cannot be read: {error}") from error
+        raise UserError(f"{key} {folder}: its {INDEX} cannot be read: {error}") from error
     if not rows:
-        raise UserError(
-            f"plan.queries {folder}: got no patches {PATCHES}, expected what utils.prepare_data wrote"
-        )
-    return [_read_query(folder, row, classes) for row in rows]
+        raise UserError(f"{key} {folder}: got no patches {PATCHES}, expected what utils.prepare_data wrote")
+    return [(_read_query(folder, row, classes, key), row["file"].removeprefix(PATCHES)) for row in rows]
 
 
 class _IndexRow(BaseModel):
@@ -121,13 +125,13 @@ class _IndexRow(BaseModel):
     scale: Annotated[float, Field(gt=0)]
 
 
-def _read_query(folder: Path, values: Mapping[str, str], classes: Mapping[str, int]) -> Query:
+def _read_query(folder: Path, values: Mapping[str, str], classes: Mapping[str, int], key: str) -> Query:
     """The training defect of a row of the index. Raises UserError."""
     try:
         row = _IndexRow.model_validate(values)
     except ValidationError as error:
         raise UserError(
-            f"plan.queries {folder}: {INDEX}, {shortened(values['file'])}: {first_problem(error)}; run "
+            f"{key} {folder}: {INDEX}, {shortened(values['file'])}: {first_problem(error)}; run "
             "utils.prepare_data again"
         ) from error
     path = folder / row.file

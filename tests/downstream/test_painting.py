@@ -28,7 +28,11 @@ def test_the_conf_that_plans_is_found(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_every_ablation_changes_keys_that_there_are_or_the_places(name: str):
-    usual = load_generation_config("confs/demo.yml", ["optimize_xt.optimize_xt=true"])
-    changed = load_generation_config("confs/demo.yml", ["background=masked", *ABLATIONS[name]])
+    usual = load_generation_config(
+        "confs/demo.yml", ["optimize_xt.optimize_xt=true", "exemplars.folder=data"]
+    )
+    changed = load_generation_config(
+        "confs/demo.yml", ["exemplars.folder=data", "background=masked", *ABLATIONS[name]]
+    )
     assert changed != usual
     assert (rank_of(name) == "uniform") == (not ABLATIONS[name])

@@ -76,7 +76,7 @@ def test_kinds_of_color():
 def test_the_start_is_left_to_the_weights_and_told_as_they_will_resolve_it():
     for contrasts in ({"hole": 90.0, "spur": 30.0}, {"pit": 12.0}, {"pit": 400.0}):
         found = strength_for(contrasts, noise_to_signal("linear", 1000))
-        told = f"{found.start_step(50)} of 50: {found.reason}"
+        told = f"{found.start_step(50, exemplars=True)} of 50: {found.reason}"
         assert rules.start(contrasts, 50) == rules.Choice("auto", told)
 
 

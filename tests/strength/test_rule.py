@@ -18,6 +18,10 @@ def test_painting_starts_where_the_noise_is_in_proportion_to_the_contrast():
     assert found == strength_for({"hole": 90.0}, NOISE) and found.start_step(50) == 27
 
 
+def test_a_defect_that_is_there_needs_less_noise():
+    assert [Strength(0.5, "").start_step(50, exemplars) for exemplars in (False, True)] == [25, 10]
+
+
 @pytest.mark.parametrize(("levels", "start"), [(0.0, 15), (20.0, 15), (255.0, 35)])
 def test_the_start_keeps_within_what_works(levels: float, start: int):
     found = strength_for({"pit": levels}, NOISE)

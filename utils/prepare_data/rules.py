@@ -144,11 +144,11 @@ def training_steps(
 
 def start(contrasts: Mapping[str, float], steps: int) -> Choice:
     """Where painting starts, which weights know once they are trained; the reason tells the step of a chain of `steps`
-    that they will give."""
+    that they will give from training defects."""
     beta = np.linspace(FIRST_BETA, LAST_BETA, LONG_CHAIN)
     abar = np.cumprod(1 - beta)
     found = strength_for(contrasts, np.sqrt((1 - abar) / abar))
-    return Choice("auto", f"{found.start_step(steps)} of {steps}: {found.reason}")
+    return Choice("auto", f"{found.start_step(steps, exemplars=True)} of {steps}: {found.reason}")
 
 
 def label_margin(margins: Sequence[float], outlined: bool) -> Choice:

@@ -34,6 +34,7 @@ AblationName = Literal[
     "window_composite",
     "uniform_places",
     "no_guidance",
+    "no_exemplars",
     "one_candidate",
     "no_attention_mask",
     "no_accumulation",

@@ -236,6 +236,18 @@ class PlanConfig(Section):
         return self.model_dump(mode="json")
 
 
+class ExemplarsConfig(Section):
+    """Training defects that painting starts from, laid over the clean image and noised (Meng et al. 2022, SDEdit)."""
+
+    folder: PathInUnion | None = Field(
+        None,
+        description="folder that utils.prepare_data wrote, for its training defects; null = painting starts from "
+        "the clean image",
+    )
+    rotate90: bool = Field(True, description="defects may be turned by quarters")
+    flip: bool = Field(True, description="defects may be mirrored")
+
+
 class GenerationConfig(Section):
     """Everything `sample_generation.py` needs: `network` is the contextual model, `crop` the prior."""
 
@@ -325,6 +337,7 @@ class GenerationConfig(Section):
         "exported",
     )
     plan: PlanConfig = Field(default_factory=PlanConfig)
+    exemplars: ExemplarsConfig = Field(default_factory=ExemplarsConfig)
     report: bool = Field(False, description="write report/index.html, a page to review the results")
     dataset: DatasetConfig = Field(default_factory=DatasetConfig)
 

@@ -9,6 +9,9 @@ import numpy as np
 
 NOISE_OF_CONTRAST = 6.4  # noise-to-signal at the start by contrast, in units of half the gray range; fitted
 WEAKEST, STRONGEST = 0.3, 0.75  # shares of the chain for a prior that sees its surroundings
+FROM_EXEMPLARS = (
+    0.4  # of that share is enough where painting starts from a training defect, which has the contrast
+)
 ROOM = (
     0.1  # of the chain that training goes beyond the start: for the rounding of short chains, and to try more
 )
@@ -21,9 +24,12 @@ class Strength:
     share: float
     reason: str
 
-    def start_step(self, steps: int) -> int:
-        """Index at which the image is noised, on a chain of `steps`."""
-        return round(self.share * steps)
+    def start_step(self, steps: int, exemplars: bool = False) -> int:
+        """Index at which the image is noised, on a chain of `steps`; `exemplars`: with a training defect laid over it.
+
+        A defect that is already there needs no noise to come into being, only as much as its fit needs.
+        """
+        return round(self.share * (FROM_EXEMPLARS if exemplars else 1) * steps)
 
     def max_t(self, steps: int) -> int:
         """The first t of a chain of `steps` that training may leave out."""

@@ -1,0 +1,234 @@
+"""Where painting begins: at a training defect of the class, laid over the clean window and noised (Meng et al. 2022,
+SDEdit).
+
+The defect brings the shape, the prior makes it one with its surroundings.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from generation.exemplars.cutout import Cutout, cut_out
+from generation.geometry import PixelBox, box_in_window, native_window
+from generation.jobs import BatchItem, Job
+from generation.placement.matching import NOISE, Surround
+from generation.placement.surroundings import INDEX, PATCHES, TWINS, allowed_turns, read_patches
+from utils import images
+from utils.files import files_sha256
+
+AROUND = 16  # px around a box whose looks are compared
+SHIFT = 4  # px that a defect may be off the box's center for a better match
+COST_OF_SHIFT = 0.005  # likeness that a px of it costs
+STRETCH = math.log(1.5)  # most that a defect is stretched to fit a box, where one of such a size is known
+SIZE_MATTERS = 0.2  # likeness that a stretch by e costs
+VARIANTS = 4  # defects that take turns at one place
+RELIT = 24.0  # gray levels that a defect is made lighter or darker for its new surroundings, at most
+
+
+@dataclass(frozen=True)
+class Exemplar:
+    """A training defect, turned: its clean patch (h, w, 3) uint8 with its box in px of it, and its cutout.
+
+    `hidden`: the patch is not clean, so that what is inside the box does not count. `number` is the defect's.
+    """
+
+    number: int
+    clean: Surround
+    cutout: Cutout
+    hidden: bool
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height of the box in px of the patch."""
+        left, top, right, bottom = self.clean.box
+        return right - left, bottom - top
+
+    def turned(self, quarters: int, mirrored: bool) -> "Exemplar":
+        """Turned by quarters counterclockwise, then mirrored left to right."""
+        turn = quarters, mirrored
+        return Exemplar(self.number, self.clean.turned(*turn), self.cutout.turned(*turn), self.hidden)
+
+
+@dataclass(frozen=True)
+class Exemplars:
+    """The training defects of every class, by its id, in all allowed turns."""
+
+    of_class: Mapping[int, Sequence[Exemplar]]
+
+    def starts(
+        self, pairs: Sequence[tuple[Job, BatchItem]], contexts: Sequence[np.ndarray], side: int
+    ) -> torch.Tensor:
+        """Where the sampling of `contexts` (S, S, 3) uint8 starts: (N, 3, S, S) in [-1, 1]."""
+        found = [self.start(*pair, before, side) for pair, before in zip(pairs, contexts, strict=True)]
+        return torch.cat([images.to_tensor(one) for one in found])
+
+    def start(self, job: Job, item: BatchItem, before: np.ndarray, side: int) -> np.ndarray:
+        """A context `before` (S, S, 3) uint8 with a defect in every window of `side` px: where its sampling starts.
+
+        The candidates of a place, and its samples, begin with other defects.
+        """
+        context, found = item.context, before.copy()
+        for k, (x, y) in zip(item.defects, context.windows, strict=True):
+            wanted, part = job.defects[k], np.s_[y : y + side, x : x + side]
+            assert wanted.box is not None  # every defect has one: `JobOptions.boxes`
+            box = box_in_window(wanted.box, native_window(context, (x, y), side), side)
+            class_id, variant = wanted.annotation.class_id, job.index + item.attempt
+            found[part] = self.laid_over(found[part], box, context.scale, class_id, variant)
+        return found
+
+    def laid_over(
+        self, window: np.ndarray, box: PixelBox, scale: float, class_id: int, variant: int
+    ) -> np.ndarray:
+        """A window (S, S, 3) uint8 with the defect that fits best in its box; unchanged for an unknown class.
+
+        `scale` is native px per px of the window. `variant` 0 takes the defect whose surroundings are most like those
+        of the box, 1 the next one, up to VARIANTS; then it begins again.
+        """
+        known = self.of_class.get(class_id, ())
+        fits = [(_stretch(one, box, scale), one) for one in known]
+        least = min((stretch for stretch, _ in fits), default=0.0)
+        fits = [(stretch, one) for stretch, one in fits if stretch <= max(STRETCH, least + 1e-6)]
+        if not fits:
+            return window
+        alike, shifts = likeness_in_window(window, box, [one for _, one in fits])
+        order = np.argsort([SIZE_MATTERS * stretch - a for (stretch, _), a in zip(fits, alike, strict=True)])
+        best: dict[int, int] = {}
+        for k in order:
+            best.setdefault(fits[k][1].number, int(k))
+        chosen = list(best.values())[:VARIANTS]
+        k = chosen[variant % len(chosen)]
+        return _pasted(window, box, fits[k][1], shifts[k])
+
+
+def read_exemplars(folder: Path, classes: Mapping[str, int], rotate90: bool, flip: bool) -> Exemplars:
+    """The training defects of a folder that `utils.prepare_data` wrote. Raises UserError if it has none."""
+    turns = allowed_turns(rotate90, flip)
+    found: dict[int, list[Exemplar]] = {}
+    for number, (query, file) in enumerate(read_patches(folder, classes, "exemplars.folder")):
+        surround = query.surround
+        pixels = images.load_rgb(folder / PATCHES / file)
+        cutout = cut_out(pixels, surround.box, surround.pixels if surround.is_clean else None)
+        one = Exemplar(number, surround, cutout, not surround.is_clean)
+        found.setdefault(query.class_id, []).extend(one.turned(*turn) for turn in turns)
+    return Exemplars(found)
+
+
+def exemplars_sha256(folder: Path) -> str:
+    """A hash of all that `read_exemplars` reads."""
+    below = [path for part in (PATCHES, TWINS) for path in (folder / part).glob("*")]
+    return files_sha256(folder, [path for path in (folder / INDEX, *below) if path.is_file()])
+
+
+def _stretch(one: Exemplar, box: PixelBox, scale: float) -> float:
+    """How far a defect must be stretched to fit a box, as the larger of two logarithms."""
+    sides = box[2] - box[0], box[3] - box[1]
+    return max(
+        abs(math.log(side * scale / (own * one.clean.scale)))
+        for side, own in zip(sides, one.size, strict=True)
+    )
+
+
+# Matching
+
+
+def likeness_in_window(
+    window: np.ndarray, box: PixelBox, looks: Sequence[Exemplar]
+) -> tuple[list[float], list[tuple[int, int]]]:
+    """How alike each patch, laid so that its box fills `box`, is to the window (see matching), and with what shift (x,
+    y) in px it is so."""
+    side = len(window)
+    near = np.zeros((side, side), np.float32)
+    near[_slices(box, AROUND)] = 1
+    around = near.copy()
+    around[_slices(box, 0)] = 0
+    if not around.any():
+        around = near
+    here = torch.from_numpy(window.astype(np.float32).transpose(2, 0, 1) / 127.5 - 1)
+    fields = torch.stack([_field(one, box, side) for one in looks])
+    steps = torch.arange(-SHIFT, SHIFT + 1)
+    off = (steps[:, None].square() + steps.square()).sqrt()
+    found, shifts = [], []
+    for one, field in zip(looks, fields, strict=True):
+        weights = torch.from_numpy(around if one.hidden else near)
+        alike = _likeness(here, field, weights) - COST_OF_SHIFT * off
+        index = int(alike.argmax())
+        y, x = divmod(index, alike.shape[1])
+        found.append(float(alike.max()))
+        shifts.append((SHIFT - x, SHIFT - y))
+    return found, shifts
+
+
+def _slices(box: PixelBox, reach: int) -> tuple[slice, slice]:
+    left, top, right, bottom = box
+    return slice(max(top - reach, 0), max(bottom + reach, 0)), slice(
+        max(left - reach, 0), max(right + reach, 0)
+    )
+
+
+def _likeness(here: torch.Tensor, field: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """The likeness of `here` (3, S, S) to every place of `field` (3, S + 2 SHIFT, S + 2 SHIFT)."""
+    count = 3 * weights.sum()
+    mean = (here * weights).sum() / count
+    variance = (here.square() * weights).sum() / count - mean**2
+    kernel = weights.expand(1, 3, *weights.shape)
+    product = F.conv2d(field[None], (here * weights)[None])[0, 0] / count
+    mean_there = F.conv2d(field[None], kernel)[0, 0] / count
+    square_there = F.conv2d(field.square()[None], kernel)[0, 0] / count
+    variance_there = (square_there - mean_there**2).clamp(min=0)
+    difference = variance + variance_there - 2 * (product - mean * mean_there) + (mean - mean_there) ** 2
+    return 1 - difference / (variance + variance_there + NOISE)
+
+
+def _field(one: Exemplar, box: PixelBox, side: int) -> torch.Tensor:
+    """The clean patch as it lies in the window and SHIFT px around it, (3, side + 2 SHIFT, ...) in [-1, 1]."""
+    laid = _laid(one.clean.pixels, one.clean.box, box, side, SHIFT)
+    return torch.from_numpy(laid.transpose(2, 0, 1) / 127.5 - 1)
+
+
+def _laid(
+    pixels: np.ndarray, inner: Sequence[float], box: Sequence[float], side: int, reach: int
+) -> np.ndarray:
+    """`pixels` (h, w) or (h, w, 3) stretched so that `inner` fills `box` of a window: float32, with `reach` px around
+    it."""
+    fx, fy = (((inner[k + 2] - inner[k]) / (box[k + 2] - box[k])) for k in (0, 1))
+    pad = 2 * side
+    padded = np.pad(pixels, [(pad, pad), (pad, pad), (0, 0)][: pixels.ndim], mode="edge")
+    x0 = inner[0] + pad - (box[0] + reach) * fx
+    y0 = inner[1] + pad - (box[1] + reach) * fy
+    size = side + 2 * reach
+    planes = [padded] if pixels.ndim == 2 else [padded[..., k] for k in range(3)]
+    made = [
+        Image.fromarray(np.ascontiguousarray(plane, np.float32)).transform(
+            (size, size), Image.Transform.AFFINE, (fx, 0, x0, 0, fy, y0), Image.Resampling.BILINEAR
+        )
+        for plane in planes
+    ]
+    found = np.stack([np.asarray(plane) for plane in made], axis=-1)
+    return found[..., 0] if pixels.ndim == 2 else found
+
+
+def _pasted(window: np.ndarray, box: PixelBox, one: Exemplar, shift: tuple[int, int]) -> np.ndarray:
+    """The window with the defect in its box, moved by `shift`, as light as its new surroundings."""
+    side = len(window)
+    moved = box[0] + shift[0], box[1] + shift[1], box[2] + shift[0], box[3] + shift[1]
+    pixels = _laid(one.cutout.pixels, one.cutout.box, moved, side, 0)
+    height, width = one.cutout.alpha.shape
+    alpha = np.zeros((height + 2, width + 2), np.float32)
+    alpha[1:-1, 1:-1] = one.cutout.alpha  # nothing is pasted beyond the cutout
+    left, top, right, bottom = one.cutout.box
+    weight = _laid(alpha, (left + 1, top + 1, right + 1, bottom + 1), moved, side, 0)[..., None]
+    around = np.zeros((side, side), bool)
+    around[_slices(box, AROUND)] = True
+    around[_slices(box, 0)] = False
+    if around.any():
+        there = _laid(one.clean.pixels, one.clean.box, moved, side, 0)
+        light = np.clip(np.median(window[around] - there[around], axis=0), -RELIT, RELIT)
+        pixels = pixels + light
+    mixed = window + weight * (pixels - window)
+    return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)

@@ -1,0 +1,47 @@
+"""What is cut out of a training image with its defect."""
+
+import numpy as np
+import pytest
+
+from generation.exemplars.cutout import REACH, Cutout, cut_out
+
+BOX = (30, 40, 50, 52)
+
+
+def defective(value: int = 220) -> tuple[np.ndarray, np.ndarray]:
+    """An image with a defect of 8 x 6 px in the middle of BOX, and its twin without."""
+    twin = np.random.default_rng(0).integers(80, 88, (96, 96, 3), dtype=np.uint8)
+    image = twin.copy()
+    image[43:49, 36:44] = value
+    return image, twin
+
+
+def test_the_mask_is_what_differs_from_the_clean_twin():
+    image, twin = defective()
+    cutout = cut_out(image, BOX, twin)
+    assert cutout.box == (REACH, REACH, REACH + 20, REACH + 12)
+    left, top = 36 - BOX[0] + REACH, 43 - BOX[1] + REACH
+    assert cutout.alpha[top : top + 6, left : left + 8].min() > 0.95
+    far = np.ones(cutout.alpha.shape, bool)
+    far[top - 5 : top + 11, left - 5 : left + 13] = False
+    assert cutout.alpha[far].max() < 0.02
+
+
+@pytest.mark.parametrize("twin", [None, np.full((96, 96, 3), 200, np.uint8)], ids=["none", "another place"])
+def test_without_a_twin_the_box_has_a_soft_edge(twin):
+    cutout = cut_out(defective()[0], BOX, twin)
+    left, top, right, bottom = cutout.box
+    assert (cutout.alpha[top:bottom, left:right] == 1).all()
+    row = cutout.alpha[top + 3, : left + 1]
+    assert (np.diff(row) > 0).all() and row[0] == 0
+
+
+def test_turning_moves_pixels_and_box_alike():
+    pixels = np.zeros((10, 16, 3), np.uint8)
+    pixels[2:4, 3:9] = 255
+    cutout = Cutout(pixels, pixels[..., 0] / 255, (3, 2, 9, 4))
+    for quarters in range(4):
+        for mirrored in (False, True):
+            turned = cutout.turned(quarters, mirrored)
+            left, top, right, bottom = turned.box
+            assert turned.pixels.sum() == turned.pixels[top:bottom, left:right].sum() == pixels.sum()

@@ -1,0 +1,172 @@
+"""Training defects laid over clean windows: which, where, how large, and where sampling then starts."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from generation.exemplars.laying import SHIFT, VARIANTS, Exemplars, likeness_in_window, read_exemplars
+from guided_diffusion.windows import Windows
+from tests.test_surroundings import PriorSampler, Sampler, box_masks, sampler
+from utils.errors import UserError
+from utils.images import save_png
+from utils.seeding import SampleNoise
+
+SIDE = 64
+CLASSES = {"spot": 0, "scratch": 1}
+
+
+def striped(vertical: bool = False, side: int = 128) -> np.ndarray:
+    """Green with a bright trace of 12 px through the middle."""
+    image = np.full((side, side, 3), (20, 90, 30), np.uint8)
+    middle = side // 2
+    image[middle - 6 : middle + 6] = (40, 160, 60)
+    return image.transpose(1, 0, 2).copy() if vertical else image
+
+
+def square(image: np.ndarray, box: tuple[int, int, int, int], color: int) -> np.ndarray:
+    image = image.copy()
+    image[box[1] : box[3], box[0] : box[2]] = color
+    return image
+
+
+class Folder:
+    """What `utils.prepare_data` writes of training defects."""
+
+    def __init__(self, root: Path):
+        self.root, self.rows = root, []
+        for name in ("boxed", "twins"):
+            (root / "train" / name).mkdir(parents=True)
+
+    def add(
+        self, name: str, class_id: int, patch: np.ndarray, twin: np.ndarray | None, box, scale: float = 1.0
+    ):
+        height, width = patch.shape[:2]
+        save_png(self.root / "train/boxed" / f"{name}.png", patch)
+        cx, cy = (box[0] + box[2]) / 2 / width, (box[1] + box[3]) / 2 / height
+        w, h = (box[2] - box[0]) / width, (box[3] - box[1]) / height
+        (self.root / "train/boxed" / f"{name}.txt").write_text(f"{class_id} {cx} {cy} {w} {h}\n")
+        if twin is not None:
+            save_png(self.root / "train/twins" / f"{name}.png", twin)
+        sides = [500 + side * scale for side in box]
+        self.rows.append([f"train/boxed/{name}.png", "a.png", "spot", *sides, scale, "a", "train"])
+        with (self.root / "index.csv").open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(
+                ["file", "source", "class", "left", "top", "right", "bottom", "scale", "group", "split"]
+            )
+            rows.writerows(self.rows)
+
+    def read(self, turns: bool = False) -> Exemplars:
+        return read_exemplars(self.root, CLASSES, turns, turns)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+def window(vertical: bool = False) -> np.ndarray:
+    return striped(vertical)[32:96, 32:96]
+
+
+def test_the_defect_comes_into_the_box_and_the_rest_stays(folder: Folder):
+    # A dark gap of 10 px in the trace; its box keeps 5 px from it
+    patch = square(striped(), (59, 58, 69, 70), 0)
+    folder.add("gap", 0, patch, striped(), (54, 53, 74, 75))
+    found = folder.read().laid_over(window(), (22, 21, 42, 43), 1.0, 0, 0)
+    off = np.abs(found.astype(int) - square(window(), (27, 26, 37, 38), 0)).max(axis=2)
+    assert (off[26:38, 27:37] <= 1).sum() > 100  # its corners are soft
+    off[25:39, 26:38] = 0
+    assert off.max() <= 1
+    assert np.array_equal(found[:, :20], window()[:, :20]) and np.array_equal(found[:, 44:], window()[:, 44:])
+
+
+def test_a_class_without_defects_leaves_the_window(folder: Folder):
+    folder.add("gap", 0, square(striped(), (59, 58, 69, 70), 0), striped(), (54, 53, 74, 75))
+    assert np.array_equal(folder.read().laid_over(window(), (22, 21, 42, 43), 1.0, 1, 0), window())
+
+
+def test_what_looks_alike_comes_first_and_variants_take_turns(folder: Folder):
+    box = (54, 53, 74, 75)
+    for k, (name, vertical) in enumerate([("across", True), ("along", False)]):
+        clean = striped(vertical)
+        folder.add(name, 0, square(clean, (59, 58, 69, 70), 200 + 40 * k), clean, box)
+    exemplars = folder.read()
+    middles = [exemplars.laid_over(window(), (22, 21, 42, 43), 1.0, 0, k)[32, 32, 0] for k in range(4)]
+    # The second defect has the window's trace; the other one is made darker for it
+    assert middles[0] == 240 and middles[1] < 210 and middles[2:] == middles[:2]
+    upright = [exemplars.laid_over(window(True), (21, 22, 43, 42), 1.0, 0, k)[32, 32, 0] for k in range(2)]
+    assert upright[0] == 200 and upright[1] != 200
+
+
+def test_turned_defects_fit_where_the_upright_one_does_not(folder: Folder):
+    clean = striped()
+    folder.add("gap", 0, square(clean, (59, 58, 69, 70), 255), clean, (54, 53, 74, 75))
+    place = window(True), (21, 22, 43, 42)
+    (plain,), _ = likeness_in_window(*place, folder.read().of_class[0])
+    turned, _ = likeness_in_window(*place, folder.read(turns=True).of_class[0])
+    assert len(turned) == 8 and plain < 0.85 and max(turned) > 0.99
+
+
+def test_a_shift_brings_the_traces_together(folder: Folder):
+    clean = striped()
+    folder.add("gap", 0, square(clean, (59, 58, 69, 70), 0), clean, (54, 53, 74, 75))
+    exemplars = folder.read()
+    for off in (-3, 0, SHIFT):
+        (alike,), (shift,) = likeness_in_window(window(), (22, 21 + off, 42, 43 + off), exemplars.of_class[0])
+        assert shift == (0, -off) and alike > 0.97
+
+
+def test_a_larger_box_stretches_the_defect_and_one_of_the_right_size_goes_first(folder: Folder):
+    clean = np.full((128, 128, 3), 80, np.uint8)
+    folder.add("small", 0, square(clean, (59, 59, 69, 69), 200), clean, (54, 54, 74, 74))
+    found = folder.read().laid_over(clean[:64, :64], (18, 18, 46, 46), 1.0, 0, 0)
+    assert (found[..., 0] > 140).sum() == pytest.approx(14 * 14, abs=30)  # 10 px times 28 / 20
+    folder.add("large", 0, square(clean, (50, 50, 78, 78), 120), clean, (45, 45, 83, 83))
+    exemplars = folder.read()
+    assert exemplars.laid_over(clean[:64, :64], (13, 13, 51, 51), 1.0, 0, 0)[32, 32, 0] == 120
+    assert exemplars.laid_over(clean[:64, :64], (22, 22, 42, 42), 1.0, 0, 0)[32, 32, 0] == 200
+    # Scales count: 20 px of a window at 2 native px each are 40 px
+    assert exemplars.laid_over(clean[:64, :64], (22, 22, 42, 42), 2.0, 0, 0)[32, 32, 0] == 120
+
+
+def test_without_a_twin_the_box_is_pasted_and_its_inside_does_not_count(folder: Folder):
+    patch = square(striped(), (54, 53, 74, 75), 7)
+    folder.add("gap", 0, patch, None, (54, 53, 74, 75))
+    exemplars = folder.read()
+    (alike,), _ = likeness_in_window(window(), (22, 21, 42, 43), exemplars.of_class[0])
+    assert alike > 0.99
+    found = exemplars.laid_over(window(), (22, 21, 42, 43), 1.0, 0, 0)
+    assert (np.abs(found[23:41, 24:40].astype(int) - 7) <= 1).all()
+
+
+def test_as_many_variants_as_said(folder: Folder):
+    clean = np.full((128, 128, 3), 80, np.uint8)
+    for k in range(VARIANTS + 2):
+        folder.add(f"spot{k}", 0, square(clean, (59, 59, 69, 69), 100 + 20 * k), clean, (54, 54, 74, 74))
+    exemplars = folder.read()
+    seen = [
+        int(exemplars.laid_over(clean[:64, :64], (22, 22, 42, 42), 1.0, 0, k)[32, 32, 0]) for k in range(9)
+    ]
+    assert len(set(seen)) == VARIANTS and seen[:VARIANTS] == seen[VARIANTS : 2 * VARIANTS]
+
+
+def test_a_folder_without_training_defects_is_refused(tmp_path: Path):
+    with pytest.raises(UserError, match=r"index.csv cannot be read"):
+        read_exemplars(tmp_path, CLASSES, True, True)
+
+
+@pytest.mark.parametrize("kind", [Sampler, PriorSampler])
+def test_sampling_starts_from_what_is_laid_over(kind):
+    clean = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(5)) * 1.6 - 0.8
+    windows = Windows([(1, 2), (7, 4)], 8, torch.tensor([0, 1]), box_masks([(2, 3, 6, 7), (0, 0, 4, 8)], 8))
+    own, start = sampler(kind), clean.flip(3)
+    found = own.sample(clean, windows, torch.tensor([0, 2]), SampleNoise([1, 2], [0, 1]), start=start)
+    noise = SampleNoise([1, 2], [0, 1]).image(clean)
+    assert torch.equal(found.noised, own.diffusion.q_sample(start, own.options.start_index, noise))
+    plain = own.sample(clean, windows, torch.tensor([0, 2]), SampleNoise([1, 2], [0, 1]))
+    assert torch.equal(plain.noised, own.diffusion.q_sample(clean, own.options.start_index, noise))
+    assert not torch.equal(found.crop, plain.crop)
