@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.measure import Probe, machine
 from generation.jobs import plan_groups, plan_jobs
 from generation.models import load_models
-from generation.painter import Painter, SilentCallback
+from generation.painting.painter import Painter, SilentCallback
 from generation.setup import job_options, make_geometry, make_schedule, paint_options
 from guided_diffusion.ddim import Sampler, guided_steps
 from utils.command_line import make_parser, parse_with_conf

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 from generation.geometry import Window
 from generation.jobs import Job, plan_jobs
 from generation.models import weight_paths
-from generation.painter import SilentCallback
+from generation.painting.painter import SilentCallback
 from generation.scoring import PaintedSample
 from generation.setup import (
     highest_start_step,

@@ -1,7 +1,7 @@
 """Clean image to painted image: jobs, contexts, the sampler in batches, files.
 
 The package itself is for use from Python: arrays in, arrays out, with the networks of a configuration loaded once.
-sample_generation.py paints folders by generation/run.py; both work through generation/painter.py.
+sample_generation.py paints folders by generation/run.py; both work through generation/painting/painter.py.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ import numpy as np
 from generation.geometry import Size
 from generation.jobs import Job, plan_image
 from generation.models import check_class_ids
-from generation.painter import SilentCallback
+from generation.painting.painter import SilentCallback
 from generation.scoring import PaintedSample
 from generation.setup import Run, job_options, make_geometry, make_painter, make_run
 from utils.config import load_generation_config

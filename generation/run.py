@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from tqdm import tqdm
 
-from generation.canvas import Canvas
 from generation.cost import count_contexts, duration
 from generation.inputs import check_inputs
 from generation.jobs import BatchItem, Job, item_seed, plan_jobs
 from generation.models import check_class_ids
 from generation.outputs import Outputs
+from generation.painting.canvas import Canvas
 from generation.passes import Pass
 from generation.placement.plan import place_defects
 from generation.progress import Progress, log_sample, log_settings, some_of

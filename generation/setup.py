@@ -14,7 +14,7 @@ from generation.geometry import Geometry
 from generation.jobs import JobOptions
 from generation.models import count_classes, load_models, weight_paths, with_arithmetic
 from generation.outputs import Outputs
-from generation.painter import Painter, PaintOptions, ProgressCallback
+from generation.painting.painter import Painter, PaintOptions, ProgressCallback
 from generation.quality.assessment import Assessor, load_assessor
 from guided_diffusion.attention_mask import AttentionOptions, defect_attention
 from guided_diffusion.create import create_diffusion, noise_to_signal

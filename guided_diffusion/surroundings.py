@@ -20,11 +20,16 @@ CHANNELS = 4  # beside the noisy image: three of the surroundings, one of the bo
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What is known of M windows: `clean` (M, 3, h, w) in [-1, 1], read outside the box only, and `box` (M, 1, h, w),
-    1 inside the defect's box and 0 outside."""
+    """What is known of M windows: `clean` (M, 3, h, w) in [-1, 1], of which the network sees what is outside the box,
+    and `box` (M, 1, h, w), 1 inside the defect's box and 0 outside.
+
+    `support` (M, 1, h, w) is 1 where the defect may be in its box, 0 where the clean window is put back there as well;
+    None: anywhere in it.
+    """
 
     clean: Tensor
     box: Tensor
+    support: Tensor | None = None
 
     @property
     def channels(self) -> Tensor:
@@ -33,7 +38,8 @@ class Surroundings:
 
     def select(self, index: Sequence[int]) -> "Surroundings":
         """Some of the windows."""
-        return Surroundings(select_rows(self.clean, index), select_rows(self.box, index))
+        support = None if self.support is None else select_rows(self.support, index)
+        return Surroundings(select_rows(self.clean, index), select_rows(self.box, index), support)
 
     def seen_by(self, model: Model) -> Model:
         """`model` as a function of the noisy window (M, 3, h, w) only."""
@@ -41,7 +47,8 @@ class Surroundings:
 
     def restore(self, prediction: Prediction, x: Tensor, t: int, diffusion: GaussianDiffusion) -> Prediction:
         """`prediction` at x, index t, with the known pixels put back, and the noise that follows from them."""
-        x0 = self.box * prediction.x0 + (1 - self.box) * self.clean
+        free = self.box if self.support is None else self.box * self.support
+        x0 = free * prediction.x0 + (1 - free) * self.clean
         return Prediction(x0, diffusion.eps_from(x0, x, t))
 
 

@@ -19,13 +19,15 @@ from guided_diffusion.transfer import to_device
 class Windows:
     """The M windows of N images: corners (left, top) in px, side in px, and the image of each.
 
-    `boxes` (M, 1, size, size) are masks of the defects' boxes, for a prior that sees its surroundings.
+    `boxes` (M, 1, size, size) are masks of the defects' boxes, for a prior that sees its surroundings, and `support`
+    (M, 1, size, size) of where in them the defects may be; None: anywhere.
     """
 
     corners: Sequence[tuple[int, int]]
     size: int
     owner: Tensor  # (M,) int64, ascending
     boxes: Tensor | None = None
+    support: Tensor | None = None
 
     @cached_property
     def owners(self) -> list[int]:
@@ -59,8 +61,8 @@ class Windows:
         index = [m for i in images for m, o in enumerate(self.owners) if o == i]
         place = {i: n for n, i in enumerate(images)}
         renumbered = to_device(torch.tensor([place[self.owners[m]] for m in index]), self.owner.device)
-        boxes = None if self.boxes is None else self.boxes[index]
-        return Windows([self.corners[m] for m in index], self.size, renumbered, boxes), index
+        boxes, support = (None if masks is None else masks[index] for masks in (self.boxes, self.support))
+        return Windows([self.corners[m] for m in index], self.size, renumbered, boxes, support), index
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,8 @@ class Target:
     @property
     def known(self) -> Surroundings | None:
         """What a prior that sees its surroundings is shown; None without boxes."""
-        boxes = self.windows.boxes
-        return None if boxes is None else Surroundings(self.clean_windows, boxes)
+        boxes, support = self.windows.boxes, self.windows.support
+        return None if boxes is None else Surroundings(self.clean_windows, boxes, support)
 
     def select(self, images: Sequence[int]) -> "Target":
         """The target of some images only, in that order."""

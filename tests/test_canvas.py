@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from generation.canvas import Canvas, feathered_window, paste_context
 from generation.geometry import Context, Geometry, place
+from generation.painting.canvas import Canvas, feathered_window, paste_context
 from utils.labels import Annotation
 
 SQUASH = Geometry("squash", 1.0, 256, 64)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from generation.compositing import VISIBLE, composite, defect_region, soft_mask
+from generation.painting.compositing import VISIBLE, composite, defect_region, soft_mask
 
 SIZE = 48
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from generation.exemplars.laying import SHIFT, VARIANTS, Exemplars, likeness_in_window, read_exemplars
+from generation.exemplars.laying import SHIFT, VARIANTS, Exemplars, Place, likeness_in_window, read_exemplars
 from guided_diffusion.windows import Windows
 from tests.test_surroundings import PriorSampler, Sampler, box_masks, sampler
 from utils.errors import UserError
@@ -68,6 +68,12 @@ def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path)
 
 
+def laid(
+    exemplars: Exemplars, pixels: np.ndarray, box, variant: int, scale: float = 1.0, class_id: int = 0
+) -> np.ndarray:
+    return exemplars.laid_over(Place(pixels, box, scale, class_id), variant).pixels
+
+
 def window(vertical: bool = False) -> np.ndarray:
     return striped(vertical)[32:96, 32:96]
 
@@ -76,7 +82,7 @@ def test_the_defect_comes_into_the_box_and_the_rest_stays(folder: Folder):
     # A dark gap of 10 px in the trace; its box keeps 5 px from it
     patch = square(striped(), (59, 58, 69, 70), 0)
     folder.add("gap", 0, patch, striped(), (54, 53, 74, 75))
-    found = folder.read().laid_over(window(), (22, 21, 42, 43), 1.0, 0, 0)
+    found = laid(folder.read(), window(), (22, 21, 42, 43), 0)
     off = np.abs(found.astype(int) - square(window(), (27, 26, 37, 38), 0)).max(axis=2)
     assert (off[26:38, 27:37] <= 1).sum() > 100  # its corners are soft
     off[25:39, 26:38] = 0
@@ -86,7 +92,7 @@ def test_the_defect_comes_into_the_box_and_the_rest_stays(folder: Folder):
 
 def test_a_class_without_defects_leaves_the_window(folder: Folder):
     folder.add("gap", 0, square(striped(), (59, 58, 69, 70), 0), striped(), (54, 53, 74, 75))
-    assert np.array_equal(folder.read().laid_over(window(), (22, 21, 42, 43), 1.0, 1, 0), window())
+    assert np.array_equal(laid(folder.read(), window(), (22, 21, 42, 43), 0, class_id=1), window())
 
 
 def test_what_looks_alike_comes_first_and_variants_take_turns(folder: Folder):
@@ -95,19 +101,19 @@ def test_what_looks_alike_comes_first_and_variants_take_turns(folder: Folder):
         clean = striped(vertical)
         folder.add(name, 0, square(clean, (59, 58, 69, 70), 200 + 40 * k), clean, box)
     exemplars = folder.read()
-    middles = [exemplars.laid_over(window(), (22, 21, 42, 43), 1.0, 0, k)[32, 32, 0] for k in range(4)]
+    middles = [laid(exemplars, window(), (22, 21, 42, 43), k)[32, 32, 0] for k in range(4)]
     # The second defect has the window's trace; the other one is made darker for it
     assert middles[0] == 240 and middles[1] < 210 and middles[2:] == middles[:2]
-    upright = [exemplars.laid_over(window(True), (21, 22, 43, 42), 1.0, 0, k)[32, 32, 0] for k in range(2)]
+    upright = [laid(exemplars, window(True), (21, 22, 43, 42), k)[32, 32, 0] for k in range(2)]
     assert upright[0] == 200 and upright[1] != 200
 
 
 def test_turned_defects_fit_where_the_upright_one_does_not(folder: Folder):
     clean = striped()
     folder.add("gap", 0, square(clean, (59, 58, 69, 70), 255), clean, (54, 53, 74, 75))
-    place = window(True), (21, 22, 43, 42)
-    (plain,), _ = likeness_in_window(*place, folder.read().of_class[0])
-    turned, _ = likeness_in_window(*place, folder.read(turns=True).of_class[0])
+    place = Place(window(True), (21, 22, 43, 42), 1.0, 0)
+    (plain,), _ = likeness_in_window(place, folder.read().of_class[0])
+    turned, _ = likeness_in_window(place, folder.read(turns=True).of_class[0])
     assert len(turned) == 8 and plain < 0.85 and max(turned) > 0.99
 
 
@@ -116,31 +122,48 @@ def test_a_shift_brings_the_traces_together(folder: Folder):
     folder.add("gap", 0, square(clean, (59, 58, 69, 70), 0), clean, (54, 53, 74, 75))
     exemplars = folder.read()
     for off in (-3, 0, SHIFT):
-        (alike,), (shift,) = likeness_in_window(window(), (22, 21 + off, 42, 43 + off), exemplars.of_class[0])
+        (alike,), (shift,) = likeness_in_window(
+            Place(window(), (22, 21 + off, 42, 43 + off), 1.0, 0), exemplars.of_class[0]
+        )
         assert shift == (0, -off) and alike > 0.97
 
 
 def test_a_larger_box_stretches_the_defect_and_one_of_the_right_size_goes_first(folder: Folder):
     clean = np.full((128, 128, 3), 80, np.uint8)
     folder.add("small", 0, square(clean, (59, 59, 69, 69), 200), clean, (54, 54, 74, 74))
-    found = folder.read().laid_over(clean[:64, :64], (18, 18, 46, 46), 1.0, 0, 0)
+    found = laid(folder.read(), clean[:64, :64], (18, 18, 46, 46), 0)
     assert (found[..., 0] > 140).sum() == pytest.approx(14 * 14, abs=30)  # 10 px times 28 / 20
     folder.add("large", 0, square(clean, (50, 50, 78, 78), 120), clean, (45, 45, 83, 83))
     exemplars = folder.read()
-    assert exemplars.laid_over(clean[:64, :64], (13, 13, 51, 51), 1.0, 0, 0)[32, 32, 0] == 120
-    assert exemplars.laid_over(clean[:64, :64], (22, 22, 42, 42), 1.0, 0, 0)[32, 32, 0] == 200
+    assert laid(exemplars, clean[:64, :64], (13, 13, 51, 51), 0)[32, 32, 0] == 120
+    assert laid(exemplars, clean[:64, :64], (22, 22, 42, 42), 0)[32, 32, 0] == 200
     # Scales count: 20 px of a window at 2 native px each are 40 px
-    assert exemplars.laid_over(clean[:64, :64], (22, 22, 42, 42), 2.0, 0, 0)[32, 32, 0] == 120
+    assert laid(exemplars, clean[:64, :64], (22, 22, 42, 42), 0, scale=2.0)[32, 32, 0] == 120
 
 
 def test_without_a_twin_the_box_is_pasted_and_its_inside_does_not_count(folder: Folder):
     patch = square(striped(), (54, 53, 74, 75), 7)
     folder.add("gap", 0, patch, None, (54, 53, 74, 75))
     exemplars = folder.read()
-    (alike,), _ = likeness_in_window(window(), (22, 21, 42, 43), exemplars.of_class[0])
+    (alike,), _ = likeness_in_window(Place(window(), (22, 21, 42, 43), 1.0, 0), exemplars.of_class[0])
     assert alike > 0.99
-    found = exemplars.laid_over(window(), (22, 21, 42, 43), 1.0, 0, 0)
+    found = laid(exemplars, window(), (22, 21, 42, 43), 0)
     assert (np.abs(found[23:41, 24:40].astype(int) - 7) <= 1).all()
+
+
+def test_only_where_the_defect_is_may_be_painted(folder: Folder):
+    folder.add("gap", 0, square(striped(), (59, 58, 69, 70), 0), striped(), (54, 53, 74, 75))
+    support = folder.read().laid_over(Place(window(), (22, 21, 42, 43), 1.0, 0), 0).support
+    assert support[26:38, 27:37].all()  # the gap
+    rows, columns = np.nonzero(support)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (
+        24,
+        39,
+        25,
+        38,
+    )  # its soft mask and a px
+    unknown = folder.read().laid_over(Place(window(), (22, 21, 42, 43), 1.0, 1), 0)
+    assert unknown.support.all()
 
 
 def test_as_many_variants_as_said(folder: Folder):
@@ -148,9 +171,7 @@ def test_as_many_variants_as_said(folder: Folder):
     for k in range(VARIANTS + 2):
         folder.add(f"spot{k}", 0, square(clean, (59, 59, 69, 69), 100 + 20 * k), clean, (54, 54, 74, 74))
     exemplars = folder.read()
-    seen = [
-        int(exemplars.laid_over(clean[:64, :64], (22, 22, 42, 42), 1.0, 0, k)[32, 32, 0]) for k in range(9)
-    ]
+    seen = [int(laid(exemplars, clean[:64, :64], (22, 22, 42, 42), k)[32, 32, 0]) for k in range(9)]
     assert len(set(seen)) == VARIANTS and seen[:VARIANTS] == seen[VARIANTS : 2 * VARIANTS]
 
 

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from generation.canvas import Canvas
 from generation.geometry import Geometry
 from generation.jobs import Job, item_seed, plan_jobs, turn_items
-from generation.painter import Painter, PaintOptions, Task, Work, attention_strips, separate
+from generation.painting.canvas import Canvas
+from generation.painting.painter import Painter, PaintOptions, Task, Work, attention_strips, separate
 from generation.scoring import PaintedSample
 from guided_diffusion.ddim import Result, Sampler
 from tests import defaults
@@ -269,7 +269,7 @@ def test_a_result_that_is_not_finite_fails_at_the_last_step(tmp_path: Path):
     ]
     sample, crop = torch.zeros(2, 3, SIZE, SIZE), torch.zeros(2, 3, CROP, CROP)
     crop[1, 0, 3, 3] = torch.inf
-    good, bad = separate(Result(sample, crop, sample, None), tasks, [None, None], 7, keep_gray=False)
+    good, bad = separate(Result(sample, crop, sample, None), tasks, [None, None], None, 7, keep_gray=False)
     assert good.after.shape == (SIZE, SIZE, 3) and good.crops.shape == (1, CROP, CROP, 3)
     assert bad.t == 7 and "not a number" in bad.reason
 
@@ -281,7 +281,7 @@ def test_what_is_painted_on_gray_is_gray_where_that_is_asked_for(tmp_path: Path)
     sample[:, 0] = crop[:, 0] = 0.6  # 204 beside 128
     for ground, keep_gray, spread in (((9, 9, 9), True, 0), ((9, 9, 9), False, 76), ((9, 9, 99), True, 76)):
         task = Task(job, turn_items([job], 0)[0], np.full((SIZE, SIZE, 3), ground, np.uint8))
-        (found,) = separate(Result(sample, crop, sample, None), [task], [None], 7, keep_gray)
+        (found,) = separate(Result(sample, crop, sample, None), [task], [None], None, 7, keep_gray)
         assert np.ptp(found.after[3, 3].astype(int)) == np.ptp(found.crops[0, 3, 3].astype(int)) == spread
 
 

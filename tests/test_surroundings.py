@@ -64,6 +64,19 @@ def test_known_pixels_come_back_with_the_noise_that_follows_from_them():
     assert torch.allclose(signal * restored.x0 + spread * restored.eps, x, atol=1e-6)
 
 
+def test_outside_the_support_the_clean_window_comes_back_inside_the_box_as_well():
+    one = known()
+    support = torch.zeros_like(one.box)
+    support[:, :, 3:5] = 1
+    limited = Surroundings(one.clean, one.box, support)
+    assert torch.equal(limited.channels, one.channels)  # the network sees the box
+    diffusion, x = defaults.diffusion(diffusion_steps=50), torch.zeros_like(one.clean)
+    x0 = limited.restore(Prediction(torch.full_like(x, 9.0), x), x, 20, diffusion).x0
+    free = (one.box * support > 0).expand_as(x)
+    assert (x0[free] == 9).all() and torch.equal(x0[~free], one.clean[~free])
+    assert torch.equal(limited.select([1, 0]).support, support.flip(0))
+
+
 def test_some_windows_are_selected_in_order():
     one = known()
     part = one.select([1, 0])

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from generation.canvas import paste_context
+from generation.painting.canvas import paste_context
 from utils.tones import Tones, find_tones
 
 SIDE = 96

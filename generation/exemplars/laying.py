@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from scipy import ndimage
 
 from generation.exemplars.cutout import Cutout, cut_out
 from generation.geometry import PixelBox, box_in_window, native_window
@@ -28,6 +29,8 @@ COST_OF_SHIFT = 0.005  # likeness that a px of it costs
 STRETCH = math.log(1.5)  # most that a defect is stretched to fit a box, where one of such a size is known
 SIZE_MATTERS = 0.2  # likeness that a stretch by e costs
 VARIANTS = 4  # defects that take turns at one place
+PRESENT = 0.5  # how much of it is pasted where a defect counts as present
+EDGE = 1.0  # px around it that may be painted anew with it
 RELIT = 24.0  # gray levels that a defect is made lighter or darker for its new surroundings, at most
 
 
@@ -56,6 +59,25 @@ class Exemplar:
 
 
 @dataclass(frozen=True)
+class Place:
+    """A window (S, S, 3) uint8 with the box that a defect of a class is to fill, in px of it, and how many native px
+    one of them is."""
+
+    window: np.ndarray
+    box: PixelBox
+    scale: float
+    class_id: int
+
+
+@dataclass(frozen=True)
+class Laid:
+    """A window (S, S, 3) uint8 with a defect laid over it, and where that is with its edge (S, S) bool."""
+
+    pixels: np.ndarray
+    support: np.ndarray
+
+
+@dataclass(frozen=True)
 class Exemplars:
     """The training defects of every class, by its id, in all allowed turns."""
 
@@ -63,47 +85,46 @@ class Exemplars:
 
     def starts(
         self, pairs: Sequence[tuple[Job, BatchItem]], contexts: Sequence[np.ndarray], side: int
-    ) -> torch.Tensor:
-        """Where the sampling of `contexts` (S, S, 3) uint8 starts: (N, 3, S, S) in [-1, 1]."""
-        found = [self.start(*pair, before, side) for pair, before in zip(pairs, contexts, strict=True)]
-        return torch.cat([images.to_tensor(one) for one in found])
-
-    def start(self, job: Job, item: BatchItem, before: np.ndarray, side: int) -> np.ndarray:
-        """A context `before` (S, S, 3) uint8 with a defect in every window of `side` px: where its sampling starts.
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where the sampling of `contexts` (S, S, 3) uint8 starts, (N, 3, S, S) in [-1, 1], and where in their windows
+        of `side` px the defects may be, (M, 1, side, side) of 0 and 1.
 
         The candidates of a place, and its samples, begin with other defects.
         """
-        context, found = item.context, before.copy()
-        for k, (x, y) in zip(item.defects, context.windows, strict=True):
-            wanted, part = job.defects[k], np.s_[y : y + side, x : x + side]
-            assert wanted.box is not None  # every defect has one: `JobOptions.boxes`
-            box = box_in_window(wanted.box, native_window(context, (x, y), side), side)
-            class_id, variant = wanted.annotation.class_id, job.index + item.attempt
-            found[part] = self.laid_over(found[part], box, context.scale, class_id, variant)
-        return found
+        starts, support = [], []
+        for (job, item), before in zip(pairs, contexts, strict=True):
+            pixels = before.copy()
+            for k, (x, y) in zip(item.defects, item.context.windows, strict=True):
+                wanted, part = job.defects[k], np.s_[y : y + side, x : x + side]
+                assert wanted.box is not None  # every defect has one: `JobOptions.boxes`
+                box = box_in_window(wanted.box, native_window(item.context, (x, y), side), side)
+                place = Place(pixels[part], box, item.context.scale, wanted.annotation.class_id)
+                laid = self.laid_over(place, job.index + item.attempt)
+                pixels[part] = laid.pixels
+                support.append(laid.support)
+            starts.append(images.to_tensor(pixels))
+        return torch.cat(starts), torch.from_numpy(np.stack(support))[:, None].float()
 
-    def laid_over(
-        self, window: np.ndarray, box: PixelBox, scale: float, class_id: int, variant: int
-    ) -> np.ndarray:
-        """A window (S, S, 3) uint8 with the defect that fits best in its box; unchanged for an unknown class.
+    def laid_over(self, place: Place, variant: int) -> Laid:
+        """The defect that fits best in a place; nothing is laid over it, and all is left open, for an unknown class.
 
-        `scale` is native px per px of the window. `variant` 0 takes the defect whose surroundings are most like those
-        of the box, 1 the next one, up to VARIANTS; then it begins again.
+        `variant` 0 takes the defect whose surroundings are most like those of the box, 1 the next one, up to VARIANTS;
+        then it begins again.
         """
-        known = self.of_class.get(class_id, ())
-        fits = [(_stretch(one, box, scale), one) for one in known]
+        known = self.of_class.get(place.class_id, ())
+        fits = [(_stretch(one, place), one) for one in known]
         least = min((stretch for stretch, _ in fits), default=0.0)
         fits = [(stretch, one) for stretch, one in fits if stretch <= max(STRETCH, least + 1e-6)]
         if not fits:
-            return window
-        alike, shifts = likeness_in_window(window, box, [one for _, one in fits])
+            return Laid(place.window, np.ones(place.window.shape[:2], bool))
+        alike, shifts = likeness_in_window(place, [one for _, one in fits])
         order = np.argsort([SIZE_MATTERS * stretch - a for (stretch, _), a in zip(fits, alike, strict=True)])
         best: dict[int, int] = {}
         for k in order:
             best.setdefault(fits[k][1].number, int(k))
         chosen = list(best.values())[:VARIANTS]
         k = chosen[variant % len(chosen)]
-        return _pasted(window, box, fits[k][1], shifts[k])
+        return _pasted(place, fits[k][1], shifts[k])
 
 
 def read_exemplars(folder: Path, classes: Mapping[str, int], rotate90: bool, flip: bool) -> Exemplars:
@@ -125,24 +146,22 @@ def exemplars_sha256(folder: Path) -> str:
     return files_sha256(folder, [path for path in (folder / INDEX, *below) if path.is_file()])
 
 
-def _stretch(one: Exemplar, box: PixelBox, scale: float) -> float:
-    """How far a defect must be stretched to fit a box, as the larger of two logarithms."""
-    sides = box[2] - box[0], box[3] - box[1]
+def _stretch(one: Exemplar, place: Place) -> float:
+    """How far a defect must be stretched to fill a box, as the larger of two logarithms."""
+    left, top, right, bottom = place.box
     return max(
-        abs(math.log(side * scale / (own * one.clean.scale)))
-        for side, own in zip(sides, one.size, strict=True)
+        abs(math.log(side * place.scale / (own * one.clean.scale)))
+        for side, own in zip((right - left, bottom - top), one.size, strict=True)
     )
 
 
 # Matching
 
 
-def likeness_in_window(
-    window: np.ndarray, box: PixelBox, looks: Sequence[Exemplar]
-) -> tuple[list[float], list[tuple[int, int]]]:
-    """How alike each patch, laid so that its box fills `box`, is to the window (see matching), and with what shift (x,
-    y) in px it is so."""
-    side = len(window)
+def likeness_in_window(place: Place, looks: Sequence[Exemplar]) -> tuple[list[float], list[tuple[int, int]]]:
+    """How alike each patch, laid so that its box fills the place's, is to the window (see matching), and with what
+    shift (x, y) in px it is so."""
+    window, box, side = place.window, place.box, len(place.window)
     near = np.zeros((side, side), np.float32)
     near[_slices(box, AROUND)] = 1
     around = near.copy()
@@ -213,16 +232,16 @@ def _laid(
     return found[..., 0] if pixels.ndim == 2 else found
 
 
-def _pasted(window: np.ndarray, box: PixelBox, one: Exemplar, shift: tuple[int, int]) -> np.ndarray:
+def _pasted(place: Place, one: Exemplar, shift: tuple[int, int]) -> Laid:
     """The window with the defect in its box, moved by `shift`, as light as its new surroundings."""
-    side = len(window)
+    window, box, side = place.window, place.box, len(place.window)
     moved = box[0] + shift[0], box[1] + shift[1], box[2] + shift[0], box[3] + shift[1]
     pixels = _laid(one.cutout.pixels, one.cutout.box, moved, side, 0)
     height, width = one.cutout.alpha.shape
     alpha = np.zeros((height + 2, width + 2), np.float32)
     alpha[1:-1, 1:-1] = one.cutout.alpha  # nothing is pasted beyond the cutout
     left, top, right, bottom = one.cutout.box
-    weight = _laid(alpha, (left + 1, top + 1, right + 1, bottom + 1), moved, side, 0)[..., None]
+    weight = _laid(alpha, (left + 1, top + 1, right + 1, bottom + 1), moved, side, 0)
     around = np.zeros((side, side), bool)
     around[_slices(box, AROUND)] = True
     around[_slices(box, 0)] = False
@@ -230,5 +249,6 @@ def _pasted(window: np.ndarray, box: PixelBox, one: Exemplar, shift: tuple[int, 
         there = _laid(one.clean.pixels, one.clean.box, moved, side, 0)
         light = np.clip(np.median(window[around] - there[around], axis=0), -RELIT, RELIT)
         pixels = pixels + light
-    mixed = window + weight * (pixels - window)
-    return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+    mixed = window + weight[..., None] * (pixels - window)
+    support = ndimage.distance_transform_edt(weight < PRESENT) <= EDGE
+    return Laid(np.clip(np.rint(mixed), 0, 255).astype(np.uint8), support)

@@ -134,7 +134,7 @@ class TorchvisionConfig(Section):
 
     turns: Turns = True
     lr: PeakRate = 2e-3
-    steps: RunSteps = 1000
+    steps: RunSteps = 2000
     batch_size: BatchSize = 8
     seeds: RunCount = 3
 

@@ -19,15 +19,20 @@ VISIBLE = 8.0  # gray levels from which on a change counts as visible, with a re
 
 
 def defect_region(
-    before: np.ndarray, after: np.ndarray, box: PixelBox | None, hard: bool = False
+    before: np.ndarray,
+    after: np.ndarray,
+    box: PixelBox | None,
+    hard: bool = False,
+    support: np.ndarray | None = None,
 ) -> tuple[np.ndarray, Region]:
     """The soft mask (h, w) float32 in [0, 1] of the defect in a painted window, and its region after compositing.
 
     `before` and `after` are (h, w, 3) uint8; `box` (left, top, right, bottom) in px of the window is where the defect
-    was requested, None: anywhere. With `hard` the mask is of 0 and 1, for images of few tones, which a soft edge would
-    mix. The region's mask covers every visible change that compositing by the soft mask leaves.
+    was requested, None: anywhere; `support` (h, w) bool is where in it the defect may be. With `hard` the mask is of 0
+    and 1, for images of few tones, which a soft edge would mix. The region's mask covers every visible change that
+    compositing by the soft mask leaves.
     """
-    alpha = soft_mask(before, after, box)
+    alpha = soft_mask(before, after, box, support)
     if hard:
         alpha = (alpha >= 0.5).astype(np.float32)
     change = np.abs(composite(before, after, alpha).astype(np.float32) - before).max(axis=2)
@@ -37,7 +42,9 @@ def defect_region(
     return alpha, Region(mask, box_of(mask), contrast)
 
 
-def soft_mask(before: np.ndarray, after: np.ndarray, box: PixelBox | None) -> np.ndarray:
+def soft_mask(
+    before: np.ndarray, after: np.ndarray, box: PixelBox | None, support: np.ndarray | None = None
+) -> np.ndarray:
     """The soft mask (h, w) float32 of `defect_region`: 1 on the defect, falling to 0 around it."""
     difference = after.astype(np.float32) - before
     change = np.abs(ndimage.gaussian_filter(difference, (SMOOTHING, SMOOTHING, 0))).max(axis=2)  # (h, w)
@@ -46,6 +53,8 @@ def soft_mask(before: np.ndarray, after: np.ndarray, box: PixelBox | None) -> np
         left, top, right, bottom = (max(side, 0) for side in box)
         allowed[:] = False
         allowed[top:bottom, left:right] = True
+    if support is not None:
+        allowed &= support
     if not allowed.any():
         return np.zeros(change.shape, np.float32)
     peak = float(np.percentile(change[allowed], 95))
@@ -62,6 +71,12 @@ def composite(before: np.ndarray, after: np.ndarray, alpha: np.ndarray) -> np.nd
     """`before` with `after` put in by `alpha` (h, w): (h, w, 3) uint8."""
     mixed = before + alpha[..., None] * (after.astype(np.float32) - before)
     return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+
+
+def at_size(mask: np.ndarray, side: int) -> np.ndarray:
+    """A square mask (h, h) bool with a side of `side` px."""
+    rows = (np.arange(side) + 0.5) * len(mask) // side
+    return mask[np.ix_(rows.astype(int), rows.astype(int))]
 
 
 def _without_minor(mask: np.ndarray) -> np.ndarray:

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from generation.canvas import Canvas, placed_masks, soft_windows
-from generation.compositing import composite, defect_region
 from generation.exemplars.laying import Exemplars
 from generation.geometry import Context, Window, box_in_window, native_window
 from generation.jobs import BatchItem, Job, candidates, item_seed, retry, turn_items
+from generation.painting.canvas import Canvas, placed_masks, soft_windows
+from generation.painting.compositing import at_size, composite, defect_region
+from generation.painting.results import ContextResult, Task, attention_strips, separate
 from generation.quality.assessment import Assessor
 from generation.quality.checks import PaintedWindow
 from generation.scoring import (
@@ -29,7 +30,7 @@ from generation.scoring import (
     painted_region,
     score_window,
 )
-from guided_diffusion.ddim import Result, Sampler, StepRecord
+from guided_diffusion.ddim import Sampler, StepRecord
 from guided_diffusion.refinement import NonFiniteEnergy
 from guided_diffusion.surroundings import box_masks
 from guided_diffusion.windows import Windows
@@ -39,8 +40,6 @@ from utils.images import ImageCache, Loader
 from utils.seeding import SampleNoise
 
 log = logging.getLogger(__name__)
-
-STRIP = 6  # steps shown in the strip of a window's attention
 
 
 @dataclass(frozen=True)
@@ -68,32 +67,6 @@ class PaintOptions:
     masked: bool
     sees_surroundings: bool
     label_margin: float = 0.0
-
-
-@dataclass(frozen=True)
-class ContextResult:
-    """A context with m windows after sampling, at model size."""
-
-    before: np.ndarray  # (S, S, 3) uint8
-    after: np.ndarray  # (S, S, 3) uint8
-    crops: np.ndarray  # (m, h, w, 3) uint8, the prior's own results
-    attention: np.ndarray | None  # (m, h, w) in [0, 1]
-    strips: Sequence[np.ndarray | None]  # (h, n * w) uint8 each, the attention at n steps
-
-    def kept_gray(self) -> "ContextResult":
-        """The result without color, where the context has none."""
-        if not images.is_gray(self.before):
-            return self
-        return replace(self, after=images.gray(self.after), crops=images.gray(self.crops))
-
-
-@dataclass(frozen=True)
-class Task:
-    """One context on its way through the sampler: `before` (S, S, 3) uint8 at model size."""
-
-    job: Job
-    item: BatchItem
-    before: np.ndarray
 
 
 class ProgressCallback(Protocol):
@@ -256,7 +229,11 @@ class Painter:
         owner = [n for n, (_, item) in enumerate(pairs) for _ in item.defects]
         corners = [corner for _, item in pairs for corner in item.context.windows]
         size, boxes = self.options.crop_size, self.boxes(pairs)
-        windows = Windows(corners, size, torch.tensor(owner, device=self.device), boxes)
+        start, support = clean, None
+        if self.exemplars is not None:
+            start, support = self.exemplars.starts(pairs, [task.before for task in tasks], size)
+            start, support = start.to(self.device), support.to(self.device)
+        windows = Windows(corners, size, torch.tensor(owner, device=self.device), boxes, support)
         classes = [job.defects[k].annotation.class_id for job, item in pairs for k in item.defects]
         noise = SampleNoise([item_seed(self.options.seed, job, item) for job, item in pairs], owner)
         masks: list[Tensor] = []
@@ -267,13 +244,13 @@ class Painter:
             if self.options.strips and record.accumulated is not None:
                 masks.append(record.accumulated)
 
-        y, start = torch.tensor(classes, device=self.device), clean
-        if self.exemplars is not None:
-            start = self.exemplars.starts(pairs, [task.before for task in tasks], size).to(self.device)
-        result = sampler.sample(clean, windows, y, noise, on_step, start)
+        result = sampler.sample(
+            clean, windows, torch.tensor(classes, device=self.device), noise, on_step, start
+        )
         self.callback.finish()
         strips = attention_strips(masks, len(owner))
-        return separate(result, tasks, strips, sampler.options.timesteps[-1], self.options.masked)
+        last, masked = sampler.options.timesteps[-1], self.options.masked
+        return separate(result, tasks, strips, support, last, masked)
 
     def boxes(self, pairs: Sequence[tuple[Job, BatchItem]]) -> Tensor | None:
         """Masks (M, 1, h, w) of the boxes of the defects in their windows, for a prior that sees its surroundings."""
@@ -307,7 +284,9 @@ class Painter:
             wanted = job.defects[item.defects[k]]
             box = None if wanted.box is None else box_in_window(wanted.box, window, window[2])
             if o.masked:
-                mask, region = defect_region(native[part], painted[part], box, canvas.tones is not None)
+                allowed = None if result.support is None else at_size(result.support[k], window[2])
+                hard = canvas.tones is not None
+                mask, region = defect_region(native[part], painted[part], box, hard, allowed)
             else:
                 seen = None if result.attention is None else result.attention[k]
                 center = (wanted.center[0] + 0.5 - window[0], wanted.center[1] + 0.5 - window[1])
@@ -363,36 +342,6 @@ class Painter:
         edged = [windows[k] for k in (rejected if o.generated else accepted)]
         soft = soft_windows(square, edged, 0 if o.masked else o.feather * context.scale)
         return 1 - soft if o.generated else soft
-
-
-def separate(
-    result: Result, tasks: Sequence[Task], strips: Sequence[np.ndarray | None], last: int, keep_gray: bool
-) -> list[ContextResult | Failure]:
-    """The result of a batch context by context, with `keep_gray` without color where the context has none; a failure at
-    the step `last` where it is not finite."""
-    afters, crops = images.to_uint8(result.sample), images.to_uint8(result.crop)
-    found: list[ContextResult | Failure] = []
-    first = 0
-    for n, task in enumerate(tasks):
-        rows = slice(first, first + len(task.item.defects))
-        first = rows.stop
-        if not (torch.isfinite(result.sample[n]).all() and torch.isfinite(result.crop[rows]).all()):
-            found.append(Failure(last, "the networks' output is not a number"))
-            continue
-        attention = None if result.attention is None else result.attention[rows, 0].cpu().numpy()
-        made = ContextResult(task.before, afters[n], crops[rows], attention, strips[rows])
-        found.append(made.kept_gray() if keep_gray else made)
-    return found
-
-
-def attention_strips(masks: Sequence[Tensor], count: int) -> list[np.ndarray | None]:
-    """For each of `count` windows its attention (h, n * w) uint8 at n steps spread over the sampling run, or None."""
-    if not masks:
-        return [None] * count
-    steps = np.unique(np.linspace(0, len(masks) - 1, STRIP).round().astype(int))
-    chosen = torch.stack([masks[step] for step in steps], dim=1)[:, :, 0]  # (M, n, h, w)
-    shown = (chosen.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
-    return [np.concatenate(list(frames), axis=1) for frames in shown]
 
 
 def is_out_of_memory(error: Exception) -> bool:

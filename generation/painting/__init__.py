@@ -1,0 +1,1 @@
+"""From contexts to painted images: batches for the sampler, what of a window is the defect, and the image around it."""
