@@ -65,7 +65,8 @@ class Run:
         wanted = self.config.exemplars
         if wanted.folder is None:
             return None
-        return read_exemplars(Path(wanted.folder), self.classes, wanted.rotate90, wanted.flip)
+        turns, margin = (wanted.rotate90, wanted.flip), self.config.label_margin
+        return read_exemplars(Path(wanted.folder), self.classes, *turns, margin)
 
     @cached_property
     def sampler(self) -> Sampler:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from generation.exemplars.cutout import REACH, Cutout, cut_out
+from generation.exemplars.cutout import REACH, Cutout, cut_out, filled
 
 BOX = (30, 40, 50, 52)
 
@@ -45,3 +45,30 @@ def test_turning_moves_pixels_and_box_alike():
             turned = cutout.turned(quarters, mirrored)
             left, top, right, bottom = turned.box
             assert turned.pixels.sum() == turned.pixels[top:bottom, left:right].sum() == pixels.sum()
+
+
+def test_what_lies_between_changed_pixels_belongs_to_the_defect():
+    # A short across a trace of its own color: 12 px of it show no change
+    twin = np.full((96, 96, 3), 20, np.uint8)
+    twin[42:48] = 90
+    image = twin.copy()
+    image[40:52, 36:44] = 90
+    cutout = cut_out(image, BOX, twin)
+    left, top = BOX[0] - REACH, BOX[1] - REACH
+    hidden = cutout.alpha[44 - top, 38 - left : 42 - left]
+    assert hidden.max() < 0.5
+    window = np.s_[top : top + cutout.alpha.shape[0], left : left + cutout.alpha.shape[1]]
+    whole = filled(cutout, twin[window]).alpha
+    assert whole[41 - top : 51 - top, 37 - left : 43 - left].min() > 0.95
+    assert (whole >= cutout.alpha).all()
+    assert whole[:, : 33 - left].max() < 0.1
+
+
+def test_far_apart_changes_are_not_joined():
+    twin = np.full((96, 96, 3), 20, np.uint8)
+    image = twin.copy()
+    image[41:44, 31:34] = image[48:51, 46:49] = 200
+    cutout = cut_out(image, BOX, twin)
+    left, top = BOX[0] - REACH, BOX[1] - REACH
+    window = np.s_[top : top + cutout.alpha.shape[0], left : left + cutout.alpha.shape[1]]
+    assert filled(cutout, twin[window]) is cutout

@@ -1,23 +1,29 @@
 """A training defect cut out of its image with a soft mask."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from PIL import Image, ImageDraw
 from scipy import ndimage
+from scipy.spatial import ConvexHull, QhullError
+
+from generation.scoring import EIGHT, SPECK
 
 REACH = 8  # px around a box that are cut out with it, at most
 VISIBLE, CERTAIN = 8, 24  # gray levels off the clean twin where a defect begins, and is whole
+VISIBLE_CHANGE = 10.0  # gray levels from which on a pixel has changed
+SOLID = 2.0  # px of the hull of a defect per changed px, at most
 ALIGNED = 10.0  # mean difference around the box, gray levels, up to which a twin shows the same place
 
 
 @dataclass(frozen=True)
 class Cutout:
-    """A training defect: pixels (h, w, 3) uint8, how much of each is pasted (h, w) in 0..1, and its box there."""
+    """A training defect: pixels (h, w, 3) uint8, how much of each is pasted (h, w) in 0..1, and its box there in px."""
 
     pixels: np.ndarray
     alpha: np.ndarray
-    box: tuple[int, int, int, int]
+    box: tuple[float, float, float, float]
 
     def turned(self, quarters: int, mirrored: bool) -> "Cutout":
         """Turned by quarters counterclockwise, then mirrored left to right."""
@@ -46,6 +52,41 @@ def cut_out(image: np.ndarray, box: Sequence[float], twin: np.ndarray | None) ->
     edge = np.clip(1 - ndimage.distance_transform_edt(~inside) / REACH, 0, 1)
     alpha = edge if twin is None else edge * _changed(pixels, twin[window], inside)
     return Cutout(pixels, alpha.astype(np.float32), inner)
+
+
+def filled(cutout: Cutout, twin: np.ndarray) -> Cutout:
+    """The cutout with all that lies between its changed pixels, which a defect that crosses a trace does not change:
+    their convex hull, unless that is much larger than they are. `twin` (h, w, 3) uint8 is what it hides."""
+    left, top, right, bottom = cutout.box
+    change = np.zeros(cutout.alpha.shape, bool)
+    inside = np.s_[top:bottom, left:right]
+    change[inside] = (
+        np.abs(cutout.pixels[inside].astype(np.float32) - twin[inside]).max(axis=2) > VISIBLE_CHANGE
+    )
+    change = without_specks(change)
+    rows, columns = np.nonzero(change)
+    if len(rows) < 3 or np.ptp(rows) == 0 or np.ptp(columns) == 0:
+        return cutout
+    corners = np.stack([columns, rows], axis=1)
+    try:
+        outline = corners[ConvexHull(corners).vertices]
+    except QhullError:  # all on one line
+        return cutout
+    hull = Image.fromarray(np.zeros(change.shape, np.uint8))
+    ImageDraw.Draw(hull).polygon([(int(x), int(y)) for x, y in outline], fill=1, outline=1)
+    solid = np.asarray(hull) > 0
+    if solid.sum() > SOLID * change.sum():
+        return cutout
+    soft = ndimage.gaussian_filter(solid.astype(np.float32), 0.7)
+    return replace(cutout, alpha=np.maximum(cutout.alpha, soft))
+
+
+def without_specks(mask: np.ndarray) -> np.ndarray:
+    """A mask without its components of a few px."""
+    labeled, _ = ndimage.label(mask, structure=EIGHT)
+    sizes = np.bincount(labeled.ravel())
+    sizes[0] = 0
+    return (sizes >= SPECK)[labeled]
 
 
 def _changed(pixels: np.ndarray, twin: np.ndarray, inside: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ The defect brings the shape, the prior makes it one with its surroundings.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,12 @@ import torch.nn.functional as F
 from PIL import Image
 from scipy import ndimage
 
-from generation.exemplars.cutout import Cutout, cut_out
-from generation.geometry import PixelBox, box_in_window, native_window
+from generation.exemplars.cutout import Cutout, cut_out, filled
+from generation.geometry import box_in_window, native_window
 from generation.jobs import BatchItem, Job
-from generation.placement.matching import NOISE, Surround
+from generation.placement.matching import NOISE, Sides, Surround
 from generation.placement.surroundings import INDEX, PATCHES, TWINS, allowed_turns, read_patches
+from generation.quality.checks import inset
 from utils import images
 from utils.files import files_sha256
 
@@ -36,7 +37,8 @@ RELIT = 24.0  # gray levels that a defect is made lighter or darker for its new 
 
 @dataclass(frozen=True)
 class Exemplar:
-    """A training defect, turned: its clean patch (h, w, 3) uint8 with its box in px of it, and its cutout.
+    """A training defect, turned: its clean patch (h, w, 3) uint8 with its box in px of it, and its cutout with the same
+    box; boxes are without margin.
 
     `hidden`: the patch is not clean, so that what is inside the box does not count. `number` is the defect's.
     """
@@ -60,11 +62,11 @@ class Exemplar:
 
 @dataclass(frozen=True)
 class Place:
-    """A window (S, S, 3) uint8 with the box that a defect of a class is to fill, in px of it, and how many native px
-    one of them is."""
+    """A window (S, S, 3) uint8 with the box that a defect of a class is to fill, without margin, in px of it, and how
+    many native px one of them is."""
 
     window: np.ndarray
-    box: PixelBox
+    box: Sides
     scale: float
     class_id: int
 
@@ -79,9 +81,11 @@ class Laid:
 
 @dataclass(frozen=True)
 class Exemplars:
-    """The training defects of every class, by its id, in all allowed turns."""
+    """The training defects of every class, by its id, in all allowed turns. Requested boxes keep `margin` native px
+    from what is visible of a defect."""
 
     of_class: Mapping[int, Sequence[Exemplar]]
+    margin: float = 0.0
 
     def starts(
         self, pairs: Sequence[tuple[Job, BatchItem]], contexts: Sequence[np.ndarray], side: int
@@ -98,7 +102,9 @@ class Exemplars:
                 wanted, part = job.defects[k], np.s_[y : y + side, x : x + side]
                 assert wanted.box is not None  # every defect has one: `JobOptions.boxes`
                 box = box_in_window(wanted.box, native_window(item.context, (x, y), side), side)
-                place = Place(pixels[part], box, item.context.scale, wanted.annotation.class_id)
+                scale = item.context.scale
+                inner = inset(box, self.margin / scale)
+                place = Place(pixels[part], inner, scale, wanted.annotation.class_id)
                 laid = self.laid_over(place, job.index + item.attempt)
                 pixels[part] = laid.pixels
                 support.append(laid.support)
@@ -127,17 +133,35 @@ class Exemplars:
         return _pasted(place, fits[k][1], shifts[k])
 
 
-def read_exemplars(folder: Path, classes: Mapping[str, int], rotate90: bool, flip: bool) -> Exemplars:
-    """The training defects of a folder that `utils.prepare_data` wrote. Raises UserError if it has none."""
+def read_exemplars(
+    folder: Path, classes: Mapping[str, int], rotate90: bool, flip: bool, margin: float = 0.0
+) -> Exemplars:
+    """The training defects of a folder that `utils.prepare_data` wrote, whose boxes keep `margin` px from what is
+    visible. Raises UserError if it has none."""
     turns = allowed_turns(rotate90, flip)
     found: dict[int, list[Exemplar]] = {}
     for number, (query, file) in enumerate(read_patches(folder, classes, "exemplars.folder")):
         surround = query.surround
         pixels = images.load_rgb(folder / PATCHES / file)
-        cutout = cut_out(pixels, surround.box, surround.pixels if surround.is_clean else None)
-        one = Exemplar(number, surround, cutout, not surround.is_clean)
+        cutout, px = _cutout(pixels, surround), margin / surround.scale
+        one = Exemplar(
+            number,
+            replace(surround, box=inset(surround.box, px)),
+            replace(cutout, box=inset(cutout.box, px)),
+            not surround.is_clean,
+        )
         found.setdefault(query.class_id, []).extend(one.turned(*turn) for turn in turns)
-    return Exemplars(found)
+    return Exemplars(found, margin)
+
+
+def _cutout(pixels: np.ndarray, surround: Surround) -> Cutout:
+    """The defect of a patch (h, w, 3) uint8; `surround` is its clean twin, if it is clean."""
+    if not surround.is_clean:
+        return cut_out(pixels, surround.box, None)
+    found = cut_out(pixels, surround.box, surround.pixels)
+    x, y = (int(surround.box[k]) - found.box[k] for k in (0, 1))
+    height, width = found.alpha.shape
+    return filled(found, surround.pixels[y : y + height, x : x + width])
 
 
 def exemplars_sha256(folder: Path) -> str:
@@ -183,10 +207,12 @@ def likeness_in_window(place: Place, looks: Sequence[Exemplar]) -> tuple[list[fl
     return found, shifts
 
 
-def _slices(box: PixelBox, reach: int) -> tuple[slice, slice]:
-    left, top, right, bottom = box
-    return slice(max(top - reach, 0), max(bottom + reach, 0)), slice(
-        max(left - reach, 0), max(right + reach, 0)
+def _slices(box: Sequence[float], reach: int) -> tuple[slice, slice]:
+    """The pixels of a box, and of `reach` px around it."""
+    left, top, right, bottom = (*map(math.floor, box[:2]), *map(math.ceil, box[2:]))
+    return (
+        slice(max(top - reach, 0), max(bottom + reach, 0)),
+        slice(max(left - reach, 0), max(right + reach, 0)),
     )
 
 
@@ -204,7 +230,7 @@ def _likeness(here: torch.Tensor, field: torch.Tensor, weights: torch.Tensor) ->
     return 1 - difference / (variance + variance_there + NOISE)
 
 
-def _field(one: Exemplar, box: PixelBox, side: int) -> torch.Tensor:
+def _field(one: Exemplar, box: Sequence[float], side: int) -> torch.Tensor:
     """The clean patch as it lies in the window and SHIFT px around it, (3, side + 2 SHIFT, ...) in [-1, 1]."""
     laid = _laid(one.clean.pixels, one.clean.box, box, side, SHIFT)
     return torch.from_numpy(laid.transpose(2, 0, 1) / 127.5 - 1)

@@ -102,7 +102,7 @@ def visible_box(change: np.ndarray) -> PixelBox | None:
     return box_of((sizes >= SPECK)[labeled])
 
 
-def inset(box: PixelBox, margin: float) -> tuple[float, float, float, float]:
+def inset(box: Sequence[float], margin: float) -> tuple[float, float, float, float]:
     """The box without a margin in px, but at least a third of each side."""
     x, y = (min(margin, (box[k + 2] - box[k]) / 3) for k in (0, 1))
     return box[0] + x, box[1] + y, box[2] - x, box[3] - y
