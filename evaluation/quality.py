@@ -4,10 +4,11 @@
 
 Trains a judge on all real defects of a folder that utils.prepare_data wrote, held-out ones included, and prints for
 each class: samples; rate that the judge takes for their class, and its rate on real defects that it was not trained on;
-visible change that the masks cover; overlap (IoU) of the label's box with the visible change, and with the request;
-fine texture of the window as a ratio to before; difference of channels on gray images, in gray levels. Then the
-distance between painted and real defects in the judge's features, and how well the scores predict the verdicts. A table
-(quality.csv) and a contact sheet (quality.png) go to the run's folder.
+visible change that the masks cover; overlap (IoU) of the label's box, without its margin, with the visible change, and
+of the box with the request; fine texture of the window as a ratio to before; difference of channels on gray images, in
+gray levels. Then the overlap of real boxes with visible changes; the distance between painted and real defects in the
+judge's features, and how well the scores predict the verdicts. A table (quality.csv) and a contact sheet (quality.png)
+go to the run's folder.
 """
 
 import csv
@@ -21,11 +22,13 @@ from typing import Any
 import numpy as np
 
 from evaluation.quality_sheet import contact_sheet
+from generation.placement.surroundings import PATCHES, read_patches
 from generation.quality.checks import (
     PaintedWindow,
     box_iou,
     coverage,
     grown,
+    inset,
     texture_ratio,
     tint,
     visible_box,
@@ -43,7 +46,9 @@ from training.judge import (
 )
 from utils import images, labels
 from utils.command_line import make_parser
+from utils.config import load_generation_config
 from utils.errors import UserError, run_main
+from utils.files import SETTINGS
 from utils.judging.judge import SIDE, Judge, Reliability, WindowBox, load_judge, save_judge
 from utils.manifest import mask_of, read_manifest
 from utils.prepare_data.boxed import boxed_patch
@@ -51,6 +56,7 @@ from utils.prepare_data.sources import DefectBox
 from utils.verdicts import read_verdicts
 
 JUDGE = "judge-all.safetensors"  # beside the real data
+NEAR = 4  # px around a real box in which a change still belongs to the defect
 SUBSETS = 50  # of the distance's error bar
 COLUMNS = ("coverage", "visible_iou", "request_iou", "texture", "tint", "score")
 
@@ -73,12 +79,13 @@ class JudgedDefect:
 
 def read_run(run: Path) -> list[JudgedDefect]:
     """The painted defects of a run. Raises UserError where there are none."""
+    margin = label_margin(run)
     found = [
         one
         for entry in read_manifest(run / "manifest.jsonl")
         if entry["status"] == "painted"
         for one in sample_defects(
-            entry, images.load_rgb(entry["source"]), images.load_rgb(run / entry["files"]["sample"])
+            entry, images.load_rgb(entry["source"]), images.load_rgb(run / entry["files"]["sample"]), margin
         )
     ]
     if not found:
@@ -86,8 +93,20 @@ def read_run(run: Path) -> list[JudgedDefect]:
     return found
 
 
-def sample_defects(entry: Mapping[str, Any], before: np.ndarray, after: np.ndarray) -> Iterator[JudgedDefect]:
-    """The defects of one sample, images (H, W, 3) uint8; a clean image of another size is squashed to the sample's."""
+def label_margin(run: Path) -> float:
+    """Px that the boxes of a run's labels keep from what is visible of their defects; 0 where they are tight, or the
+    run's settings are missing. Raises UserError for settings that cannot be read."""
+    if not (run / SETTINGS).is_file():
+        return 0.0
+    config = load_generation_config(run / SETTINGS)
+    return config.label_margin if config.label_box == "annotation" else 0.0
+
+
+def sample_defects(
+    entry: Mapping[str, Any], before: np.ndarray, after: np.ndarray, margin: float = 0.0
+) -> Iterator[JudgedDefect]:
+    """The defects of one sample, images (H, W, 3) uint8; a clean image of another size is squashed to the sample's.
+    Boxes keep `margin` px from what is visible."""
     before = images.resize_squash(before, after.shape[:2])
     masks = [None if one["mask"] is None else mask_of(one["mask"]) for one in entry["defects"]]
     for number, (defect, mask) in enumerate(zip(entry["defects"], masks, strict=True)):
@@ -96,9 +115,8 @@ def sample_defects(entry: Mapping[str, Any], before: np.ndarray, after: np.ndarr
         left, top, side = defect["window"]
         part = np.s_[top : top + side, left : left + side]
         others = [other[part] for k, other in enumerate(masks) if other is not None and k != number]
-        window = PaintedWindow(
-            before[part], after[part], mask[part], _inside(defect["box"], left, top), _request(entry, defect)
-        )
+        box = _inside(defect["box"], left, top)
+        window = PaintedWindow(before[part], after[part], mask[part], box, _request(entry, defect), margin)
         yield JudgedDefect(
             entry["name"],
             number,
@@ -126,14 +144,30 @@ def measure(window: PaintedWindow, others: Sequence[np.ndarray]) -> dict[str, fl
     change = window.change
     for mask in others:
         change = np.where(grown(mask, 2), 0, change)
+    inner = None if window.box is None else inset(window.box, window.margin)
     requested = float("nan") if window.wanted is None else box_iou(window.box, window.wanted)
     return {
         "coverage": coverage(change, window.mask),
-        "visible_iou": box_iou(window.box, visible_box(change)),
+        "visible_iou": box_iou(inner, visible_box(change)),
         "request_iou": requested,
         "texture": texture_ratio(window.before, window.after),
         "tint": tint(window.before, window.after, window.mask),
     }
+
+
+def real_overlaps(folder: Path, names: Mapping[str, int], margin: float) -> list[float]:
+    """Of the training defects with a clean twin: overlap of the box without `margin` px and what the twin lacks."""
+    found = []
+    for query, file in read_patches(folder, names, "--real"):
+        clean = query.surround
+        if clean.is_clean:
+            pixels = images.load_rgb(folder / PATCHES / file).astype(np.float32)
+            near = np.zeros(pixels.shape[:2], bool)
+            left, top, right, bottom = (round(side) for side in clean.box)
+            near[max(top - NEAR, 0) : bottom + NEAR, max(left - NEAR, 0) : right + NEAR] = True
+            change = np.where(near, np.abs(pixels - clean.pixels).max(axis=2), 0)
+            found.append(box_iou(inset(clean.box, margin / clean.scale), visible_box(change)))
+    return found
 
 
 def real_patches(folder: Path, names: Mapping[str, int]) -> list[Patch]:
@@ -297,6 +331,9 @@ def main(argv: list[str]) -> None:
     judge, reliability = real_judge(args.real, args.judge or args.real / JUDGE, patches, names)
     defects = judged(defects, judge)
     print(table(defects, reliability))
+    real_boxes = real_overlaps(args.real, names, label_margin(args.run))
+    if real_boxes:
+        print(f"visible, real defects with clean twins: {np.mean(real_boxes):.3f} of {len(real_boxes)}")
     real = judge.features(*centered(defect_examples(patches)))
     mean, deviation = distance_with_error(judge.features(*judge_windows(defects)), real)
     same = halves_distance(real)

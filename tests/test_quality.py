@@ -9,11 +9,13 @@ from evaluation.quality import (
     distance_with_error,
     main,
     read_verdicts,
+    real_overlaps,
     real_patches,
     sample_defects,
     score_auc,
 )
 from evaluation.quality_sheet import outline
+from tests.test_exemplars import Folder, square
 from utils.errors import UserError
 from utils.images import save_png
 from utils.judging.judge import Judge, Reliability, save_judge
@@ -68,6 +70,23 @@ def test_a_defect_is_measured_in_its_window():
     assert one.values["request_iou"] == 0.5
     assert one.values["tint"] == 0.0 and one.values["score"] == 0.7
     assert one.values["texture"] == pytest.approx(1, abs=0.1)
+
+
+def test_labels_with_a_margin_are_compared_without_it():
+    (one,) = sample_defects(entry(), *images_of((45, 45, 55, 55)), margin=5)
+    assert one.values["visible_iou"] == 1.0
+    (tight,) = sample_defects(entry(), *images_of((45, 45, 55, 55)))
+    assert tight.values["visible_iou"] == 0.25
+
+
+def test_real_boxes_are_compared_with_what_their_twins_lack(tmp_path):
+    folder, clean = Folder(tmp_path / "real"), np.full((64, 64, 3), 80, np.uint8)
+    folder.add("a", 0, square(clean, (24, 24, 40, 40), 200), clean, (20, 20, 44, 44))
+    folder.add("b", 0, square(clean, (24, 24, 40, 32), 200), clean, (20, 20, 44, 44))
+    folder.add("no twin", 0, clean, None, (20, 20, 44, 44))
+    names = {"spot": 0}
+    assert real_overlaps(folder.root, names, 4) == pytest.approx([1, 0.5])
+    assert real_overlaps(folder.root, names, 0) == pytest.approx([4 / 9, 2 / 9])
 
 
 def test_change_beside_the_mask_is_not_covered():
