@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from evaluation.quality_sheet import contact_sheet
-from generation.placement.surroundings import PATCHES, read_patches
+from generation.placement.surroundings import INDEX, PATCHES, read_patches
 from generation.quality.checks import (
     PaintedWindow,
     box_iou,
@@ -157,7 +157,9 @@ def measure(window: PaintedWindow, others: Sequence[np.ndarray]) -> dict[str, fl
 
 def real_overlaps(folder: Path, names: Mapping[str, int], margin: float) -> list[float]:
     """Of the training defects with a clean twin: overlap of the box without `margin` px and what the twin lacks."""
-    found = []
+    found: list[float] = []
+    if not (folder / INDEX).is_file():
+        return found
     for query, file in read_patches(folder, names, "--real"):
         clean = query.surround
         if clean.is_clean:
