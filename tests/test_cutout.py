@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from generation.exemplars.cutout import REACH, Cutout, cut_out, filled
+from generation.exemplars.cutout import REACH, Cutout, cut_out, filled, outlined
 
 BOX = (30, 40, 50, 52)
 
@@ -72,3 +72,13 @@ def test_far_apart_changes_are_not_joined():
     left, top = BOX[0] - REACH, BOX[1] - REACH
     window = np.s_[top : top + cutout.alpha.shape[0], left : left + cutout.alpha.shape[1]]
     assert filled(cutout, twin[window]) is cutout
+
+
+def test_an_outline_is_pasted_with_a_soft_edge():
+    cutout = cut_out(defective()[0], BOX, None)
+    shape = np.zeros(cutout.alpha.shape, bool)
+    shape[11:17, 14:22] = True
+    alpha = outlined(cutout, shape).alpha
+    assert (alpha[shape] == 1).all() and 0.9 < alpha[10, 18] < 1 and 0 < alpha[7, 18] < 0.5
+    assert alpha[:4].max() < 0.01 and alpha[:, :7].max() < 0.01
+    assert outlined(cutout, np.zeros_like(shape)) is cutout

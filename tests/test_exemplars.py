@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from generation.exemplars.laying import SHIFT, VARIANTS, Exemplars, Place, likeness_in_window, read_exemplars
+from generation.exemplars.laying import (
+    SHIFT,
+    VARIANTS,
+    Exemplars,
+    Place,
+    exemplars_sha256,
+    likeness_in_window,
+    read_exemplars,
+)
 from guided_diffusion.windows import Windows
 from tests.test_surroundings import PriorSampler, Sampler, box_masks, sampler
 from utils.errors import UserError
@@ -172,6 +180,20 @@ def test_only_where_the_defect_is_may_be_painted(folder: Folder):
     assert 24 <= columns.min() <= 25 and 38 <= columns.max() <= 39
     unknown = folder.read().laid_over(Place(window(), (22, 21, 42, 43), 1.0, 1), 0)
     assert unknown.support.all()
+
+
+def test_without_a_twin_an_outline_tells_the_shape(folder: Folder):
+    clean = striped()
+    folder.add("gap", 0, square(clean, (59, 58, 69, 70), 7), None, (54, 53, 74, 75))
+    shape = np.zeros((128, 128), np.uint8)
+    shape[58:70, 59:69] = 255
+    (folder.root / "train/outlines").mkdir()
+    before = exemplars_sha256(folder.root)
+    save_png(folder.root / "train/outlines/gap.png", shape)
+    assert exemplars_sha256(folder.root) != before
+    found = folder.read().laid_over(Place(window(), (22, 21, 42, 43), 1.0, 0), 0)
+    assert (found.pixels[26:38, 27:37] == 7).all() and found.support.sum() < 20 * 20
+    assert np.array_equal(found.pixels[:, :21], window()[:, :21])
 
 
 def test_as_many_variants_as_said(folder: Folder):

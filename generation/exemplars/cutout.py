@@ -13,6 +13,7 @@ from generation.scoring import EIGHT, SPECK
 REACH = 8  # px around a box that are cut out with it, at most
 VISIBLE, CERTAIN = 8, 24  # gray levels off the clean twin where a defect begins, and is whole
 VISIBLE_CHANGE = 10.0  # gray levels from which on a pixel has changed
+AROUND = 2  # px around an outline that are pasted with the defect: annotators cut its edge off
 SOLID = 2.0  # px of the hull of a defect per changed px, at most
 ALIGNED = 10.0  # mean difference around the box, gray levels, up to which a twin shows the same place
 
@@ -79,6 +80,14 @@ def filled(cutout: Cutout, twin: np.ndarray) -> Cutout:
         return cutout
     soft = ndimage.gaussian_filter(solid.astype(np.float32), 0.7)
     return replace(cutout, alpha=np.maximum(cutout.alpha, soft))
+
+
+def outlined(cutout: Cutout, shape: np.ndarray) -> Cutout:
+    """The cutout by the defect's shape (h, w) bool with a soft edge around it; as it is, if the shape is empty."""
+    if not shape.any():
+        return cutout
+    soft = ndimage.gaussian_filter(ndimage.binary_dilation(shape, iterations=AROUND).astype(np.float32), 1)
+    return replace(cutout, alpha=np.maximum(soft, shape))
 
 
 def without_specks(mask: np.ndarray) -> np.ndarray:

@@ -15,11 +15,18 @@ import torch.nn.functional as F
 from PIL import Image
 from scipy import ndimage
 
-from generation.exemplars.cutout import Cutout, cut_out, filled
+from generation.exemplars.cutout import Cutout, cut_out, filled, outlined
 from generation.geometry import box_in_window, native_window
 from generation.jobs import BatchItem, Job
 from generation.placement.matching import NOISE, Sides, Surround
-from generation.placement.surroundings import INDEX, PATCHES, TWINS, allowed_turns, read_patches
+from generation.placement.surroundings import (
+    INDEX,
+    OUTLINES,
+    PATCHES,
+    TWINS,
+    allowed_turns,
+    read_patches,
+)
 from generation.quality.checks import inset
 from utils import images
 from utils.files import files_sha256
@@ -143,7 +150,8 @@ def read_exemplars(
     for number, (query, file) in enumerate(read_patches(folder, classes, "exemplars.folder")):
         surround = query.surround
         pixels = images.load_rgb(folder / PATCHES / file)
-        cutout, px = _cutout(pixels, surround), margin / surround.scale
+        cutout = _cutout(pixels, surround, folder / OUTLINES / file)
+        px = margin / surround.scale
         one = Exemplar(
             number,
             replace(surround, box=inset(surround.box, px)),
@@ -154,19 +162,22 @@ def read_exemplars(
     return Exemplars(found, margin)
 
 
-def _cutout(pixels: np.ndarray, surround: Surround) -> Cutout:
-    """The defect of a patch (h, w, 3) uint8; `surround` is its clean twin, if it is clean."""
-    if not surround.is_clean:
-        return cut_out(pixels, surround.box, None)
-    found = cut_out(pixels, surround.box, surround.pixels)
-    x, y = (int(surround.box[k]) - found.box[k] for k in (0, 1))
-    height, width = found.alpha.shape
-    return filled(found, surround.pixels[y : y + height, x : x + width])
+def _cutout(pixels: np.ndarray, surround: Surround, outline: Path) -> Cutout:
+    """The defect of a patch (h, w, 3) uint8, by its clean twin, if `surround` is that, else by the image of its
+    outline, if there is one, else by its box."""
+    found = cut_out(pixels, surround.box, surround.pixels if surround.is_clean else None)
+    x, y = (int(surround.box[k]) - int(found.box[k]) for k in (0, 1))
+    part = np.s_[y : y + found.alpha.shape[0], x : x + found.alpha.shape[1]]
+    if surround.is_clean:
+        return filled(found, surround.pixels[part])
+    if outline.is_file() and (shape := images.load_rgb(outline)[..., 0]).shape == pixels.shape[:2]:
+        return outlined(found, shape[part] > 127)
+    return found
 
 
 def exemplars_sha256(folder: Path) -> str:
     """A hash of all that `read_exemplars` reads."""
-    below = [path for part in (PATCHES, TWINS) for path in (folder / part).glob("*")]
+    below = [path for part in (PATCHES, TWINS, OUTLINES) for path in (folder / part).glob("*")]
     return files_sha256(folder, [path for path in (folder / INDEX, *below) if path.is_file()])
 
 

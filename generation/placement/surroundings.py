@@ -40,11 +40,8 @@ from utils.errors import UserError, shortened
 from utils.schema.generation import PlanConfig
 from utils.schema.manifest import first_problem
 
-INDEX, PATCHES, TWINS = (
-    "index.csv",
-    "train/boxed/",
-    "train/twins/",
-)  # of a folder that utils.prepare_data wrote
+# Of a folder that utils.prepare_data wrote
+INDEX, PATCHES, TWINS, OUTLINES = "index.csv", "train/boxed/", "train/twins/", "train/outlines/"
 ALIGNED = 0.8  # likeness of the surroundings above which a clean image shows the same place
 COARSE, FINE = 6, 2  # px of a patch per px
 WORK = 16e6  # places compared coarsely per class, in px, on all pictures together

@@ -7,9 +7,16 @@ import numpy as np
 from tests.prepare_data.builders import index_of, pixels, write_boards, write_image, write_text
 from utils.images import load_rgb
 from utils.prepare_data.__main__ import main
-from utils.prepare_data.boxed import boxed_patch, boxes_beside, choose_defects, cut_piece, plan_pieces
+from utils.prepare_data.boxed import (
+    boxed_patch,
+    boxes_beside,
+    choose_defects,
+    cut_piece,
+    outline_patch,
+    plan_pieces,
+)
 from utils.prepare_data.cutting import CutOptions, fitting_tile
-from utils.prepare_data.sources import DefectBox, SourceImage, Survey
+from utils.prepare_data.sources import DefectBox, Outline, SourceImage, Survey
 from utils.prepare_data.tree import FileTree
 
 
@@ -41,6 +48,29 @@ def test_a_patch_of_a_large_defect_is_shrunk_and_its_box_with_it():
     assert scale == 2 and patch.shape == (128, 128, 3) and box == (40, 40, 88, 88)
     white = patch[..., 0] > 127
     assert white[40:88, 40:88].all() and white.sum() == 48 * 48
+
+
+def test_the_outline_lies_in_its_patch_as_the_defect_does():
+    mask = np.zeros((96, 96), bool)
+    mask[:, 40:] = True
+    box = DefectBox("spur", 301.4, 250.7, 396.5, 345.2, outline=Outline(301, 250, mask))
+    shape = outline_patch((600, 600), box, 64)
+    image = np.repeat(box.outline.drawn(600, 600)[..., None], 3, axis=2).astype(np.uint8) * 255
+    assert image.sum() == 96 * 56 * 3 * 255 and image[250:346, 341:397].all()
+    patch, inner, _ = boxed_patch(image, box, 64)
+    assert np.array_equal(shape, patch[..., 0])
+    rows, columns = np.nonzero(shape > 127)
+    assert abs(columns.max() + 1 - inner[2]) <= 1 and abs(columns.min() - (inner[0] + 20)) <= 1
+    assert abs(rows.min() - inner[1]) <= 1 and abs(rows.max() + 1 - inner[3]) <= 1
+    assert outline_patch((600, 600), DefectBox("spur", 3, 3, 9, 9), 64) is None
+
+
+def test_an_outline_beyond_the_image_is_cut_off():
+    mask = np.ones((10, 20), bool)
+    assert Outline(-5, 2, mask).drawn(30, 8).sum() == 15 * 6
+    assert (
+        Outline(25, -4, mask).drawn(30, 8)[:6, 25:].all() and Outline(25, -4, mask).drawn(30, 8).sum() == 30
+    )
 
 
 def test_an_image_below_the_patch_gives_all_of_it_and_below_the_window_its_reflection():

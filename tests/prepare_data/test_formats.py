@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 
 from tests.prepare_data.builders import (
     HEIGHT,
@@ -86,6 +87,9 @@ def test_labelme_points_rectangles_polygons_and_circles(tmp_path):
     found = survey_source(tmp_path).images[0].boxes
     assert [b.is_point for b in found] == [True, False, False, False]
     assert [b.outlined for b in found] == [False, False, True, False]
+    triangle = found[2].outline
+    assert (triangle.left, triangle.top, triangle.mask.shape) == (70, 20, (24, 20))
+    assert triangle.mask.sum() == pytest.approx(215, abs=35)  # half of 20 x 24, less the slope, and its edge
 
 
 def test_deeppcb_pairs_with_commas_or_blanks(tmp_path):

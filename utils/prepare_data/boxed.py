@@ -104,6 +104,16 @@ def boxed_patch(image: np.ndarray, box: DefectBox, window: int) -> tuple[np.ndar
     return shrunk(image, crop, size, scale), inner, scale
 
 
+def outline_patch(size: tuple[int, int], box: DefectBox, window: int) -> np.ndarray | None:
+    """The patch (h, w) uint8 of `boxed_patch` with the shape of a defect in white, for an image of `size` (width,
+    height); None where its shape is not known."""
+    if box.outline is None:
+        return None
+    shape = np.repeat(box.outline.drawn(*size)[..., None], 3, axis=2).astype(np.uint8) * 255
+    patch, _, _ = boxed_patch(shape, box, window)
+    return patch[..., 0]
+
+
 def boxes_beside(
     boxes: Sequence[DefectBox], inner: Inner, scale: float, size: tuple[int, int]
 ) -> list[tuple[str, Inner]]:

@@ -13,10 +13,27 @@ Classes = Mapping[str, int] | None
 
 
 @dataclass(frozen=True)
+class Outline:
+    """The shape of a defect: `mask` (h, w) bool, with its top left corner at (left, top) px of the image."""
+
+    left: int
+    top: int
+    mask: np.ndarray
+
+    def drawn(self, width: int, height: int) -> np.ndarray:
+        """(height, width) bool: the shape in its image."""
+        image = np.zeros((height, width), bool)
+        x, y = max(self.left, 0), max(self.top, 0)
+        seen = self.mask[y - self.top : height - self.top, x - self.left : width - self.left]
+        image[y : y + seen.shape[0], x : x + seen.shape[1]] = seen
+        return image
+
+
+@dataclass(frozen=True)
 class DefectBox:
     """A defect in pixels of its image, right and bottom exclusive; `where`: file and line, for messages.
 
-    A point has no size: left = right, top = bottom. `outlined`: the sides are those of a polygon or a mask.
+    A point has no size: left = right, top = bottom. `outline`: the defect's shape, where a polygon or a mask tells it.
     """
 
     class_name: str
@@ -26,7 +43,12 @@ class DefectBox:
     bottom: float
     is_point: bool = False
     where: str = ""
-    outlined: bool = False
+    outline: Outline | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def outlined(self) -> bool:
+        """Whether the sides are those of a polygon or a mask."""
+        return self.outline is not None
 
     @property
     def size(self) -> tuple[float, float]:

@@ -19,6 +19,7 @@ from utils.prepare_data.boxed import (
     boxes_beside,
     choose_defects,
     cut_piece,
+    outline_patch,
     plan_pieces,
     sized,
 )
@@ -42,7 +43,7 @@ class Cuts:
 
 def write_training_set(folder: Path, survey: Survey, held: set[str], cuts: Cuts, cut: CutOptions) -> Prepared:
     """Write tiles, patches and clean pieces of the images that are not held out, one image at a time."""
-    for part in ("defect_free", "defect", "boxed", "clean", "twins"):
+    for part in ("defect_free", "defect", "boxed", "clean", "twins", "outlines"):
         (folder / "train" / part).mkdir(parents=True)
     rows: list[IndexRow] = []
     numbers: Counter[str] = Counter()
@@ -66,8 +67,12 @@ def write_training_set(folder: Path, survey: Survey, held: set[str], cuts: Cuts,
                 twin, _, _ = boxed_patch(last(image.counterpart.path), box, cut.window)
                 save_png(folder / "train/twins" / name, twin)
                 rows.append(_box_row(f"train/twins/{name}", survey, image.counterpart, box, scale, "train"))
-            outline = sized(box, cut.window)
-            rows.append(_box_row(f"train/boxed/{name}", survey, image, outline, scale, "train"))
+            shape = outline_patch(image.size, box, cut.window)
+            if shape is not None:
+                save_png(folder / "train/outlines" / name, shape)
+                rows.append(_box_row(f"train/outlines/{name}", survey, image, box, scale, "train"))
+            whole = sized(box, cut.window)
+            rows.append(_box_row(f"train/boxed/{name}", survey, image, whole, scale, "train"))
             numbers[box.class_name] += 1
             padded += over
             crowded += is_crowded(image, box, cut.window)

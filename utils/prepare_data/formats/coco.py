@@ -11,6 +11,7 @@ from utils.prepare_data.formats.parsing import (
     checked_files,
     declared_size_of,
     json_example,
+    outline_of,
 )
 from utils.prepare_data.sources import DefectBox, ReadResult, SourceImage
 from utils.prepare_data.tree import FileTree
@@ -136,7 +137,10 @@ def _coco_boxes(
         elif sides is None:
             problems.append(f"{where}: expected bbox [x, y, width, height], or polygons in segmentation")
         else:
-            boxes[entry.image_id].append(DefectBox(names[entry.category_id], *sides, where=where))
+            outline = outline_of(_polygons(entry))
+            boxes[entry.image_id].append(
+                DefectBox(names[entry.category_id], *sides, where=where, outline=outline)
+            )
     return boxes
 
 
@@ -147,9 +151,14 @@ def _coco_sides(entry: _CocoAnnotation) -> tuple[float, float, float, float] | N
             return None
         left, top, width, height = entry.bbox
         return left, top, left + width, top + height
-    polygons = entry.segmentation if isinstance(entry.segmentation, list) else []
-    points = [pair for polygon in polygons for pair in zip(polygon[::2], polygon[1::2], strict=False)]
+    points = [pair for polygon in _polygons(entry) for pair in polygon]
     return bounds(points) if points else None
+
+
+def _polygons(entry: _CocoAnnotation) -> list[list[tuple[float, float]]]:
+    """The corners of an annotation's polygons."""
+    found = entry.segmentation if isinstance(entry.segmentation, list) else []
+    return [list(zip(polygon[::2], polygon[1::2], strict=False)) for polygon in found]
 
 
 def _key(box: DefectBox) -> tuple[str, float, float, float, float]:

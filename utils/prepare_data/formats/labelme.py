@@ -7,7 +7,14 @@ from pathlib import Path
 from pydantic import Field
 
 from utils.errors import UserError
-from utils.prepare_data.formats.parsing import JsonPart, bounds, checked_files, declared_size_of, json_example
+from utils.prepare_data.formats.parsing import (
+    JsonPart,
+    bounds,
+    checked_files,
+    declared_size_of,
+    json_example,
+    outline_of,
+)
 from utils.prepare_data.sources import DefectBox, ReadResult, SourceImage
 from utils.prepare_data.tree import FileTree
 
@@ -70,5 +77,6 @@ def _labelme_box(path: Path, number: int, shape: _LabelmeShape) -> DefectBox:
         sides = (x - radius, y - radius, x + radius, y + radius)
     where = f"{path}, shape {number}"
     outlined = len(shape.points) > 2 and shape.shape_type in (None, "polygon")
+    outline = outline_of([shape.points]) if outlined else None
     is_point = shape.shape_type == "point"
-    return DefectBox(shape.label.strip(), *sides, is_point=is_point, where=where, outlined=outlined)
+    return DefectBox(shape.label.strip(), *sides, is_point=is_point, where=where, outline=outline)

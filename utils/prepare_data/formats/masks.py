@@ -13,7 +13,7 @@ from scipy import ndimage
 from utils.errors import UserError
 from utils.images import READ_ERRORS, open_image
 from utils.labels import normalize_class_name
-from utils.prepare_data.sources import Classes, DefectBox, ReadResult, SourceImage
+from utils.prepare_data.sources import Classes, DefectBox, Outline, ReadResult, SourceImage
 from utils.prepare_data.tree import CLASS_MASK_FOLDERS, IMAGE_FOLDERS, MASK_FOLDERS, FileTree, size_of_image
 
 EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
@@ -101,7 +101,9 @@ def _mask_boxes(path: Path, class_name: str) -> tuple[list[DefectBox], int]:
     for number, (rows, columns) in enumerate(ndimage.find_objects(components), start=1):
         if areas[number] >= SPECK:
             sides = (columns.start, rows.start, columns.stop, rows.stop)
-            boxes.append(DefectBox(class_name, *sides, where=f"{path}, component {number}", outlined=True))
+            outline = Outline(columns.start, rows.start, components[rows, columns] == number)
+            where = f"{path}, component {number}"
+            boxes.append(DefectBox(class_name, *sides, where=where, outline=outline))
     return boxes, len(areas) - 1 - len(boxes)
 
 

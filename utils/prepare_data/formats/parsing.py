@@ -5,14 +5,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+from PIL import Image, ImageDraw
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from utils.errors import UserError
-from utils.prepare_data.sources import ReadResult
+from utils.prepare_data.sources import Outline, ReadResult
 from utils.prepare_data.tree import FileTree
 from utils.reading import read_json
 
 SNIFFED_FILES = 50  # inspected, of each suffix, to recognize a format
+LARGEST_SIDE, LARGEST_AREA = 1e5, 1e8  # px, px^2 of an outline
 
 Id = int | str
 
@@ -80,3 +83,19 @@ def bounds(points: Sequence[tuple[float, float]]) -> tuple[float, float, float, 
     """Left, top, right, bottom of at least one point."""
     xs, ys = zip(*points, strict=True)
     return min(xs), min(ys), max(xs), max(ys)
+
+
+def outline_of(polygons: Sequence[Sequence[tuple[float, float]]]) -> Outline | None:
+    """The pixels in any of the polygons of a defect; None for what no image can hold, or fewer than three corners."""
+    polygons = [points for points in polygons if len(points) > 2]
+    sides = bounds([point for points in polygons for point in points]) if polygons else ()
+    if not polygons or not all(abs(side) < LARGEST_SIDE for side in sides):
+        return None
+    left, top, right, bottom = (*map(math.floor, sides[:2]), *map(math.ceil, sides[2:]))
+    if not 0 < (right - left) * (bottom - top) <= LARGEST_AREA:
+        return None
+    mask = Image.new("1", (right - left, bottom - top))
+    for points in polygons:
+        corners = [(x - left - 0.5, y - top - 0.5) for x, y in points]  # of pixels' centers
+        ImageDraw.Draw(mask).polygon(corners, fill=1, outline=1)
+    return Outline(left, top, np.asarray(mask))
