@@ -7,11 +7,11 @@
 Formats, detected automatically: Pascal VOC, YOLO, COCO, DeepPCB, LabelMe, MVTec folders, masks named like the images,
 and data sets of utils.export_dataset. docs/annotation-formats.md shows their layouts.
 
-DIR gets train/boxed (patches, each with the place of its defect), train/twins and train/outlines (the same places without
-the defect, and its shape, where they are known) and train/clean (pieces without defects) for a prior that sees its
-surroundings, train/defect (centered patches) and train/defect_free (tiles) for the published pair,
-train_clean (clean images), test and test_clean (held-out images and their clean counterparts, with YOLO labels),
-classes.json, index.csv, report.txt and contact_sheet.png; and confs that fit the data: train-prior.yml, generate.yml,
+DIR gets train/boxed (patches, each with the place of its defect), train/twins and train/outlines (the same places
+without the defect, and its shape, where they are known) and train/clean (pieces without defects) for a prior that sees
+its surroundings, train/defect (centered patches) and train/defect_free (tiles) for the published pair, train_clean
+(clean images), test and test_clean (held-out images and their clean counterparts, with YOLO labels), classes.json,
+index.csv, report.txt and contact_sheet.png; and confs that fit the data: train-prior.yml, generate.yml,
 generate-planned.yml, and train-context.yml for painting with refinement.
 """
 
