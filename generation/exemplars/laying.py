@@ -163,16 +163,14 @@ def read_exemplars(
 
 
 def _cutout(pixels: np.ndarray, surround: Surround, outline: Path) -> Cutout:
-    """The defect of a patch (h, w, 3) uint8, by its clean twin, if `surround` is that, else by the image of its
-    outline, if there is one, else by its box."""
+    """The defect of a patch (h, w, 3) uint8, by the image of its outline, if there is one, else by its clean twin, if
+    `surround` is that, else by its box."""
     found = cut_out(pixels, surround.box, surround.pixels if surround.is_clean else None)
     x, y = (int(surround.box[k]) - int(found.box[k]) for k in (0, 1))
     part = np.s_[y : y + found.alpha.shape[0], x : x + found.alpha.shape[1]]
-    if surround.is_clean:
-        return filled(found, surround.pixels[part])
     if outline.is_file() and (shape := images.load_rgb(outline)[..., 0]).shape == pixels.shape[:2]:
         return outlined(found, shape[part] > 127)
-    return found
+    return filled(found, surround.pixels[part]) if surround.is_clean else found
 
 
 def exemplars_sha256(folder: Path) -> str:
