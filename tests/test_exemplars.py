@@ -15,6 +15,7 @@ from generation.exemplars.laying import (
     exemplars_sha256,
     likeness_in_window,
     read_exemplars,
+    without_margin,
 )
 from guided_diffusion.windows import Windows
 from tests.test_surroundings import PriorSampler, Sampler, box_masks, sampler
@@ -171,6 +172,25 @@ def test_boxes_with_a_margin_are_filled_as_training_boxes_are(folder: Folder):
     assert not found[:18].any() and not found[46:].any()
 
 
+def test_a_defect_at_the_edge_goes_to_the_same_edge(folder: Folder):
+    clean = np.full((96, 128, 3), 80, np.uint8)
+    # 4 px of margin, but for the edge
+    folder.add("chip", 0, square(clean, (54, 0, 74, 20), 10), clean, (50, 0, 78, 24))
+    folder.add("spot", 0, square(clean, (54, 38, 74, 58), 200), clean, (50, 34, 78, 62))
+    chips = read_exemplars(folder.root, CLASSES, True, True, margin=4)
+    assert {one.clean.edges for one in chips.of_class[0] if one.number == 1} == {(False,) * 4}
+    assert len({one.clean.edges for one in chips.of_class[0] if one.number == 0}) == 4  # turned to every edge
+    pixels = clean[:64, :64]
+    for box, dark in (
+        ((22, 0, 42, 20), np.s_[0:19, 23:41]),
+        ((22, 44, 42, 64), np.s_[45:64, 23:41]),
+        ((3, 22, 20, 42), np.s_[23:41, 0:19]),  # close to it
+    ):
+        whole = without_margin(box, 0, 64, 64)
+        assert all((laid(chips, pixels, whole, k)[dark] < 20).all() for k in range(3))
+    assert laid(chips, pixels, (22, 22, 42, 42), 0)[32, 32, 0] == 200
+
+
 def test_only_where_the_defect_is_may_be_painted(folder: Folder):
     folder.add("gap", 0, square(striped(), (59, 58, 69, 70), 0), striped(), (54, 53, 74, 75))
     support = folder.read().laid_over(Place(window(), (22, 21, 42, 43), 1.0, 0), 0).support
@@ -203,6 +223,40 @@ def test_as_many_variants_as_said(folder: Folder):
     exemplars = folder.read()
     seen = [int(laid(exemplars, clean[:64, :64], (22, 22, 42, 42), k)[32, 32, 0]) for k in range(9)]
     assert len(set(seen)) == VARIANTS and seen[:VARIANTS] == seen[VARIANTS : 2 * VARIANTS]
+
+
+DAMAGE = {
+    "no patch": lambda root: (root / "train/boxed/gap.png").unlink(),
+    "broken patch": lambda root: (root / "train/boxed/gap.png").write_bytes(b"x"),
+    "broken twin": lambda root: (root / "train/twins/gap.png").write_bytes(b"x"),
+    "cut twin": lambda root: (root / "train/twins/gap.png").write_bytes(
+        (root / "train/twins/gap.png").read_bytes()[:60]
+    ),
+    "no label": lambda root: (root / "train/boxed/gap.txt").unlink(),
+    "bad label": lambda root: (root / "train/boxed/gap.txt").write_text("9 0.5 x 0.1 0.1\n"),
+    "bad scale": lambda root: (root / "index.csv").write_text(
+        (root / "index.csv").read_text().replace("1.0,a", "-1,a")
+    ),
+    "zeros": lambda root: (root / "index.csv").write_bytes(b"file,a\n\0\0,b\n"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_folder_is_refused_in_a_sentence(folder: Folder, name: str):
+    folder.add("gap", 0, square(striped(), (59, 58, 69, 70), 0), striped(), (54, 53, 74, 75))
+    assert len(folder.read().of_class[0]) == 1
+    DAMAGE[name](folder.root)
+    with pytest.raises(UserError):
+        folder.read()
+
+
+@pytest.mark.parametrize("label", ["0 0.5 0.5 1 1", "0 0.5 0.5 0.001 0.001", "0 0.01 0.5 0.02 0.9"])
+def test_odd_boxes_are_laid_over_all_the_same(folder: Folder, label: str):
+    folder.add("gap", 0, square(striped(), (59, 58, 69, 70), 0), striped(), (54, 53, 74, 75))
+    (folder.root / "train/boxed/gap.txt").write_text(label + "\n")
+    for box in ((22, 21, 42, 43), (-5, 0, 64, 70), (63, 63, 64, 64)):
+        found = folder.read(turns=True).laid_over(Place(window(), box, 1.0, 0), 0)
+        assert found.pixels.shape == (64, 64, 3) and found.support.shape == (64, 64)
 
 
 def test_a_folder_without_training_defects_is_refused(tmp_path: Path):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from generation.geometry import Geometry
-from generation.placement.candidates import Candidate
+from generation.placement.candidates import Candidate, Picture
 from generation.placement.matching import (
     Surround,
     at_edges,
@@ -22,7 +22,14 @@ from generation.placement.matching import (
 )
 from generation.placement.plan import make_plan
 from generation.placement.request import PlacementRequest
-from generation.placement.surroundings import allowed_turns, common_scale, thinned
+from generation.placement.surroundings import (
+    Query,
+    TurnedQuery,
+    allowed_turns,
+    common_scale,
+    snapped,
+    thinned,
+)
 from utils.errors import UserError
 from utils.images import save_png
 from utils.schema.generation import PlanConfig
@@ -237,3 +244,14 @@ def test_mirror_images_both_ways_are_a_half_turn():
     assert allowed_turns(False, True) == [(0, False), (0, True), (2, False), (2, True)]
     assert allowed_turns(True, False) == [(0, False), (1, False), (2, False), (3, False)]
     assert len(set(allowed_turns(True, True))) == 8
+
+
+def test_a_box_at_the_edge_is_moved_to_the_edge():
+    chip = Query(Surround(np.zeros((64, 128, 3), np.uint8), (50, 0, 78, 20), 1.0), 0, (300, 10), (28, 20))
+    picture = Picture(0, Path("a.png"), np.zeros((200, 400, 3), np.uint8), (400, 200))
+    assert snapped((90, 14.5), TurnedQuery(chip, 0, False), picture) == (90, 10)
+    assert snapped((90, 186), TurnedQuery(chip, 2, False), picture) == (90, 190)
+    assert snapped((13, 77), TurnedQuery(chip, 1, False), picture) == (10, 77)
+    assert snapped((391, 77), TurnedQuery(chip, 3, False), picture) == (390, 77)
+    inside = Query(Surround(np.zeros((128, 128, 3), np.uint8), (50, 54, 78, 74), 1.0), 0, (300, 99), (28, 20))
+    assert snapped((13, 14), TurnedQuery(inside, 0, False), picture) == (13, 14)

@@ -18,7 +18,7 @@ from scipy import ndimage
 from generation.exemplars.cutout import Cutout, cut_out, filled, outlined
 from generation.geometry import box_in_window, native_window
 from generation.jobs import BatchItem, Job
-from generation.placement.matching import NOISE, Sides, Surround
+from generation.placement.matching import NOISE, Sides, Surround, sides_at_edge
 from generation.placement.surroundings import (
     INDEX,
     OUTLINES,
@@ -67,6 +67,15 @@ class Exemplar:
         return Exemplar(self.number, self.clean.turned(*turn), self.cutout.turned(*turn), self.hidden)
 
 
+def without_margin(box: Sequence[float], margin: float, width: int, height: int) -> Sides:
+    """A box without its margin in px; up to the edge, where it lies there."""
+    inner, edges = inset(box, margin), sides_at_edge(box, width, height)
+    left, top, right, bottom = (
+        limit if edge else side for limit, edge, side in zip((0, 0, width, height), edges, inner, strict=True)
+    )
+    return left, top, right, bottom
+
+
 @dataclass(frozen=True)
 class Place:
     """A window (S, S, 3) uint8 with the box that a defect of a class is to fill, without margin, in px of it, and how
@@ -110,7 +119,7 @@ class Exemplars:
                 assert wanted.box is not None  # every defect has one: `JobOptions.boxes`
                 box = box_in_window(wanted.box, native_window(item.context, (x, y), side), side)
                 scale = item.context.scale
-                inner = inset(box, self.margin / scale)
+                inner = without_margin(box, self.margin / scale, side, side)
                 place = Place(pixels[part], inner, scale, wanted.annotation.class_id)
                 laid = self.laid_over(place, job.index + item.attempt)
                 pixels[part] = laid.pixels
@@ -124,7 +133,10 @@ class Exemplars:
         `variant` 0 takes the defect whose surroundings are most like those of the box, 1 the next one, up to VARIANTS;
         then it begins again.
         """
+        side = len(place.window)
         known = self.of_class.get(place.class_id, ())
+        edges = sides_at_edge(place.box, side, side)
+        known = [one for one in known if one.clean.edges == edges] or known
         fits = [(_stretch(one, place), one) for one in known]
         least = min((stretch for stretch, _ in fits), default=0.0)
         fits = [(stretch, one) for stretch, one in fits if stretch <= max(STRETCH, least + 1e-6)]
@@ -151,11 +163,13 @@ def read_exemplars(
         surround = query.surround
         pixels = images.load_rgb(folder / PATCHES / file)
         cutout = _cutout(pixels, surround, folder / OUTLINES / file)
-        px = margin / surround.scale
+        inner = without_margin(surround.box, margin / surround.scale, pixels.shape[1], pixels.shape[0])
+        x, y = (int(surround.box[k]) - int(cutout.box[k]) for k in (0, 1))  # the cutout's corner in the patch
+        left, top, right, bottom = inner
         one = Exemplar(
             number,
-            replace(surround, box=inset(surround.box, px)),
-            replace(cutout, box=inset(cutout.box, px)),
+            replace(surround, box=inner),
+            replace(cutout, box=(left - x, top - y, right - x, bottom - y)),
             not surround.is_clean,
         )
         found.setdefault(query.class_id, []).extend(one.turned(*turn) for turn in turns)

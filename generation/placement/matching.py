@@ -20,7 +20,17 @@ NOISE = 2 * 0.08**2  # variance of two plain surfaces, [-1, 1]: about 10 gray le
 MARGIN = 16  # px of surroundings on every side of a box, at the scale where it fits the window
 BATCH = 16  # templates compared at once
 
+NEAR = 4.0  # px of a patch or a window from an edge within which a box lies at it
+
 Sides = tuple[float, float, float, float]  # left, top, right, bottom
+Edges = tuple[bool, bool, bool, bool]  # left, top, right, bottom
+
+
+def sides_at_edge(box: Sequence[float], width: int, height: int) -> Edges:
+    """Which sides of a box lie at the edge of its patch or window, and so of the image: both are cut around boxes with
+    room to spare elsewhere."""
+    left, top, right, bottom = box
+    return left < NEAR, top < NEAR, right > width - NEAR, bottom > height - NEAR
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,12 @@ class Surround:
     box: Sides
     scale: float
     is_clean: bool = False
+
+    @property
+    def edges(self) -> Edges:
+        """Which sides of the box lie at the image's edge."""
+        height, width = self.pixels.shape[:2]
+        return sides_at_edge(self.box, width, height)
 
     def turned(self, quarters: int, mirrored: bool) -> "Surround":
         """Turned by quarters counterclockwise, then mirrored left to right."""

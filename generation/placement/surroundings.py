@@ -286,7 +286,7 @@ def matches(
             fine = make_template(look.surround, FINE * scale)
             for corner in peaks(at_edges(alike, template.at_edge), apart, PEAKS):
                 x, y, score = refined(shrunk(FINE * scale), fine, corner)
-                middle = x * FINE * scale, y * FINE * scale
+                middle = snapped((x * FINE * scale, y * FINE * scale), look, picture)
                 yield _candidate(middle, score, look, picture, wanted), look
 
 
@@ -308,6 +308,16 @@ def refined(pixels: np.ndarray, template: Template, corner: tuple[int, int]) -> 
     index = int(alike.argmax())
     x, y = index % alike.shape[1], index // alike.shape[1]
     return x0 + x + template.center[0], y0 + y + template.center[1], float(alike[y, x])
+
+
+def snapped(middle: tuple[float, float], look: TurnedQuery, picture: Picture) -> tuple[float, float]:
+    """The center of a box, moved to the image's edge on the sides on which that of the look lies there."""
+    edges, found = look.surround.edges, []
+    for k in (0, 1):
+        reach = look.size[k] / 2
+        at = reach if edges[k] else picture.size[k] - reach if edges[k + 2] else middle[k]
+        found.append(at if edges[k] != edges[k + 2] else middle[k])
+    return found[0], found[1]
 
 
 def _candidate(
