@@ -50,7 +50,14 @@ class Folder:
             (root / "train" / name).mkdir(parents=True)
 
     def add(
-        self, name: str, class_id: int, patch: np.ndarray, twin: np.ndarray | None, box, scale: float = 1.0
+        self,
+        name: str,
+        class_id: int,
+        patch: np.ndarray,
+        twin: np.ndarray | None,
+        box,
+        scale: float = 1.0,
+        group: str = "a",
     ):
         height, width = patch.shape[:2]
         save_png(self.root / "train/boxed" / f"{name}.png", patch)
@@ -60,7 +67,7 @@ class Folder:
         if twin is not None:
             save_png(self.root / "train/twins" / f"{name}.png", twin)
         sides = [500 + side * scale for side in box]
-        self.rows.append([f"train/boxed/{name}.png", "a.png", "spot", *sides, scale, "a", "train"])
+        self.rows.append([f"train/boxed/{name}.png", "a.png", "spot", *sides, scale, group, "train"])
         with (self.root / "index.csv").open("w", newline="") as file:
             rows = csv.writer(file)
             rows.writerow(
@@ -257,6 +264,20 @@ def test_odd_boxes_are_laid_over_all_the_same(folder: Folder, label: str):
     for box in ((22, 21, 42, 43), (-5, 0, 64, 70), (63, 63, 64, 64)):
         found = folder.read(turns=True).laid_over(Place(window(), box, 1.0, 0), 0)
         assert found.pixels.shape == (64, 64, 3) and found.support.shape == (64, 64)
+
+
+def test_groups_take_turns_where_they_are_as_good(folder: Folder):
+    clean = np.full((128, 128, 3), 80, np.uint8)
+    for k, group in enumerate("aaabc"):
+        twin = striped() if group == "c" else clean + k  # the third group looks otherwise
+        folder.add(
+            f"spot{k}", 0, square(twin, (59, 59, 69, 69), 150 + 20 * k), twin, (54, 54, 74, 74), group=group
+        )
+    exemplars = folder.read()
+    order = [
+        exemplars.laid_over(Place(clean[:64, :64], (22, 22, 42, 42), 1.0, 0), k).pixels for k in range(4)
+    ]
+    assert [round((int(one[32, 32, 0]) - 150) / 20) for one in order] == [0, 3, 1, 2]
 
 
 def test_a_folder_without_training_defects_is_refused(tmp_path: Path):

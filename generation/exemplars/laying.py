@@ -36,6 +36,7 @@ SHIFT = 4  # px that a defect may be off the box's center for a better match
 COST_OF_SHIFT = 0.005  # likeness that a px of it costs
 STRETCH = math.log(1.5)  # most that a defect is stretched to fit a box, where one of such a size is known
 SIZE_MATTERS = 0.2  # likeness that a stretch by e costs
+NEARLY = 0.1  # likeness that a defect of another group may lack to go first
 VARIANTS = 4  # defects that take turns at one place
 PRESENT = 0.5  # how much of it is pasted where a defect counts as present
 EDGE = 1.0  # px around it that may be painted anew with it
@@ -47,10 +48,12 @@ class Exemplar:
     """A training defect, turned: its clean patch (h, w, 3) uint8 with its box in px of it, and its cutout with the same
     box; boxes are without margin.
 
-    `hidden`: the patch is not clean, so that what is inside the box does not count. `number` is the defect's.
+    `hidden`: the patch is not clean, so that what is inside the box does not count. `number` is the defect's,
+    `group` that of its photograph.
     """
 
     number: int
+    group: str
     clean: Surround
     cutout: Cutout
     hidden: bool
@@ -64,7 +67,8 @@ class Exemplar:
     def turned(self, quarters: int, mirrored: bool) -> "Exemplar":
         """Turned by quarters counterclockwise, then mirrored left to right."""
         turn = quarters, mirrored
-        return Exemplar(self.number, self.clean.turned(*turn), self.cutout.turned(*turn), self.hidden)
+        clean, cutout = self.clean.turned(*turn), self.cutout.turned(*turn)
+        return replace(self, clean=clean, cutout=cutout)
 
 
 def without_margin(box: Sequence[float], margin: float, width: int, height: int) -> Sides:
@@ -131,7 +135,8 @@ class Exemplars:
         """The defect that fits best in a place; nothing is laid over it, and all is left open, for an unknown class.
 
         `variant` 0 takes the defect whose surroundings are most like those of the box, 1 the next one, up to VARIANTS;
-        then it begins again.
+        then it begins again. One of another group goes before those of groups that had their turn, which may be the
+        same defect at another time, if its surroundings are nearly as much alike.
         """
         side = len(place.window)
         known = self.of_class.get(place.class_id, ())
@@ -143,11 +148,11 @@ class Exemplars:
         if not fits:
             return Laid(place.window, np.ones(place.window.shape[:2], bool))
         alike, shifts = likeness_in_window(place, [one for _, one in fits])
-        order = np.argsort([SIZE_MATTERS * stretch - a for (stretch, _), a in zip(fits, alike, strict=True)])
+        value = [a - SIZE_MATTERS * stretch for (stretch, _), a in zip(fits, alike, strict=True)]
         best: dict[int, int] = {}
-        for k in order:
+        for k in np.argsort(value)[::-1]:
             best.setdefault(fits[k][1].number, int(k))
-        chosen = list(best.values())[:VARIANTS]
+        chosen = _in_turn(list(best.values()), value, [one.group for _, one in fits])
         k = chosen[variant % len(chosen)]
         return _pasted(place, fits[k][1], shifts[k])
 
@@ -168,6 +173,7 @@ def read_exemplars(
         left, top, right, bottom = inner
         one = Exemplar(
             number,
+            query.group,
             replace(surround, box=inner),
             replace(cutout, box=(left - x, top - y, right - x, bottom - y)),
             not surround.is_clean,
@@ -191,6 +197,17 @@ def exemplars_sha256(folder: Path) -> str:
     """A hash of all that `read_exemplars` reads."""
     below = [path for part in (PATCHES, TWINS, OUTLINES) for path in (folder / part).glob("*")]
     return files_sha256(folder, [path for path in (folder / INDEX, *below) if path.is_file()])
+
+
+def _in_turn(ranked: Sequence[int], value: Sequence[float], groups: Sequence[str]) -> list[int]:
+    """At most VARIANTS of the indices `ranked`, best first: groups take turns while they are nearly as good."""
+    rest, chosen = list(ranked), list[int]()
+    while rest and len(chosen) < VARIANTS:
+        seen = {groups[k] for k in chosen}
+        others = [k for k in rest if groups[k] not in seen and value[k] > value[rest[0]] - NEARLY]
+        chosen.append(others[0] if others else rest[0])
+        rest.remove(chosen[-1])
+    return chosen
 
 
 def _stretch(one: Exemplar, place: Place) -> float:

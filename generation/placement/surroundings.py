@@ -54,12 +54,14 @@ SPARE = 2  # candidates kept per requested place, where there are so many
 
 @dataclass(frozen=True)
 class Query:
-    """A training defect: its patch, and the center and size of its box in px of its own photograph."""
+    """A training defect: its patch, the center and size of its box in px of its own photograph, and the photograph's
+    group."""
 
     surround: Surround
     class_id: int
     center: tuple[float, float]
     size: tuple[float, float]
+    group: str = ""
 
     @property
     def box(self) -> tuple[int, int]:
@@ -120,6 +122,7 @@ class _IndexRow(BaseModel):
     right: float
     bottom: float
     scale: Annotated[float, Field(gt=0)]
+    group: str = ""
 
 
 def _read_query(folder: Path, values: Mapping[str, str], classes: Mapping[str, int], key: str) -> Query:
@@ -149,7 +152,7 @@ def _read_query(folder: Path, values: Mapping[str, str], classes: Mapping[str, i
         (row.right - row.left, row.bottom - row.top),
     )
     surround = without_defect(Surround(pixels, box, row.scale), folder / TWINS / path.name)
-    return Query(surround, annotation.class_id, center, size)
+    return Query(surround, annotation.class_id, center, size, row.group)
 
 
 def without_defect(surround: Surround, twin: Path) -> Surround:
