@@ -98,8 +98,7 @@ def label_margin(run: Path) -> float:
     run's settings are missing. Raises UserError for settings that cannot be read."""
     if not (run / SETTINGS).is_file():
         return 0.0
-    config = load_generation_config(run / SETTINGS)
-    return config.label_margin if config.label_box == "annotation" else 0.0
+    return load_generation_config(run / SETTINGS).label_margin
 
 
 def sample_defects(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from generation.jobs import Job
-from generation.records import FOLDERS, Provenance, SamplePaths, defect_entry, save_sample
+from generation.records import FOLDERS, LabelRule, Provenance, SamplePaths, defect_entry, save_sample
 from generation.scoring import PaintedSample
 from utils import images
 from utils.config import differences, load_generation_config, resolved_yaml, settings_fingerprint
@@ -35,11 +35,11 @@ class Outputs:
     """`outdir` with `sample/`, `mask/`, `label/`, `grid/`, `crop/`, `log/generation.log`, `config.yml`, `classes.json`
     and `manifest.jsonl`, which says what is done.
 
-    Files appear whole or not at all. `label_box`: whose box the labels hold, painted or annotation.
+    Files appear whole or not at all. `rule`: which boxes the labels hold.
     """
 
-    def __init__(self, outdir: str | Path, overwrite: bool, label_box: str = "painted"):
-        self.root, self.overwrite, self.label_box = Path(outdir), overwrite, label_box
+    def __init__(self, outdir: str | Path, overwrite: bool, rule: LabelRule | None = None):
+        self.root, self.overwrite, self.rule = Path(outdir), overwrite, rule or LabelRule()
         self.paths = SamplePaths(self.root)
         self.log_file = self.root / "log" / "generation.log"
         self.config_file = self.root / SETTINGS
@@ -204,7 +204,7 @@ class Outputs:
         if not self.missing(job):
             return
         with self._writing():
-            files = save_sample(self.paths, sample, self.label_box) if sample.accepted else {}
+            files = save_sample(self.paths, sample, self.rule) if sample.accepted else {}
             entry = {
                 "name": job.name,
                 "status": sample.status,
@@ -214,7 +214,7 @@ class Outputs:
                 "index": job.index,
                 "seed": provenance.seed,
                 "files": files,
-                "defects": [defect_entry(sample, k, self.label_box) for k in range(len(sample.defects))],
+                "defects": [defect_entry(sample, k, self.rule) for k in range(len(sample.defects))],
                 "config_sha256": provenance.config_sha256,
                 "weights": dict(provenance.weights),
                 "version": VERSION,

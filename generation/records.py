@@ -44,6 +44,18 @@ class Provenance:
 
 
 @dataclass(frozen=True)
+class LabelRule:
+    """Whose box a label holds, `painted` or `annotation`, and the px that it keeps from what was painted."""
+
+    whose: str = "painted"
+    margin: float = 0.0
+
+    @classmethod
+    def of(cls, config: GenerationConfig) -> "LabelRule":
+        return cls(config.label_box, config.label_margin)
+
+
+@dataclass(frozen=True)
 class SamplePaths:
     """The files of samples below the output folder `root`."""
 
@@ -87,11 +99,8 @@ def _part(job: Job, defect: int) -> str:
     return job.name if len(job.defects) == 1 else f"{job.name}_{defect + 1}"
 
 
-def save_sample(paths: SamplePaths, sample: PaintedSample, label_box: str) -> dict[str, Any]:
-    """Write the images and the label; -> their paths relative to the folder. OSError when that fails.
-
-    `label_box`: whose box the label holds, painted or annotation.
-    """
+def save_sample(paths: SamplePaths, sample: PaintedSample, rule: LabelRule) -> dict[str, Any]:
+    """Write the images and the label; -> their paths relative to the folder. OSError when that fails."""
     job, defects = sample.job, list(enumerate(sample.defects))
     crops, strips = [], []
     for k, defect in defects:
@@ -102,7 +111,7 @@ def save_sample(paths: SamplePaths, sample: PaintedSample, label_box: str) -> di
             strips[-1].parent.mkdir(exist_ok=True)
             images.save_png(strips[-1], defect.strip)
     images.save_png(paths.mask(job), sample.mask.astype(np.uint8) * 255)
-    write_text(paths.label(job), "".join(f"{line}\n" for line in label_lines(sample, label_box)))
+    write_text(paths.label(job), "".join(f"{line}\n" for line in label_lines(sample, rule)))
     images.save_png(paths.sample(job), sample.image)
 
     def relative(path: Path) -> str:
@@ -117,25 +126,34 @@ def save_sample(paths: SamplePaths, sample: PaintedSample, label_box: str) -> di
     }
 
 
-def label_lines(sample: PaintedSample, whose: str) -> list[str]:
+def label_lines(sample: PaintedSample, rule: LabelRule) -> list[str]:
     """A YOLO line for each accepted defect that has a box."""
     height, width = sample.image.shape[:2]
     lines = []
     for k, defect in enumerate(sample.defects):
-        box = label_box(sample, k, whose) if defect.accepted else None
+        box = label_box(sample, k, rule) if defect.accepted else None
         if box is not None:
             class_id = sample.job.defects[k].annotation.class_id
             lines.append(labels.format_annotation(class_id, *labels.relative_box(box, width, height)))
     return lines
 
 
-def label_box(sample: PaintedSample, k: int, whose: str) -> PixelBox | None:
-    """The box that the label of a defect holds, px, `whose`: painted or annotation; None where nothing was painted."""
+def label_box(sample: PaintedSample, k: int, rule: LabelRule) -> PixelBox | None:
+    """The box that the label of a defect holds, px; None where nothing was painted."""
     painted, annotation = sample.defects[k].box, sample.job.defects[k].annotation
-    if painted is None or whose == "painted":
-        return painted
     height, width = sample.image.shape[:2]
-    return labels.pixel_box(annotation, width, height)
+    if painted is None:
+        return None
+    if rule.whose == "annotation":
+        return labels.pixel_box(annotation, width, height)
+    margin = round(rule.margin)
+    left, top, right, bottom = painted
+    return (
+        max(left - margin, 0),
+        max(top - margin, 0),
+        min(right + margin, width),
+        min(bottom + margin, height),
+    )
 
 
 def annotation_values(annotation: labels.Annotation) -> list[float | None]:
@@ -143,11 +161,11 @@ def annotation_values(annotation: labels.Annotation) -> list[float | None]:
     return [annotation.cx, annotation.cy, annotation.w, annotation.h]
 
 
-def defect_entry(sample: PaintedSample, k: int, whose: str) -> dict[str, Any]:
-    """What the manifest says about one defect of a sample; `whose` box its label holds."""
+def defect_entry(sample: PaintedSample, k: int, rule: LabelRule) -> dict[str, Any]:
+    """What the manifest says about one defect of a sample."""
     wanted, defect = sample.job.defects[k], sample.defects[k]
     height, width = sample.image.shape[:2]
-    box = label_box(sample, k, whose)
+    box = label_box(sample, k, rule)
     return {
         "class_name": wanted.annotation.class_name,
         "class_id": wanted.annotation.class_id,

@@ -16,6 +16,7 @@ from generation.models import count_classes, load_models, weight_paths, with_ari
 from generation.outputs import Outputs
 from generation.painting.painter import Painter, PaintOptions, ProgressCallback
 from generation.quality.assessment import Assessor, load_assessor
+from generation.records import LabelRule
 from guided_diffusion.attention_mask import AttentionOptions, defect_attention
 from guided_diffusion.create import create_diffusion, noise_to_signal
 from guided_diffusion.ddim import Sampler, SamplerOptions
@@ -108,7 +109,7 @@ def setup_run(config: GenerationConfig) -> Run:
 
     def complete() -> GenerationConfig:
         run = make_run(
-            Outputs(config.outdir, config.overwrite, config.label_box).with_earlier_choices(config)
+            Outputs(config.outdir, config.overwrite, LabelRule.of(config)).with_earlier_choices(config)
         )
         run.outputs.check(run.config)
         return run.config
@@ -125,7 +126,7 @@ def make_run(config: GenerationConfig) -> Run:
     if config.seed is None:
         config = config.model_copy(update={"seed": int.from_bytes(os.urandom(4), "big")})
     config = with_arithmetic(config, device)
-    outputs = Outputs(config.outdir, config.overwrite, config.label_box)
+    outputs = Outputs(config.outdir, config.overwrite, LabelRule.of(config))
     return Run(config, classes, diffusion, options, device, outputs)
 
 

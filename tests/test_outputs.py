@@ -11,7 +11,7 @@ from generation.geometry import Context
 from generation.jobs import Defect, Job
 from generation.outputs import Outputs
 from generation.passes import Pass
-from generation.records import Provenance
+from generation.records import LabelRule, Provenance
 from generation.scoring import PaintedDefect, PaintedSample, Region
 from utils.checkpoint import save_safetensors
 from utils.config import load_generation_config
@@ -157,12 +157,21 @@ def test_several_defects_and_rejected_ones(tmp_path: Path):
 
 
 def test_labels_may_hold_the_annotation_s_box(tmp_path: Path):
-    outputs = Outputs(tmp_path / "out", overwrite=False, label_box="annotation")
+    outputs = Outputs(tmp_path / "out", overwrite=False, rule=LabelRule("annotation"))
     outputs.prepare(config(), CLASSES)
     outputs.save(painted(job(0)), PROVENANCE, 1)
     assert outputs.paths.label(job(0)).read_text() == "0 0.500000 0.500000 0.500000 0.500000\n"
     (defect,) = read_manifest(outputs.manifest_file)[0]["defects"]
     assert (defect["box"], defect["painted_box"]) == ([2, 2, 6, 6], [2, 1, 6, 5])
+
+
+def test_labels_keep_a_margin_inside_the_image(tmp_path: Path):
+    outputs = Outputs(tmp_path / "out", overwrite=False, rule=LabelRule("painted", 2))
+    outputs.prepare(config(), CLASSES)
+    outputs.save(painted(job(0)), PROVENANCE, 1)
+    (defect,) = read_manifest(outputs.manifest_file)[0]["defects"]
+    assert (defect["box"], defect["painted_box"]) == ([0, 0, 8, 7], [2, 1, 6, 5])
+    assert outputs.paths.label(job(0)).read_text() == "0 0.500000 0.437500 1.000000 0.875000\n"
 
 
 def test_a_sample_that_is_there_stays(tmp_path: Path):

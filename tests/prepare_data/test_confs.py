@@ -64,7 +64,7 @@ def test_painting_uses_annotated_places_and_planned_ones(out):
     assert planned.plan.counts == {"short": 20, "spur": 20} and planned.plan.rank == "surroundings"
     assert planned.plan.sizes["spur"] == ((12, 10),) * 3 and planned.plan.spacing == 20
     for config in (annotated, planned):
-        assert (config.model_path, config.background, config.label_box) == ("", "masked", "annotation")
+        assert (config.model_path, config.background, config.label_box) == ("", "masked", "painted")
         assert Path(config.judge_path).as_posix().endswith("runs/boards-prior/judge.safetensors")
         assert (config.candidates, config.min_score, config.max_rerolls) == (2, 0.5, 2)
         assert config.ddim.schedule_params.start_step == "auto"

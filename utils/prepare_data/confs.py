@@ -269,18 +269,15 @@ def generate_text(out: Path, name: str, found: Decisions, images: str, planned: 
             _line("outdir", f"images/{out.resolve().name}{'-planned' if planned else ''}"),
             "",
             *(_plan_lines(out, found) if planned else []),
-            "# From what: a training defect that fits the place, which the prior makes one with its surroundings",
-            "exemplars:",
-            _line("folder", out.as_posix(), "null = from the clean place: more varied, less sure", 2),
-            _chosen("rotate90", found.rotate90, 2),
-            _chosen("flip", found.flip, 2),
-            "",
+            *_exemplar_lines(out, found),
             "# What is painted",
             _line("paint", "all", "all defects of an image on one sample"),
             _line("resize", "native", "images keep their size"),
             _line("scale", "auto", "by each box, as in training"),
             _line("background", "masked", "the photograph everywhere outside the defect's own soft mask"),
-            _line("label_box", "annotation", "boxes with the margin that the training boxes have"),
+            _line(
+                "label_box", "painted", "around what was painted, as far from it as the training boxes are"
+            ),
             _chosen("label_margin", found.margin),
             "",
             "# How many, and from which noise",
@@ -314,6 +311,17 @@ def _choice_lines() -> list[str]:
         _line("candidates", CANDIDATES, "of each defect the better one is kept"),
         _line("min_score", MIN_SCORE, "the judge takes it for its class rather than for anything else"),
         _line("max_rerolls", REROLLS, "times two more are tried; what fails still is left out and reported"),
+        "",
+    ]
+
+
+def _exemplar_lines(out: Path, found: Decisions) -> list[str]:
+    return [
+        "# From what: a training defect that fits the place, which the prior makes one with its surroundings",
+        "exemplars:",
+        _line("folder", out.as_posix(), "null = from the clean place: more varied, less sure", 2),
+        _chosen("rotate90", found.rotate90, 2),
+        _chosen("flip", found.flip, 2),
         "",
     ]
 

@@ -313,12 +313,13 @@ class GenerationConfig(Section):
     )
 
     label_box: Literal["painted", "annotation"] = Field(
-        "painted", description="box of the labels: tight around what was painted, or the annotation's own"
+        "painted",
+        description="box of the labels: around what was painted, with label_margin, or the annotation's own",
     )
     label_margin: Float = Field(
         0.0,
         ge=0,
-        description="px that annotated boxes keep from what is visible of their defects; judged sizes leave it out",
+        description="px that boxes, annotated ones and those of the labels, keep from what is visible of their defects",
     )
     candidates: Int = Field(
         1, ge=1, le=1000, description="times a defect is painted, with other noise; the best score is kept"
