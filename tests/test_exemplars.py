@@ -266,6 +266,17 @@ def test_odd_boxes_are_laid_over_all_the_same(folder: Folder, label: str):
         assert found.pixels.shape == (64, 64, 3) and found.support.shape == (64, 64)
 
 
+def test_classes_are_those_of_the_same_names(folder: Folder):
+    clean = np.full((128, 128, 3), 80, np.uint8)
+    for class_id, name in enumerate(("dent", "Scratch")):
+        folder.add(name, class_id, square(clean, (59, 59, 69, 69), 200), clean, (54, 54, 74, 74))
+    (folder.root / "classes.json").write_text('{"dent": 0, "Scratch": 1}')
+    assert {key: len(found) for key, found in folder.read().of_class.items()} == {CLASSES["scratch"]: 1}
+    (folder.root / "classes.json").write_text('{"dent": 0, "hole": 1}')
+    with pytest.raises(UserError, match="got defects of dent, hole, expected some of spot, scratch"):
+        folder.read()
+
+
 def test_groups_take_turns_where_they_are_as_good(folder: Folder):
     clean = np.full((128, 128, 3), 80, np.uint8)
     for k, group in enumerate("aaabc"):

@@ -41,7 +41,8 @@ from utils.schema.generation import PlanConfig
 from utils.schema.manifest import first_problem
 
 # Of a folder that utils.prepare_data wrote
-INDEX, PATCHES, TWINS, OUTLINES = "index.csv", "train/boxed/", "train/twins/", "train/outlines/"
+INDEX, CLASSES = "index.csv", "classes.json"
+PATCHES, TWINS, OUTLINES = "train/boxed/", "train/twins/", "train/outlines/"
 ALIGNED = 0.8  # likeness of the surroundings above which a clean image shows the same place
 COARSE, FINE = 6, 2  # px of a patch per px
 WORK = 16e6  # places compared coarsely per class, in px, on all pictures together
@@ -101,7 +102,10 @@ def read_queries(folder: Path, classes: Mapping[str, int]) -> list[Query]:
 
 def read_patches(folder: Path, classes: Mapping[str, int], key: str) -> list[tuple[Query, str]]:
     """The training defects, each with the name of its patch in PATCHES. Raises UserError, which names the key of the
-    configuration that the folder is of, if there is none."""
+    configuration that the folder is of, if there is none.
+
+    Classes are those of the same names; what the folder has of others is left out.
+    """
     try:
         with (folder / INDEX).open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if (row.get("file") or "").startswith(PATCHES)]
@@ -109,7 +113,21 @@ def read_patches(folder: Path, classes: Mapping[str, int], key: str) -> list[tup
         raise UserError(f"{key} {folder}: its {INDEX} cannot be read: {error}") from error
     if not rows:
         raise UserError(f"{key} {folder}: got no patches {PATCHES}, expected what utils.prepare_data wrote")
-    return [(_read_query(folder, row, classes, key), row["file"].removeprefix(PATCHES)) for row in rows]
+    names = folder / CLASSES
+    own = labels.load_class_names(names) if names.is_file() else classes
+    ids = {labels.normalize_class_name(name): class_id for name, class_id in classes.items()}
+    known = {own[name]: ids[plain] for name in own if (plain := labels.normalize_class_name(name)) in ids}
+    found = [(_read_query(folder, row, own, key), row["file"].removeprefix(PATCHES)) for row in rows]
+    found = [
+        (replace(query, class_id=known[query.class_id]), file)
+        for query, file in found
+        if query.class_id in known
+    ]
+    if not found:
+        raise UserError(
+            f"{key} {folder}: got defects of {', '.join(own)}, expected some of {', '.join(classes)}"
+        )
+    return found
 
 
 class _IndexRow(BaseModel):
