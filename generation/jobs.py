@@ -215,7 +215,8 @@ def plan_image(
             context = place(annotation, size, geometry)
             if options.boxes and annotation.w is None:
                 raise UserError(
-                    "no width and height, which label_box: annotation, condition: surroundings and exemplars need; add them"
+                    "no width and height, which label_box: annotation, condition: surroundings and exemplars "
+                    "need; add them"
                 )
         except UserError as error:
             problems.append((annotation.line, str(error)))
