@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from generation.geometry import Context, Geometry, place
-from generation.painting.canvas import Canvas, feathered_window, paste_context
+from generation.painting.canvas import Canvas, detail_kept, feathered_window, paste_context
+from utils import images
 from utils.labels import Annotation
 
 SQUASH = Geometry("squash", 1.0, 256, 64)
@@ -51,6 +52,35 @@ def test_alpha_1_replaces_exactly_at_scale_1():
     original = before.copy()
     assert np.array_equal(paste_context(before, before, after, np.ones((64, 64), np.float32)), after)
     assert np.array_equal(before, original)  # not painted in place
+
+
+def test_an_edge_does_not_show_through_what_is_painted_over_it():
+    # A trace with an edge sharper than the model sees at scale 2; a gap of 20 model px is painted into it
+    native = np.full((128, 128, 3), 30, np.uint8)
+    native[51:79] = 130
+    context = place(at(0.5, 0.5), (128, 128), Geometry("native", 2.0, 64, 32))
+    before = canvas_of(native).context(context, 64)
+    after = before.copy()
+    after[:, 22:42] = 30
+    ones = np.ones((128, 128), np.float32)
+    gap = paste_context(native, before, after, ones).astype(int)[:, 50:78]
+    assert np.abs(gap - 30).max() <= 8
+    change = images.resize_float(after.astype(np.float32) - before, (128, 128))
+    assert np.abs(native + change - 30)[:, 50:78].max() > 20  # as it would show
+    rest = paste_context(native, before, after, ones)
+    assert np.array_equal(rest[:, :30], native[:, :30]) and np.array_equal(rest[:, 98:], native[:, 98:])
+
+
+def test_detail_stays_where_nothing_changes_or_what_is_painted_is_as_rough():
+    before = noise(64, 64, 3) // 4 + 90
+    assert (detail_kept(before, before) == 1).all()
+    rougher = before.copy()
+    rougher[20:40, 20:40] = noise(20, 20, 3, seed=3)
+    assert detail_kept(before, rougher)[22:38, 22:38].min() > 0.95
+    flat = before.copy()
+    flat[20:40, 20:40] = 0
+    kept = detail_kept(before, flat)[..., 0]
+    assert kept[26:34, 26:34].max() < 0.1 and kept[:10].min() == 1
 
 
 def test_scale_2_adds_the_change_and_keeps_the_fine_detail():

@@ -105,7 +105,7 @@ def test_images_and_settings_that_cannot_be_used(place: Place):
         one.paint(np.zeros((16, 64, 3), np.uint8), request)
     with pytest.raises(UserError, match="^argument: sede: unknown key; did you mean seed"):
         painter(place, sede=1)
-    with pytest.raises(UserError, match=r"label_box: annotation .* need; add them"):
+    with pytest.raises(UserError, match=r"label_box: annotation, .* need; add them"):
         painter(place, label_box="annotation").paint(board(place), request)
 
 

@@ -116,7 +116,7 @@ def test_a_judge_scores_what_is_painted(place: Place, tmp_path: Path, capsys):
 def test_a_prior_that_needs_boxes_refuses_points(place: Place, capsys):
     place.board("c.png", "0 0.5 0.5")
     assert place.run() == 2
-    assert "condition: surroundings need" in capsys.readouterr().err
+    assert "condition: surroundings and exemplars need" in capsys.readouterr().err
 
 
 def test_guidance_needs_something_to_be_guided_from(place: Place, tmp_path: Path, capsys):
