@@ -8,11 +8,10 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
-from generation.scoring import EIGHT, SPECK
+from generation.quality.checks import visible_pixels
 
 REACH = 8  # px around a box that are cut out with it, at most
 VISIBLE, CERTAIN = 8, 24  # gray levels off the clean twin where a defect begins, and is whole
-VISIBLE_CHANGE = 10.0  # gray levels from which on a pixel has changed
 AROUND = 2  # px around an outline that are pasted with the defect: annotators cut its edge off
 SOLID = 2.0  # px of the hull of a defect per changed px, at most
 ALIGNED = 10.0  # mean difference around the box, gray levels, up to which a twin shows the same place
@@ -59,12 +58,10 @@ def filled(cutout: Cutout, twin: np.ndarray) -> Cutout:
     """The cutout with all that lies between its changed pixels, which a defect that crosses a trace does not change:
     their convex hull, unless that is much larger than they are. `twin` (h, w, 3) uint8 is what it hides."""
     left, top, right, bottom = cutout.box
-    change = np.zeros(cutout.alpha.shape, bool)
+    difference = np.zeros(cutout.alpha.shape, np.float32)
     inside = np.s_[top:bottom, left:right]
-    change[inside] = (
-        np.abs(cutout.pixels[inside].astype(np.float32) - twin[inside]).max(axis=2) > VISIBLE_CHANGE
-    )
-    change = without_specks(change)
+    difference[inside] = np.abs(cutout.pixels[inside].astype(np.float32) - twin[inside]).max(axis=2)
+    change = visible_pixels(difference)
     rows, columns = np.nonzero(change)
     if len(rows) < 3 or np.ptp(rows) == 0 or np.ptp(columns) == 0:
         return cutout
@@ -88,14 +85,6 @@ def outlined(cutout: Cutout, shape: np.ndarray) -> Cutout:
         return cutout
     soft = ndimage.gaussian_filter(ndimage.binary_dilation(shape, iterations=AROUND).astype(np.float32), 1)
     return replace(cutout, alpha=np.maximum(soft, shape))
-
-
-def without_specks(mask: np.ndarray) -> np.ndarray:
-    """A mask without its components of a few px."""
-    labeled, _ = ndimage.label(mask, structure=EIGHT)
-    sizes = np.bincount(labeled.ravel())
-    sizes[0] = 0
-    return (sizes >= SPECK)[labeled]
 
 
 def _changed(pixels: np.ndarray, twin: np.ndarray, inside: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from scipy import ndimage
 from generation.exemplars.cutout import Cutout, cut_out, filled, outlined
 from generation.geometry import box_in_window, native_window
 from generation.jobs import BatchItem, Job
-from generation.placement.matching import NOISE, Sides, Surround, sides_at_edge
+from generation.placement.matching import Sides, Surround, likeness_of_moments, sides_at_edge
 from generation.placement.surroundings import (
     INDEX,
     OUTLINES,
@@ -226,10 +226,7 @@ def likeness_in_window(place: Place, looks: Sequence[Exemplar]) -> tuple[list[fl
     """How alike each patch, laid so that its box fills the place's, is to the window (see matching), and with what
     shift (x, y) in px it is so."""
     window, box, side = place.window, place.box, len(place.window)
-    near = np.zeros((side, side), np.float32)
-    near[_slices(box, AROUND)] = 1
-    around = near.copy()
-    around[_slices(box, 0)] = 0
+    near, around = _near(box, side)
     if not around.any():
         around = near
     here = torch.from_numpy(window.astype(np.float32).transpose(2, 0, 1) / 127.5 - 1)
@@ -238,13 +235,22 @@ def likeness_in_window(place: Place, looks: Sequence[Exemplar]) -> tuple[list[fl
     off = (steps[:, None].square() + steps.square()).sqrt()
     found, shifts = [], []
     for one, field in zip(looks, fields, strict=True):
-        weights = torch.from_numpy(around if one.hidden else near)
+        weights = torch.from_numpy(around if one.hidden else near).float()
         alike = _likeness(here, field, weights) - COST_OF_SHIFT * off
         index = int(alike.argmax())
         y, x = divmod(index, alike.shape[1])
         found.append(float(alike.max()))
         shifts.append((SHIFT - x, SHIFT - y))
     return found, shifts
+
+
+def _near(box: Sequence[float], side: int) -> tuple[np.ndarray, np.ndarray]:
+    """(side, side) bool: a box with what is within AROUND px of it, and that without the box."""
+    near = np.zeros((side, side), bool)
+    near[_slices(box, AROUND)] = True
+    around = near.copy()
+    around[_slices(box, 0)] = False
+    return near, around
 
 
 def _slices(box: Sequence[float], reach: int) -> tuple[slice, slice]:
@@ -265,9 +271,7 @@ def _likeness(here: torch.Tensor, field: torch.Tensor, weights: torch.Tensor) ->
     product = F.conv2d(field[None], (here * weights)[None])[0, 0] / count
     mean_there = F.conv2d(field[None], kernel)[0, 0] / count
     square_there = F.conv2d(field.square()[None], kernel)[0, 0] / count
-    variance_there = (square_there - mean_there**2).clamp(min=0)
-    difference = variance + variance_there - 2 * (product - mean * mean_there) + (mean - mean_there) ** 2
-    return 1 - difference / (variance + variance_there + NOISE)
+    return likeness_of_moments(product, (mean, variance), (mean_there, square_there))
 
 
 def _field(one: Exemplar, box: Sequence[float], side: int) -> torch.Tensor:
@@ -308,9 +312,7 @@ def _pasted(place: Place, one: Exemplar, shift: tuple[int, int]) -> Laid:
     alpha[1:-1, 1:-1] = one.cutout.alpha  # nothing is pasted beyond the cutout
     left, top, right, bottom = one.cutout.box
     weight = _laid(alpha, (left + 1, top + 1, right + 1, bottom + 1), moved, side, 0)
-    around = np.zeros((side, side), bool)
-    around[_slices(box, AROUND)] = True
-    around[_slices(box, 0)] = False
+    _, around = _near(box, side)
     if around.any():
         there = _laid(one.clean.pixels, one.clean.box, moved, side, 0)
         light = np.clip(np.median(window[around] - there[around], axis=0), -RELIT, RELIT)

@@ -147,14 +147,21 @@ def _likeness(planes: Tensor, templates: Sequence[Template]) -> list[Tensor]:
     mean_there = F.conv2d(field.sum(dim=1, keepdim=True), weights)[0] / count[:, None, None]
     square_there = F.conv2d(field.square().sum(dim=1, keepdim=True), weights)[0] / count[:, None, None]
     mean, variance = mean[:, None, None], variance[:, None, None]
-    variance_there = (square_there - mean_there**2).clamp(min=0)
-    difference = variance + variance_there - 2 * (product - mean * mean_there) + (mean - mean_there) ** 2
-    alike = 1 - difference / (variance + variance_there + NOISE)
+    alike = likeness_of_moments(product, (mean, variance), (mean_there, square_there))
     height, width = planes.shape[1:]
     return [
         one[: max(0, height - t.weights.shape[0] + 1), : max(0, width - t.weights.shape[1] + 1)]
         for one, t in zip(alike, templates, strict=True)
     ]
+
+
+def likeness_of_moments(product: Tensor, own: tuple[Tensor, Tensor], there: tuple[Tensor, Tensor]) -> Tensor:
+    """The likeness from weighted means: of the `product` of both, mean and variance of one's `own` pixels, and mean and
+    mean square of those `there`."""
+    (mean, variance), (mean_there, square_there) = own, there
+    variance_there = (square_there - mean_there**2).clamp(min=0)
+    difference = variance + variance_there - 2 * (product - mean * mean_there) + (mean - mean_there) ** 2
+    return 1 - difference / (variance + variance_there + NOISE)
 
 
 def _padded(values: Tensor, side: int) -> Tensor:

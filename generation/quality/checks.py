@@ -94,12 +94,17 @@ def coverage(change: np.ndarray, mask: np.ndarray) -> float:
     return float(grown(mask, TOLERANCE)[visible].mean()) if visible.any() else 1.0
 
 
-def visible_box(change: np.ndarray) -> PixelBox | None:
-    """The box around the visible pixels of a change (h, w) in gray levels; specks are left out."""
+def visible_pixels(change: np.ndarray) -> np.ndarray:
+    """The visible pixels (h, w) bool of a change (h, w) in gray levels; specks are left out."""
     labeled, _ = ndimage.label(change > VISIBLE, structure=EIGHT)
     sizes = np.bincount(labeled.ravel())
     sizes[0] = 0  # what does not change
-    return box_of((sizes >= SPECK)[labeled])
+    return (sizes >= SPECK)[labeled]
+
+
+def visible_box(change: np.ndarray) -> PixelBox | None:
+    """The box around the visible pixels of a change (h, w) in gray levels."""
+    return box_of(visible_pixels(change))
 
 
 def inset(box: Sequence[float], margin: float) -> tuple[float, float, float, float]:
