@@ -135,6 +135,15 @@ def test_filters_by_class_score_status_and_name(page: Chrome):
     assert count(page) == "1 of 1000 defects" and "s0550" in cards(page)[0].text
 
 
+def test_a_filter_that_leaves_few_cards_does_not_widen_the_sheet(page: Chrome):
+    # Without the scroll bar's room kept, every card was laid anew, under the reader's cursor
+    width = "return sheet.clientWidth"
+    before = page.execute_script(width)
+    page.find_element(By.ID, "search").send_keys("s0550")
+    assert len(cards(page)) == 1
+    assert page.execute_script(width) == before
+
+
 def test_histogram_filters_and_order_can_be_chosen(page: Chrome):
     bars = page.find_elements(By.CSS_SELECTOR, "#histogram button")
     assert len(bars) == 20 and bars[3].get_attribute("title") == "50 with score 0.15 to 0.20"
