@@ -102,7 +102,7 @@ def plan_jobs(
     """
     folder = Path(folder)
     paths = images.image_files(folder)
-    texts = _label_files(folder if label_folder is None else Path(label_folder))
+    texts = labels.label_files(folder if label_folder is None else Path(label_folder))
     with ThreadPoolExecutor(READERS) as pool:
         unreadable = pool.map(lambda path: _unreadable(path, whole=path.stem in texts), paths)
         problems = _same_stems(paths) + _orphan_labels(texts, paths)
@@ -139,12 +139,6 @@ def _check_total(before: int, annotations: int, options: JobOptions) -> None:
             f"n_samples, n_iter: got {options.n_samples} and {options.n_iter}, which with the annotations ask "
             f"for more than {MOST_JOBS} samples; ask for fewer, or share them among several folders"
         )
-
-
-def _label_files(folder: Path) -> dict[str, Path]:
-    """Stem -> annotation file, suffix .txt in any case, the lower-case one first choice."""
-    texts = (path for path in sorted(folder.iterdir()) if path.suffix.lower() == ".txt" and path.is_file())
-    return {path.stem: path for path in texts if not path.name.startswith(".")}
 
 
 def _unreadable(path: Path, whole: bool) -> str | None:

@@ -12,19 +12,12 @@ from generation.jobs import Job
 from generation.records import FOLDERS, LabelRule, Provenance, SamplePaths, defect_entry, save_sample
 from generation.scoring import PaintedSample
 from utils import images
+from utils.annotated import outdated_samples
 from utils.config import differences, load_generation_config, resolved_yaml, settings_fingerprint
 from utils.errors import UserError
 from utils.files import SETTINGS, check_begun_by_us, file_sha256, sweep, write_settings, write_text
 from utils.labels import load_class_names
-from utils.manifest import (
-    CLASSES_FILE,
-    OUTDATED,
-    VERSION,
-    Entry,
-    append_entry,
-    iterate_manifest,
-    rewrite,
-)
+from utils.manifest import CLASSES_FILE, VERSION, append_entry, iterate_manifest, rewrite
 from utils.processes.exclusive import check_writable, unwritable
 from utils.schema.generation import GenerationConfig
 
@@ -161,24 +154,11 @@ class Outputs:
         lines = iterate_manifest(self.manifest_file)  # of an earlier version, which kept no file
         return {one["class_name"]: one["class_id"] for line in lines for one in line["defects"]}
 
-    def mark_outdated(self, jobs: Sequence[Job]) -> list[str]:
-        """Mark the manifest's samples of annotations that no longer exist, and return their names."""
+    def outdated(self, folder: Path, classes: Mapping[str, int]) -> list[str]:
+        """Names of the manifest's samples whose annotations in `folder` no longer exist."""
         if not self.manifest_file.exists():
             return []
-        wanted, outdated = {job.base for job in jobs}, []
-
-        def mark(entries: list[Entry]) -> list[Entry]:
-            marked = []
-            for entry in entries:
-                plain = {key: value for key, value in entry.items() if key != OUTDATED}
-                if is_outdated := entry["name"].rpartition("_")[0] not in wanted:
-                    outdated.append(entry["name"])
-                marked.append(plain | {OUTDATED: True} if is_outdated else plain)
-            return marked
-
-        with self._writing():
-            rewrite(self.manifest_file, mark)
-        return outdated
+        return outdated_samples(iterate_manifest(self.manifest_file), folder, classes)
 
     def unrelated_samples(self, jobs: Sequence[Job]) -> list[str]:
         """Names of samples in the folder that belong to none of `jobs`, sorted."""

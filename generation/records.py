@@ -14,6 +14,7 @@ from generation.geometry import PixelBox
 from generation.jobs import Job
 from generation.scoring import PaintedDefect, PaintedSample
 from utils import images, labels
+from utils.annotated import recorded_annotation
 from utils.config import settings_fingerprint
 from utils.files import file_sha256, write_text
 from utils.manifest import mask_rle
@@ -156,11 +157,6 @@ def label_box(sample: PaintedSample, k: int, rule: LabelRule) -> PixelBox | None
     )
 
 
-def annotation_values(annotation: labels.Annotation) -> list[float | None]:
-    """What the manifest records of an annotation beside its class: cx, cy, w, h."""
-    return [annotation.cx, annotation.cy, annotation.w, annotation.h]
-
-
 def defect_entry(sample: PaintedSample, k: int, rule: LabelRule) -> dict[str, Any]:
     """What the manifest says about one defect of a sample."""
     wanted, defect = sample.job.defects[k], sample.defects[k]
@@ -170,7 +166,7 @@ def defect_entry(sample: PaintedSample, k: int, rule: LabelRule) -> dict[str, An
         "class_name": wanted.annotation.class_name,
         "class_id": wanted.annotation.class_id,
         "line": wanted.annotation.line,
-        "annotation": annotation_values(wanted.annotation),
+        "annotation": recorded_annotation(wanted.annotation),
         "centre": list(wanted.center),
         "window": list(defect.window),
         "scale": defect.scale,

@@ -20,6 +20,7 @@ from generation.records import Provenance
 from generation.setup import Run, job_options, make_geometry, make_painter
 from guided_diffusion.ddim import guided_steps
 from utils import images
+from utils.annotated import label_folder
 from utils.errors import UserError
 from utils.export_dataset import ExportOptions, export_dataset
 from utils.images import ImageCache, Loader
@@ -61,7 +62,7 @@ def prepare(run: Run, jobs: Sequence[Job], groups: Sequence[Sequence[Job]]) -> N
 
     def begin() -> list[str]:
         outputs.prepare(config, run.classes, jobs if config.overwrite else ())
-        return outputs.mark_outdated(jobs)
+        return outputs.outdated(label_folder(outputs.root, config), run.classes)
 
     outdated = decided(begin)
     outputs.reread()
@@ -69,7 +70,7 @@ def prepare(run: Run, jobs: Sequence[Job], groups: Sequence[Sequence[Job]]) -> N
     if rank() > 0:
         return
     if outdated:
-        told = "samples are of annotations that no longer exist, and are left out of data sets"
+        told = "samples are of annotations that no longer exist: data sets leave them out"
         log.warning("%d %s: %s", len(outdated), told, some_of(outdated))
     log_settings(config, jobs, outputs.unrelated_samples(jobs) if config.overwrite else [])
 

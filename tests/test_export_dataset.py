@@ -21,7 +21,7 @@ from utils.export_dataset.contents import Report
 from utils.export_dataset.selection import split_sources
 from utils.export_dataset.writing import class_mask
 from utils.files import MARK
-from utils.manifest import append_entry, mask_rle, read_manifest
+from utils.manifest import append_entry, mask_rle
 from utils.schema.generation import GenerationConfig
 
 CLASSES = {"spur": 0, "mouse bite": 2}
@@ -65,6 +65,7 @@ def run(tmp_path: Path) -> Path:
     for n in range(5):
         noise = np.random.default_rng(n).integers(0, 120, (SIDE, SIDE, 3), np.uint8)
         Image.fromarray(noise).save(tmp_path / f"boards/b{n}.png")
+        (tmp_path / f"boards/b{n}.txt").write_text("0 0.5 0.5\n2 0.5 0.5\n")
     (tmp_path / "classes.json").write_text(json.dumps(CLASSES))
     folder = tmp_path / "run"
     for name in ("sample", "mask", "log"):
@@ -212,13 +213,26 @@ def test_a_source_image_that_has_changed(run: Path, tmp_path: Path):
         export(run)
 
 
-def test_samples_of_annotations_that_are_gone_are_named_and_left_out(run: Path):
+def test_samples_of_annotations_that_are_gone_are_named_and_left_out(run: Path, tmp_path: Path):
     whole = sum(export(run).images.values())
-    entry = next(entry for entry in read_manifest(run / "manifest.jsonl") if entry["name"] == "b1_all_0")
-    append_entry(run / "manifest.jsonl", entry | {"outdated": True})
+    (tmp_path / "boards/b1.txt").write_text("0 0.5 0.5\n")  # without the line of class 2
     report = export(run)
-    assert "1 sample (b1_all_0) left out: their annotations no longer exist" in str(report)
-    assert sum(report.images.values()) == whole - 1
+    assert "2 samples (b1_all_0, b1_all_1) left out: their annotations no longer exist" in str(report)
+    assert sum(report.images.values()) == whole - 2
+    for n in range(4):
+        (tmp_path / f"boards/b{n}.txt").unlink()
+    with pytest.raises(UserError, match=r"no sample to export.*; 8 samples \(b0_all_0.*no longer exist"):
+        export(run)
+
+
+def test_a_plan_asks_for_its_samples(run: Path):
+    text = (run / "config.yml").read_text()
+    (run / "config.yml").write_text(text.replace("counts: {}", "counts: {spur: 4}", 1))
+    (run / "plan").mkdir()
+    for name in ("b0", "b1", "b3"):
+        (run / f"plan/{name}.txt").write_text("0 0.5 0.5\n2 0.5 0.5\n")
+    report = export(run)
+    assert sum(report.images.values()) == 6 and "2 samples (b2_all_0, b2_all_1) left out" in str(report)
 
 
 def test_files_outside_the_run_or_of_another_size(run: Path, tmp_path: Path):

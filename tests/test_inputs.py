@@ -12,7 +12,6 @@ from generation.jobs import Job
 from generation.outputs import Outputs
 from tests.test_outputs import CLASSES, PROVENANCE, config, job, painted
 from utils.errors import UserError
-from utils.manifest import OUTDATED, read_manifest
 
 
 @pytest.fixture
@@ -60,9 +59,22 @@ def test_another_annotation(made, change):
     check_inputs(Outputs(outputs.root, overwrite=True), [moved(one, **change)], CLASSES)
 
 
-def test_samples_of_annotations_that_are_gone_are_marked_until_they_are_back(made):
+@pytest.mark.parametrize(
+    "text, outdated",
+    [
+        ("0 0.5 0.5 0.5 0.5\n", False),
+        ("1 0.1 0.1 0.2 0.2\n\n0 0.5 0.5 0.5 0.5 0.93\n", False),  # among others, with a confidence
+        ("0 0.5 0.5\n", True),
+        ("1 0.5 0.5 0.5 0.5\n", True),
+        ("0 0.5 0.5 0.5 0.51\n", True),
+        ("no numbers\n", True),
+        ("", True),
+        (None, True),
+    ],
+)
+def test_samples_of_annotations_that_are_gone_are_outdated(made, text: str | None, outdated: bool):
     outputs, one = made
-    assert outputs.mark_outdated([job(0, "b")]) == [one.name]
-    assert read_manifest(outputs.manifest_file)[0][OUTDATED] is True
-    assert outputs.mark_outdated([replace(one, index=3)]) == []
-    assert OUTDATED not in read_manifest(outputs.manifest_file)[0]
+    if text is not None:
+        one.image.with_suffix(".TXT").write_text(text)
+    assert outputs.outdated(one.image.parent, CLASSES) == ([one.name] if outdated else [])
+    assert outputs.outdated(one.image.parent / "moved", CLASSES) == []

@@ -103,6 +103,13 @@ def class_from_filename(filename: str | Path) -> str:
 # Annotation files
 
 
+def label_files(folder: Path) -> dict[str, Path]:
+    """Stem -> annotation file of a folder, suffix .txt in any case, the lower-case one first choice; hidden files are
+    left out."""
+    texts = (path for path in sorted(folder.iterdir()) if path.suffix.lower() == ".txt" and path.is_file())
+    return {path.stem: path for path in texts if not path.name.startswith(".")}
+
+
 def read_annotations(path: str | Path, class_names: Mapping[str, int]) -> list[Annotation]:
     """All annotations of a file, in order; UserError names every bad line as file:line."""
     annotations, problems = read_annotations_and_problems(path, class_names)

@@ -17,7 +17,6 @@ from utils.schema.manifest import check_line
 
 Entry = dict[str, Any]
 CLASSES_FILE = "classes.json"  # beside the manifest: the class names and ids of its samples
-OUTDATED = "outdated"  # key of a sample that the annotations no longer ask for
 LONGEST_LINE = 64 * 2**20  # bytes
 VERSION = "0.3.0"  # of the program, which manifests name
 

@@ -25,6 +25,7 @@ from generation.placement.surroundings import INDEX, survey_surroundings
 from generation.records import Provenance
 from generation.setup import Run, make_geometry
 from utils import images, labels
+from utils.annotated import label_folder
 from utils.errors import UserError, shortened
 from utils.files import file_sha256, write_text
 from utils.logger import setup_logging
@@ -224,7 +225,7 @@ def place_defects(run: Run) -> Path:
         others = sorted(set(classes.values()) - {class_id}) if config.crop.class_cond else []
         return placement_score(run.sampler, clean, class_id, others).cpu().numpy()
 
-    folder = outputs.root / "plan"
+    folder = label_folder(outputs.root, config)
     if config.dry_run and (config.overwrite or not (folder / PLAN_FILE).exists()):
         folder = Path(tempfile.mkdtemp(prefix="plan-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -5,11 +5,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from utils import labels
+from utils.annotated import label_folder, outdated_samples
 from utils.config import load_generation_config
 from utils.errors import UserError
 from utils.export_dataset.contents import ExportOptions, SourceRun
 from utils.export_dataset.selection import chosen_entries
-from utils.manifest import CLASSES_FILE, Entry
+from utils.manifest import CLASSES_FILE, Entry, read_manifest
 from utils.network_metadata import class_names
 from utils.schema.generation import GenerationConfig
 
@@ -28,10 +29,14 @@ def read_runs(folders: Sequence[Path], options: ExportOptions) -> tuple[list[Sou
     runs, warnings = [], []
     spelled: dict[Path, str] = {}
     for folder, prefix in zip(folders, prefixes(folders), strict=True):
-        entries, told = chosen_entries(folder, options)
+        lines = read_manifest(folder / "manifest.jsonl")
+        config = load_generation_config(folder / "config.yml")
+        named = {one["class_name"]: one["class_id"] for line in lines for one in line["defects"]}
+        outdated = outdated_samples(lines, label_folder(folder, config), named)
+        entries, told = chosen_entries(folder, lines, outdated, options)
         for entry in entries:
             entry["source"] = spelled.setdefault(Path(entry["source"]).resolve(), entry["source"])
-        runs.append(SourceRun(folder, load_generation_config(folder / "config.yml"), entries, prefix))
+        runs.append(SourceRun(folder, config, entries, prefix))
         warnings += told
     return runs, warnings
 

@@ -11,7 +11,7 @@ from utils.errors import UserError
 from utils.export_dataset.contents import ExportOptions, Item, SourceRun
 from utils.files import file_sha256
 from utils.images import image_files
-from utils.manifest import OUTDATED, Entry, read_manifest
+from utils.manifest import Entry
 from utils.reading import is_file
 from utils.seeds import sample_seed
 from utils.verdicts import VERDICTS_FILE, Verdicts, read_verdicts
@@ -19,23 +19,25 @@ from utils.verdicts import VERDICTS_FILE, Verdicts, read_verdicts
 SHOWN = 8  # files named in one message
 
 
-def chosen_entries(run: Path, options: ExportOptions) -> tuple[list[Entry], list[str]]:
-    """The painted samples of a run with their painted defects, and warnings; UserError if there is none, or if
-    files are missing or do not match the manifest.
+def chosen_entries(
+    run: Path, lines: Sequence[Entry], outdated: Sequence[str], options: ExportOptions
+) -> tuple[list[Entry], list[str]]:
+    """The painted samples among the `lines` of a run's manifest with their painted defects, and warnings; UserError if
+    there is none, or if files are missing or do not match the manifest.
 
     A sample with a defect below `min_score`, or one rejected by eye, is left out: its defect would be an object without
-    a label. So is one whose annotation had been deleted when the run was last resumed.
+    a label. So are those of the names `outdated`, whose annotations no longer exist.
     """
-    entries, outdated, rejected = [], [], []
-    lines, least = read_manifest(run / "manifest.jsonl"), options.min_score
+    entries, gone, rejected, least = [], [], [], options.min_score
+    left_out = set(outdated)
     path, verdicts = verdicts_on(run, options)
     for entry in lines:
         kept = [
             k for k, d in enumerate(entry["defects"]) if d["status"] == "painted" and d["box"] is not None
         ]
         defects = [entry["defects"][k] for k in kept]
-        if entry.get(OUTDATED):
-            outdated.append(entry["name"])
+        if entry["name"] in left_out:
+            gone.append(entry["name"])
         elif entry["status"] == "painted" and kept and all(d["scores"]["score"] >= least for d in defects):
             if all(verdicts.get((entry["name"], k), True) for k in kept):
                 entries.append({**entry, "defects": defects})
@@ -46,9 +48,10 @@ def chosen_entries(run: Path, options: ExportOptions) -> tuple[list[Entry], list
             f"{run}: no sample to export; expected painted samples with labels in manifest.jsonl"
             + (f" and scores from {least:g} on" if least else "")
             + (f", not all rejected by eye in {path}" if rejected else "")
+            + (f"; {_some(gone)} left out: their annotations no longer exist" if gone else "")
         )
     _check_files(run, entries)
-    warnings = [f"{_some(outdated)} left out: their annotations no longer exist"] if outdated else []
+    warnings = [f"{_some(gone)} left out: their annotations no longer exist"] if gone else []
     if verdicts:
         warnings.append(f"{_some(rejected)} left out: rejected by eye in {path}")
     if strange := sorted({name for name, _ in verdicts} - {entry["name"] for entry in lines}):

@@ -107,7 +107,6 @@ class SampleLine(_Part):
     weights: dict[str, str]
     version: str
     failure: FailureLine | None = None  # of a failed sample, which has no defects
-    outdated: bool = False  # whether the annotations no longer ask for it
 
     @model_validator(mode="after")
     def _fits(self) -> "SampleLine":
