@@ -35,7 +35,7 @@ def main(argv: list[str]) -> None:
         run = setup_run(config, process)
         model = make_model(run)
         config, loop = run.config, make_loop(run, model, make_hooks(run))
-        resume(loop, config, run.names)
+        resume(loop, config, run.names, run.files)
         if config.init_from and loop.step == 0:
             start_from(model, config.init_from, run)
             loop.start_averages()

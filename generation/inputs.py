@@ -5,7 +5,6 @@ from typing import Any
 
 from generation.jobs import Job
 from generation.outputs import Outputs
-from utils.annotated import recorded_annotation
 from utils.config import differences
 from utils.errors import UserError
 from utils.manifest import iterate_manifest
@@ -47,7 +46,6 @@ def _same_defects(recorded: Sequence[Mapping[str, Any]], job: Job) -> bool:
     """Whether a sample's defects are those of the job; older manifests do not record annotations."""
     wanted = [defect.annotation for defect in job.defects]
     return len(recorded) == len(wanted) and all(
-        one["class_id"] == annotation.class_id
-        and one["annotation"] in (None, recorded_annotation(annotation))
+        one["class_id"] == annotation.class_id and one["annotation"] in (None, annotation.place)
         for one, annotation in zip(recorded, wanted, strict=True)
     )

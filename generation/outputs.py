@@ -12,9 +12,9 @@ from generation.jobs import Job
 from generation.records import FOLDERS, LabelRule, Provenance, SamplePaths, defect_entry, save_sample
 from generation.scoring import PaintedSample
 from utils import images
-from utils.annotated import outdated_samples
 from utils.config import differences, load_generation_config, resolved_yaml, settings_fingerprint
 from utils.errors import UserError
+from utils.export_dataset.outdated import outdated_samples
 from utils.files import SETTINGS, check_begun_by_us, file_sha256, sweep, write_settings, write_text
 from utils.labels import load_class_names
 from utils.manifest import CLASSES_FILE, VERSION, append_entry, iterate_manifest, rewrite

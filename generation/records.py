@@ -14,7 +14,6 @@ from generation.geometry import PixelBox
 from generation.jobs import Job
 from generation.scoring import PaintedDefect, PaintedSample
 from utils import images, labels
-from utils.annotated import recorded_annotation
 from utils.config import settings_fingerprint
 from utils.files import file_sha256, write_text
 from utils.manifest import mask_rle
@@ -166,7 +165,7 @@ def defect_entry(sample: PaintedSample, k: int, rule: LabelRule) -> dict[str, An
         "class_name": wanted.annotation.class_name,
         "class_id": wanted.annotation.class_id,
         "line": wanted.annotation.line,
-        "annotation": recorded_annotation(wanted.annotation),
+        "annotation": wanted.annotation.place,
         "centre": list(wanted.center),
         "window": list(defect.window),
         "scale": defect.scale,

@@ -20,9 +20,9 @@ from generation.records import Provenance
 from generation.setup import Run, job_options, make_geometry, make_painter
 from guided_diffusion.ddim import guided_steps
 from utils import images
-from utils.annotated import label_folder
 from utils.errors import UserError
 from utils.export_dataset import ExportOptions, export_dataset
+from utils.export_dataset.outdated import label_folder
 from utils.images import ImageCache, Loader
 from utils.logger import setup_logging
 from utils.processes.group import decided, rank

@@ -314,6 +314,20 @@ def test_a_run_does_not_go_on_with_other_classes(conf, tmp_path, capsys):
     assert run(conf, "total_steps=2", "sample_num=0") == 0
 
 
+def test_a_run_tells_when_its_images_have_changed(conf, tmp_path, capsys):
+    patches = sorted((tmp_path / "data").iterdir())
+    assert run(conf, "total_steps=1", "sample_num=0") == 0
+    assert run(conf, "total_steps=2", "sample_num=0") == 0
+    assert "learned from other" not in capsys.readouterr().err
+    shutil.copy(patches[0], patches[1])
+    assert run(conf, "total_steps=3", "sample_num=0") == 0
+    count = len(patches)
+    told = f"learned from other settings or images so far (the images: {count} against {count}, other names or contents"
+    assert told in capsys.readouterr().err
+    assert run(conf, "total_steps=4", "sample_num=0") == 0  # the last weights know the new ones
+    assert "learned from other" not in capsys.readouterr().err
+
+
 def test_a_configuration_of_the_user_s_is_not_replaced(conf, tmp_path, capsys):
     (tmp_path / "run").mkdir()
     shutil.copy(conf, tmp_path / "run/config.yml")

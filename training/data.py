@@ -1,5 +1,6 @@
 """The images of a run: files -> data set, with every problem of the folders in one error."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -9,6 +10,7 @@ from training.boxed_patches import BoxedPatch, BoxedPatchDataset, CleanExamples
 from training.image_datasets import Augmentation, PatchDataset
 from utils import images, labels
 from utils.errors import UserError
+from utils.files import files_sha256
 from utils.schema.training import TrainingConfig
 from utils.strength.contrast import appearance, class_contrasts
 
@@ -56,6 +58,17 @@ def measure_contrasts(config: TrainingConfig, names: Mapping[str, int]) -> dict[
     if config.network.condition != "surroundings":
         return {}
     return class_contrasts(appearance(path, names) for path in images.list_images(config.data_dir))
+
+
+def read_files(config: TrainingConfig) -> dict[str, Any]:
+    """`images` (their number) and `sha256` of the names and contents of all files that a run learns from."""
+    hashes, count = [], 0
+    for folder in filter(None, (config.data_dir, config.clean_dir)):
+        paths = images.list_images(folder)
+        boxes = [path.with_suffix(".txt") for path in paths]
+        hashes.append(files_sha256(Path(folder), [*paths, *(path for path in boxes if path.is_file())]))
+        count += len(paths)
+    return {"images": count, "sha256": hashlib.sha256(" ".join(hashes).encode()).hexdigest()}
 
 
 def _load_folder(config: TrainingConfig, key: str, names: Mapping[str, int], boxed: bool) -> Loaded:

@@ -105,6 +105,7 @@ def weights_metadata(run: TrainingRun) -> dict[str, Any]:
         "diffusion": config.diffusion.agreed() | {"min_t": config.min_t, "max_t": config.resolved_max_t},
         "classes": run.names,
         **contrasts,
+        "files": dict(run.files),
         "versions": {"crg_diffusion": VERSION, "torch": torch.__version__},
     }
 

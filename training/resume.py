@@ -1,6 +1,6 @@
 """Going on where a stopped run ended, and what to say of settings that changed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,14 @@ from utils.schema.fields import spelled_path
 from utils.schema.training import TrainingConfig
 
 
-def resume(loop: TrainLoop, config: TrainingConfig, names: Mapping[str, int]) -> None:
+def resume(
+    loop: TrainLoop, config: TrainingConfig, names: Mapping[str, int], files: Mapping[str, Any]
+) -> None:
     """Go on from `resume_checkpoint`, or where the last run in `checkpoint_dir` ended, if there was one.
 
-    Warns of settings that the run did not have so far, and when it has taken all its steps. Raises UserError
-    for a state that is missing or does not fit the network, or was trained with other classes than `names`.
+    Warns of settings and `files` (`read_files`) that the run did not have so far, and when it has taken all its steps.
+    Raises UserError for a state that is missing or does not fit the network, or was trained with other classes than
+    `names`.
     """
     try:
         loop.resume(Path(config.resume_checkpoint) if config.resume_checkpoint else None)
@@ -37,24 +40,25 @@ def resume(loop: TrainLoop, config: TrainingConfig, names: Mapping[str, int]) ->
             f"{where} does not fit this configuration: {reason}; use the settings that it was trained with "
             "(config.yml beside it), or another checkpoint_dir"
         ) from error
-    if loop.step > 0:
-        check_classes(state_folder(config) / loop.last_weights.name, config, names)
+    before = told_by(state_folder(config) / loop.last_weights.name) if loop.step > 0 else {}
+    check_classes(described(before, "classes"), config, names)
     if loop.rank == 0:  # the steps since that state are taken again
         drop_rows(Path(config.checkpoint_dir) / "train_log.csv", "step", loop.step)
     if loop.step > 0:
-        warn_about_resumption(loop, config)
+        changes = changed_settings(config, objective_settings)
+        warn_about_resumption(loop, config, [*changes, *changed_files(described(before, "files"), files)])
 
 
-def warn_about_resumption(loop: TrainLoop, config: TrainingConfig) -> None:
+def warn_about_resumption(loop: TrainLoop, config: TrainingConfig, changes: Sequence[str]) -> None:
     """Say what a resumed run learns otherwise than before, and that it is over, if it is."""
     folder = state_folder(config)
     hint = "choose another checkpoint_dir"
     if config.resume_checkpoint:
         hint += " and leave resume_checkpoint out"
-    if changes := changed_settings(config, objective_settings):
+    if changes:
         loop.hooks.warning(
-            f"the run in {folder} had other settings so far ({'; '.join(changes)}: then against now), and is "
-            f"resumed all the same; to train anew, {hint}"
+            f"the run in {folder} learned from other settings or images so far ({'; '.join(changes)}: then against "
+            f"now), and is resumed all the same; to train anew, {hint}"
         )
     if loop.step >= loop.last_step:
         key = "total_steps" if config.total_steps else "lr_anneal_steps"
@@ -64,16 +68,27 @@ def warn_about_resumption(loop: TrainLoop, config: TrainingConfig) -> None:
         )
 
 
-def check_classes(weights: Path, config: TrainingConfig, names: Mapping[str, int]) -> None:
-    """Raises UserError when the run so far, as its last `weights` tell, had other class ids than `names`: what it has
-    learned of one class would go on as another."""
-    before: dict[str, Any] = {}
-    with suppress(UserError):  # weights that cannot be read tell nothing
-        before = described(load_metadata(weights), "classes")
+def told_by(weights: Path) -> dict[str, Any]:
+    """The metadata of a run's last weights; weights that cannot be read tell nothing."""
+    with suppress(UserError):
+        return load_metadata(weights)
+    return {}
+
+
+def changed_files(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """A line, if a run has learned from other files than are there now; earlier versions did not tell."""
+    if not before or before == now:
+        return []
+    return [f"the images: {before.get('images')} against {now['images']}, other names or contents"]
+
+
+def check_classes(before: Mapping[str, Any], config: TrainingConfig, names: Mapping[str, int]) -> None:
+    """Raises UserError when the run so far had other class ids, `before`, than `names`: what it has learned of one
+    class would go on as another."""
     if before and not same_classes(before, names):
         changes = "; ".join(differences(before, names))
         raise UserError(
-            f"the run in {weights.parent} was trained with other classes ({changes}: then against now); put back "
+            f"the run in {state_folder(config)} was trained with other classes ({changes}: then against now); put back "
             f"the class file {config.class_json_path}, or choose another checkpoint_dir"
         )
 

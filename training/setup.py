@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,7 +17,7 @@ from guided_diffusion.create import create_diffusion, create_unet, noise_to_sign
 from guided_diffusion.gaussian_diffusion import GaussianDiffusion
 from guided_diffusion.respace import kept_timesteps
 from training.boxed_patches import BoxedPatchDataset
-from training.data import load_dataset, measure_contrasts
+from training.data import load_dataset, measure_contrasts, read_files
 from training.image_datasets import PatchDataset
 from utils import labels, logger
 from utils.device import (
@@ -47,7 +48,8 @@ class TrainingRun:
     """What a run trains with, beside the network: settings, images, diffusion process, log.
 
     `names` maps class names to ids ({} without class_cond); `span` are the indices first <= i < end of the
-    timesteps trained on; `contrasts` maps class names to gray levels ({} for patches without boxes).
+    timesteps trained on; `contrasts` maps class names to gray levels ({} for patches without boxes); `files` tells
+    which images they are (`read_files`).
     """
 
     config: TrainingConfig
@@ -58,6 +60,7 @@ class TrainingRun:
     diffusion: GaussianDiffusion
     span: tuple[int, int]
     contrasts: Mapping[str, float] = field(default_factory=dict)
+    files: Mapping[str, Any] = field(default_factory=dict)
 
 
 def setup_run(config: TrainingConfig, process: ProcessInfo) -> TrainingRun:
@@ -76,7 +79,9 @@ def setup_run(config: TrainingConfig, process: ProcessInfo) -> TrainingRun:
     if contrasts:
         told = ", ".join(f"{name} {levels:.0f}" for name, levels in contrasts.items())
         log.info("contrast of the defects in gray levels: %s; trained on t < %d", told, config.resolved_max_t)
-    run = TrainingRun(config, process, log, names, dataset, *make_diffusion(config), contrasts)
+    run = TrainingRun(
+        config, process, log, names, dataset, *make_diffusion(config), contrasts, read_files(config)
+    )
     if unseen := [name for name, i in names.items() if i not in (dataset.labels or ())]:
         log.warning(
             "no images of %s in %s: such defects cannot be learned", ", ".join(unseen), config.data_dir

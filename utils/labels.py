@@ -33,6 +33,11 @@ class Annotation:
     h: float | None = None
     line: int = 0
 
+    @property
+    def place(self) -> list[float | None]:
+        """What manifests record of it beside its class: [cx, cy, w, h]."""
+        return [self.cx, self.cy, self.w, self.h]
+
 
 # Class names
 

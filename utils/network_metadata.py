@@ -92,8 +92,8 @@ def _from_text(text: str) -> Any:
 
 
 def described(metadata: Mapping[str, Any], part: str) -> dict[str, Any]:
-    """`network` (U-Net options), `diffusion` (process, range of t), `classes` (name -> id) or
-    `contrasts` (name -> gray levels) as `train.py` wrote them.
+    """`network` (U-Net options), `diffusion` (process, range of t), `classes` (name -> id), `contrasts` (name -> gray
+    levels) or `files` (those trained on: number of images, hash) as `train.py` wrote them.
 
     {} for foreign files.
     """

@@ -25,8 +25,8 @@ from generation.placement.surroundings import INDEX, survey_surroundings
 from generation.records import Provenance
 from generation.setup import Run, make_geometry
 from utils import images, labels
-from utils.annotated import label_folder
 from utils.errors import UserError, shortened
+from utils.export_dataset.outdated import label_folder
 from utils.files import file_sha256, write_text
 from utils.logger import setup_logging
 from utils.processes.group import decided

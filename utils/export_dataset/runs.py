@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from utils import labels
-from utils.annotated import label_folder, outdated_samples
 from utils.config import load_generation_config
 from utils.errors import UserError
 from utils.export_dataset.contents import ExportOptions, SourceRun
+from utils.export_dataset.outdated import label_folder, outdated_samples
 from utils.export_dataset.selection import chosen_entries
 from utils.manifest import CLASSES_FILE, Entry, read_manifest
 from utils.network_metadata import class_names

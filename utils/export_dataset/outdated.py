@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from utils.labels import Annotation, label_files, read_annotations_and_problems
+from utils.labels import label_files, read_annotations_and_problems
 from utils.schema.generation import GenerationConfig
 
 PLAN_FOLDER = "plan"  # in a run's folder: the annotation files of `plan.counts`
@@ -14,11 +14,6 @@ PLAN_FOLDER = "plan"  # in a run's folder: the annotation files of `plan.counts`
 def label_folder(run: Path, config: GenerationConfig) -> Path:
     """Where a run's annotation files lie: its plan, else beside the clean images."""
     return run / PLAN_FOLDER if config.plan.counts else Path(config.defect_free_dir)
-
-
-def recorded_annotation(annotation: Annotation) -> list[float | None]:
-    """What the manifest records of an annotation beside its class: cx, cy, w, h."""
-    return [annotation.cx, annotation.cy, annotation.w, annotation.h]
 
 
 def outdated_samples(
@@ -36,7 +31,7 @@ def outdated_samples(
         if files is None or stem not in files:
             return []
         found, _ = read_annotations_and_problems(files[stem], classes)
-        return [(one.class_id, recorded_annotation(one)) for one in found]
+        return [(one.class_id, one.place) for one in found]
 
     def wanted(line: Mapping[str, Any], defect: Mapping[str, Any]) -> bool:
         recorded = defect.get("annotation")
