@@ -147,7 +147,7 @@ def _kills(tallies: Tallies) -> int:
 
 def live_attacks(stage: Stage, chance: random.Random) -> list[tuple[str, LiveAttack]]:
     """One turn of the attacks on processes: name and what to do; drawn anew at each call."""
-    programs = ("paint", "train", "export")
+    programs = ("paint", "train", "prepare", "export")
     return [
         *((f"{name}{KILLED}", partial(kill_and_rerun, stage, name, chance)) for name in programs),
         *(("two at once", partial(two_at_once, stage, name)) for name in ("paint", "train")),

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 import sample_generation
 import train
-from evaluation.attack.mutation import hostile, mutated
-from evaluation.attack.stage import Program, Stage, run_inside
+from evaluation.attack.mutation import hostile, hostile_name, mutated
+from evaluation.attack.stage import PLANNED, Program, Stage, run_inside
 from utils.export_dataset.__main__ import main as export
 from utils.prepare_data.__main__ import main as prepare
 from utils.processes.interrupts import Stopped
@@ -22,12 +22,15 @@ from utils.report.__main__ import main as report
 LONGEST = 20  # seconds of processor time
 SCREEN = 50_000  # characters that a run may print
 DRY = "dry_run=true"
+STRIP = "attention/b0_all_0_1_strip.png"
+DEFECTS = ("train/boxed/spur_0000.png", "train/boxed/spur_0000.txt", "train/outlines/spur_0000.png")
 CALM = ("total_steps=3", "save_interval=1", "num_workers=0", "batch_size=2", "compile=false", "device=cpu")
 
 
 @dataclass(frozen=True)
 class Attack:
-    """A kind of input: the files that are broken (one at a time), and the commands that then read them.
+    """A kind of input: the files of which one is broken, or gets a hostile name (`renamed`), and the commands that then
+    read them.
 
     `places` are relative to the world's root; {work} and {out} in the words stand for its folders.
     """
@@ -35,6 +38,7 @@ class Attack:
     places: tuple[str, ...]
     commands: tuple[tuple[Program, tuple[str, ...]], ...]
     override: bool = False  # break a word of the command line instead of a file
+    renamed: bool = False
     results: tuple[str, ...] = ()  # of earlier runs that it needs
 
 
@@ -59,11 +63,24 @@ TRAIN = (train.main, ("--conf_path", "{work}/train.yml", *CALM, "checkpoint_dir=
 TRAIN_ON = (train.main, ("--conf_path", "{work}/train.yml", *CALM))
 EXPORT = (export, ("{out}/run", "--out", "{out}/dataset"))
 REPORT = (report, ("{out}/run", "--out", "{out}/page.html"))
+PLANNED_ON = (sample_generation.main, (*PAINT, "outdir={out}/planned", *PLANNED))
+# From training defects, whose places a plan chooses, since they need boxes
+LAID = ("exemplars.folder={out}/prepared", *PLANNED)
+PAINT_LAID = (sample_generation.main, (*PAINT, "outdir={out}/new", *LAID))
+BOXED = (
+    "data_dir={out}/prepared/train/boxed",
+    "clean_dir={out}/prepared/train/clean",
+    "condition=surroundings",
+)
+TRAIN_BOXED = (train.main, (*TRAIN[1], *BOXED))
+
+
+def _prepare(name: str) -> tuple[Program, tuple[str, ...]]:
+    return prepare, (f"{{work}}/sets/{name}", "--out", f"{{out}}/{name}")
 
 
 def _data_set(name: str, *files: str) -> Attack:
-    command = (prepare, (f"{{work}}/sets/{name}", "--out", "{out}/prepared"))
-    return Attack(tuple(f"work/sets/{name}/{file}" for file in files), (command,))
+    return Attack(tuple(f"work/sets/{name}/{file}" for file in files), (_prepare(name),))
 
 
 ATTACKS = {
@@ -80,6 +97,27 @@ ATTACKS = {
     "training image": Attack(("work/patches/spur_0.png",), (TRAIN,)),
     "weights": Attack(("work/full.safetensors", "work/prior.pt"), (RUN,)),
     "manifest": Attack(("out/run/manifest.jsonl",), (EXPORT, REPORT, RESUMED), results=("run",)),
+    "run's images": Attack(
+        tuple(f"out/run/{name}" for name in ("sample/b0_all_0.png", "mask/b1_all_0.png", STRIP)),
+        (EXPORT, REPORT),
+        results=("run",),
+    ),
+    "plan": Attack(
+        ("out/planned/plan/plan.json", "out/planned/plan/b0.txt"), (PLANNED_ON,), results=("planned",)
+    ),
+    "training defects": Attack(
+        tuple(f"out/prepared/{name}" for name in ("index.csv", *DEFECTS)),
+        (PAINT_LAID, TRAIN_BOXED),
+        results=("prepared",),
+    ),
+    "file name": Attack(
+        (
+            *("work/boards/b0.png", "work/boards/b0.txt", "work/patches/spur_0.png"),
+            *("work/sets/mvtec/test/spur/000.png", "work/sets/mvtec/test/spur", "work/sets/masks/b.png"),
+        ),
+        (DRY_RUN, TRAIN, _prepare("mvtec"), _prepare("masks")),
+        renamed=True,
+    ),
     "verdicts": Attack(("out/run/verdicts.csv",), (EXPORT, REPORT), results=("run",)),
     "run's files": Attack(
         ("out/run/config.yml", "out/run/classes.json"), (EXPORT, REPORT, RESUMED), results=("run",)
@@ -100,7 +138,10 @@ def attack(stage: Stage, kind: str, chance: random.Random, tally: AttackCounts) 
     one, extra = ATTACKS[kind], []
     stage.reset(one.results)
     path = stage.root / chance.choice(one.places)
-    if one.override:
+    if one.renamed:
+        path.rename(path.with_name(hostile_name(path.name, chance)))
+        attempt = f"{one.places} renamed: {sorted(os.listdir(path.parent))}"
+    elif one.override:
         extra = [_broken_override(path.read_text(), chance)]
         attempt = repr(extra[0][:200])
     else:

@@ -1,5 +1,6 @@
 """Files broken at random: text by hostile values in place of its own, any file byte by byte."""
 
+import os
 import random
 import re
 from collections.abc import Callable
@@ -61,6 +62,8 @@ HOSTILE = [
     "0 nan nan",
     "0 0.5 0.5 1e-300 1e-300",
 ]
+NAMES = (b"\xff\xfe", b"\x80", b" ", b"\n", b"-", b"--out", b".", b"~", b"$HOME", b"%2e%2e", b"con", b"*")
+LONGEST_NAME = 250  # bytes
 ALIAS_BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
 )
@@ -82,6 +85,16 @@ def mutated(content: bytes, chance: random.Random) -> bytes:
 def hostile(chance: random.Random) -> bytes:
     """A hostile value; lone surrogates become bytes that are no UTF-8."""
     return chance.choice(HOSTILE).encode("utf-8", "surrogatepass")
+
+
+def hostile_name(name: str, chance: random.Random) -> str:
+    """A file's name with a hostile value in place of its stem, or around it; bytes that are no UTF-8 are escaped as the
+    system's are."""
+    stem, dot, suffix = name.partition(".")
+    value = chance.choice((hostile(chance), *NAMES)).replace(b"\0", b"").replace(b"/", b"")
+    made = chance.choice((value, value + stem.encode(), stem.encode() + value))
+    longest = LONGEST_NAME - len(dot + suffix)
+    return os.fsdecode((made[:longest] or b"-") + (dot + suffix).encode())
 
 
 def _value_replaced(content: bytes, chance: random.Random) -> bytes:

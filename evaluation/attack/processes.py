@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from evaluation.attack.inputs import AttackCounts
-from evaluation.attack.stage import Stage
+from evaluation.attack.stage import PREPARED, Stage
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 300  # seconds of one process
@@ -30,11 +30,21 @@ COMMANDS = {
         "num_workers=0",
         "checkpoint_dir={out}/killed",
     ],
+    "prepare": [
+        "-m",
+        "utils.prepare_data",
+        "{work}/sets/mvtec",
+        "--out",
+        "{out}/killed/set",
+        "--overwrite",
+        *PREPARED,
+    ],
     "export": ["-m", "utils.export_dataset", "{out}/run", "--out", "{out}/killed/set", "--overwrite"],
 }
 WHOLE = {
     "paint": ("sample/*.png", "label/*.txt", "mask/*.png"),
     "train": ("*.safetensors", "*.pt"),
+    "prepare": ("**/*",),
     "export": ("**/*",),
 }
 

@@ -17,6 +17,7 @@ from guided_diffusion.create import create_unet
 from utils.checkpoint import save_atomic, save_safetensors
 from utils.errors import run_main
 from utils.manifest import Entry, mask_rle, read_manifest, rewrite
+from utils.prepare_data.__main__ import main as prepare_data
 from utils.processes.interrupts import SIGNALS, Stopped
 from utils.schema.network import NetworkConfig
 from utils.verdicts import VERDICTS_FILE
@@ -37,7 +38,9 @@ SCHEDULE = {
 SIDE = 48  # px of a board
 
 
-RESULTS = ("run", "training")  # folders of `out` that the two programs make
+RESULTS = ("run", "planned", "training", "prepared")  # folders of `out` that the programs make
+PREPARED = ("--window", "16", "--tile", "32", "--margin", "4")
+PLANNED = ("plan.counts.spur=2", "plan.rank=uniform", "plan.edge_margin=0", "plan.size=[4, 8]")
 
 Program = Callable[[list[str]], int | None]
 
@@ -62,9 +65,15 @@ class Stage:
         _write_confs(self.valid)
         _write_data_sets(self.valid / "sets")
         self.reset()
-        for main, conf in ((sample_generation.main, "conf.yml"), (train.main, "train.yml")):
-            if run_inside(main, ["--conf_path", str(self.work / conf)]):
-                raise RuntimeError(f"the valid {conf} does not run")
+        paint, out = ["--conf_path", str(self.work / "conf.yml")], self.out
+        for main, words in (
+            (prepare_data, [str(self.work / "sets/mvtec"), "--out", str(out / "prepared"), *PREPARED]),
+            (sample_generation.main, [*paint, "report=true"]),
+            (sample_generation.main, [*paint, f"outdir={out}/planned", *PLANNED]),
+            (train.main, ["--conf_path", str(self.work / "train.yml")]),
+        ):
+            if run_inside(main, words):
+                raise RuntimeError(f"the valid world does not run: {words}")
         rewrite(self.out / "run/manifest.jsonl", lambda entries: list(map(_with_boxes, entries)))
         names = [entry["name"] for entry in read_manifest(self.out / "run/manifest.jsonl")]
         verdicts = "".join(f"{name},0,1\n" for name in names)
