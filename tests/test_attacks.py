@@ -133,7 +133,9 @@ def test_programs_run_on_the_valid_world_and_survive_a_broken_one(stage: Stage, 
     assert not tally.found and tally.inputs == 2
 
 
-@pytest.mark.parametrize(("name", "size"), [("paint", 256), ("train", 64), ("train", 256), ("prepare", 32), ("export", 32)])
+@pytest.mark.parametrize(
+    ("name", "size"), [("paint", 256), ("train", 64), ("train", 256), ("prepare", 32), ("export", 32)]
+)
 def test_a_full_disk_is_a_sentence(stage: Stage, name: str, size: int):
     tally = AttackCounts()
     if reason := small_disk(stage, name, tally, size):

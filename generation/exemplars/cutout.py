@@ -4,16 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from PIL import Image, ImageDraw
 from scipy import ndimage
-from scipy.spatial import ConvexHull, QhullError
 
 from generation.quality.checks import visible_pixels
+from utils.shapes.solid import solid
 
 REACH = 8  # px around a box that are cut out with it, at most
 VISIBLE, CERTAIN = 8, 24  # gray levels off the clean twin where a defect begins, and is whole
 AROUND = 2  # px around an outline that are pasted with the defect: annotators cut its edge off
-SOLID = 2.0  # px of the hull of a defect per changed px, at most
 ALIGNED = 10.0  # mean difference around the box, gray levels, up to which a twin shows the same place
 
 
@@ -61,21 +59,10 @@ def filled(cutout: Cutout, twin: np.ndarray) -> Cutout:
     difference = np.zeros(cutout.alpha.shape, np.float32)
     inside = np.s_[top:bottom, left:right]
     difference[inside] = np.abs(cutout.pixels[inside].astype(np.float32) - twin[inside]).max(axis=2)
-    change = visible_pixels(difference)
-    rows, columns = np.nonzero(change)
-    if len(rows) < 3 or np.ptp(rows) == 0 or np.ptp(columns) == 0:
+    hull = solid(visible_pixels(difference))
+    if hull is None:
         return cutout
-    corners = np.stack([columns, rows], axis=1)
-    try:
-        outline = corners[ConvexHull(corners).vertices]
-    except QhullError:  # all on one line
-        return cutout
-    hull = Image.fromarray(np.zeros(change.shape, np.uint8))
-    ImageDraw.Draw(hull).polygon([(int(x), int(y)) for x, y in outline], fill=1, outline=1)
-    solid = np.asarray(hull) > 0
-    if solid.sum() > SOLID * change.sum():
-        return cutout
-    soft = ndimage.gaussian_filter(solid.astype(np.float32), 0.7)
+    soft = ndimage.gaussian_filter(hull.astype(np.float32), 0.7)
     return replace(cutout, alpha=np.maximum(cutout.alpha, soft))
 
 

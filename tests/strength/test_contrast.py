@@ -79,6 +79,19 @@ def test_a_twin_that_shows_no_change_or_has_another_size_says_nothing(patches: l
         assert appearance(patches[1], CLASSES) == Appearance("pit", 50.0, None)
 
 
+def test_an_outline_tells_the_margin_where_no_twin_does(patches: list[Path]):
+    outline = np.zeros((64, 64), np.uint8)
+    outline[28:36, 24:40] = 255
+    outline[2:6, 2:6] = 255  # outside of the box
+    path = patches[0].parent.parent / "outlines" / patches[0].name
+    path.parent.mkdir()
+    save_png(path, outline)
+    assert appearance(patches[0], CLASSES) == Appearance("pit", 30.0, 4.0)
+    for unusable in (outline[:32], np.zeros((64, 64), np.uint8)):
+        save_png(path, unusable)
+        assert appearance(patches[0], CLASSES) == Appearance("pit", 30.0, None)
+
+
 def test_a_patch_needs_its_box(patches: list[Path]):
     patches[0].with_suffix(".txt").unlink()
     with pytest.raises(UserError, match="pit_0.txt: no such annotation file"):

@@ -9,12 +9,14 @@ from statistics import median
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
 
 from utils.images import grid, load_rgb, resize_squash
 from utils.prepare_data.sources import Survey, shorten
 
 SHEET_COLUMNS = 12
 LABEL_WIDTH = 150
+LINE = 255, 40, 200  # RGB of an outline
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Prepared:
     crowded: int
     tiles_from_defective: bool
     small_images: int
+    seen: int  # outlines that nobody drew
 
 
 def write_index(path: Path, rows: Sequence[IndexRow]) -> None:
@@ -127,6 +130,7 @@ def _written_lines(survey: Survey, written: Prepared) -> list[str]:
         f"{'':18} {written.padded} extend beyond the image's edge and were padded by reflection",
         f"{'':18} {written.crowded} show part of a defect of another class in their window",
         f"train/boxed        the same defects in {folders['train/boxed']} patches with the place of each box",
+        *_outline_lines(written),
         f"train/clean        {folders['train/clean']} pieces without defects, at the scales of the patches",
         f"train/defect_free  {folders['train/defect_free']} tiles",
     ]
@@ -139,6 +143,20 @@ def _written_lines(survey: Survey, written: Prepared) -> list[str]:
     lines.append(f"train_clean        {folders['train_clean']} clean images to paint on")
     lines.append(f"test               {folders['test']} images with YOLO labels")
     lines.append(f"test_clean         {folders['test_clean']} clean counterparts with the same labels")
+    return lines
+
+
+def _outline_lines(written: Prepared) -> list[str]:
+    """How many outlines there are, and whence."""
+    count = sum(row.file.startswith("train/outlines/") for row in written.rows)
+    if not count:
+        return []
+    lines = [f"train/outlines     the shapes of {count} of them"]
+    if written.seen:
+        lines[0] += f", {written.seen} found by what stands out in the box"
+        lines.append(
+            f"{'':18} look at contact_sheet.png; correct wrong ones, or delete them (then the box counts)"
+        )
     return lines
 
 
@@ -161,7 +179,8 @@ def _class_warnings(survey: Survey, held: set[str]) -> list[str]:
 def contact_sheet(
     folder: Path, rows: Sequence[IndexRow], classes: Sequence[str], side: int, seed: int
 ) -> np.ndarray:
-    """(H, W, 3) uint8: a row of up to 12 patches of each class, chosen by `seed`, and one of tiles, shrunk.
+    """(H, W, 3) uint8: a row of up to 12 patches of each class, chosen by `seed`, below it the same defects with their
+    outlines, where some are known, and a row of tiles, shrunk.
 
     `folder` is where the files of `rows` are; all images are shown as `side` x `side` px.
     """
@@ -172,11 +191,29 @@ def contact_sheet(
     bands = []
     for name, members in kinds.items():
         chosen = [members[i] for i in sorted(rng.permutation(len(members))[:SHEET_COLUMNS])]
-        cells = [resize_squash(load_rgb(folder / row.file), side) for row in chosen]
-        cells += [np.full((side, side, 3), 235, np.uint8)] * (SHEET_COLUMNS - len(cells))
-        band = grid(cells, columns=SHEET_COLUMNS)
-        bands.append(np.hstack([_label(f"{name}\n{len(members)}", band.shape[0]), band]))
+        bands.append(_band(f"{name}\n{len(members)}", [load_rgb(folder / row.file) for row in chosen], side))
+        shapes = [_with_outline(folder, Path(row.file).name) for row in chosen]
+        if any(shape is not None for shape in shapes):
+            bands.append(_band("outlines", shapes, side))
     return np.vstack(bands)
+
+
+def _with_outline(folder: Path, name: str) -> np.ndarray | None:
+    """The boxed patch of that name with its defect's outline drawn in; None if that is not known."""
+    outline = folder / "train/outlines" / name
+    if not outline.is_file():
+        return None
+    patch, shape = load_rgb(folder / "train/boxed" / name).copy(), load_rgb(outline)[..., 0] > 127
+    patch[ndimage.binary_dilation(shape) & ~shape] = LINE
+    return patch
+
+
+def _band(text: str, cells: Sequence[np.ndarray | None], side: int) -> np.ndarray:
+    """A row of the sheet with its text; None and what is missing at its end are gray."""
+    empty = np.full((side, side, 3), 235, np.uint8)
+    shown = [empty if cell is None else resize_squash(cell, side) for cell in cells]
+    band = grid([*shown, *[empty] * (SHEET_COLUMNS - len(shown))], columns=SHEET_COLUMNS)
+    return np.hstack([_label(text, band.shape[0]), band])
 
 
 def _label(text: str, height: int) -> np.ndarray:

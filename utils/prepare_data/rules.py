@@ -156,13 +156,11 @@ def label_margin(margins: Sequence[float], outlined: bool) -> Choice:
     if outlined:
         return Choice(0, "boxes are those of outlines")
     if len(margins) < FEWEST_MARGINS:
-        return Choice(0, "not measured: too few defects have clean twins")
+        return Choice(0, "not measured: too few defects have clean twins or stand out")
     low, middle, high = np.percentile(margins, [25, 50, 75])
     if (high - low) / 2 > max(ALIKE, middle / 2):
-        return Choice(0, f"boxes keep {low:.0f} to {high:.0f} px from what changed, no common margin")
-    return Choice(
-        round(float(middle)), f"px that {len(margins)} boxes keep from what changed against the clean twins"
-    )
+        return Choice(0, f"boxes keep {low:.0f} to {high:.0f} px from their defects, no common margin")
+    return Choice(round(float(middle)), f"px that {len(margins)} boxes keep from what is visible in them")
 
 
 def box_sizes(boxes: Sequence[tuple[float, float]], count: int = 9) -> list[tuple[int, int]]:

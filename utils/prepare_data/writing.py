@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from utils.prepare_data.boxed import (
 from utils.prepare_data.confs import look, next_steps, write_confs
 from utils.prepare_data.cutting import CutOptions, Places, cut_patch, is_crowded, plan_tiles
 from utils.prepare_data.report import IndexRow, Prepared, contact_sheet, report_text, write_index
+from utils.prepare_data.seen import write_seen_shapes
 from utils.prepare_data.sources import DefectBox, SourceImage, Survey, file_name
 
 KIND = "prepared data set"  # in the folder's mark
@@ -76,7 +77,8 @@ def write_training_set(folder: Path, survey: Survey, held: set[str], cuts: Cuts,
             numbers[box.class_name] += 1
             padded += over
             crowded += is_crowded(image, box, cut.window)
-    return Prepared(rows, cut.patch, padded, crowded, tiles_from_defective=False, small_images=0)
+    seen = write_seen_shapes(folder, rows, survey.classes)
+    return Prepared([*rows, *seen], cut.patch, padded, crowded, False, small_images=0, seen=len(seen))
 
 
 def _write_tiles(
@@ -203,7 +205,7 @@ def write_all(where: Destination, survey: Survey, held: set[str], cut: CutOption
     trained = write_training_set(folder, survey, held, Cuts(places, chosen, pieces), cut)
     rows = [*trained.rows, *write_test_set(folder, survey, held, cut.window)]
     rows += write_clean_set(folder, survey, held, cut.seed)
-    written = Prepared(rows, cut.patch, trained.padded, trained.crowded, from_defective, small)
+    written = replace(trained, rows=rows, tiles_from_defective=from_defective, small_images=small)
     (folder / "classes.json").write_text(json.dumps(survey.classes) + "\n", encoding="utf-8")
     found = look(folder, rows, survey, cut.window, cut.tile, minutes)
     confs = write_confs(folder, where.out, rows, found)

@@ -19,7 +19,7 @@ EIGHT = np.ones((3, 3), dtype=bool)
 @dataclass(frozen=True)
 class Appearance:
     """What a patch shows of its defect: `contrast` in gray levels; `margin`, px of the patch between box and visible
-    change, None where there is no clean twin in which it shows."""
+    change, None where there is neither a clean twin in which it shows nor an outline."""
 
     class_name: str
     contrast: float
@@ -28,7 +28,8 @@ class Appearance:
 
 def appearance(path: Path, classes: Mapping[str, int]) -> Appearance:
     """Measure a patch by its clean twin, the image of the same name in the folder `twins` beside the patch's folder;
-    where it has none, or shows no change, by what surrounds its box, the first one of the YOLO file beside it.
+    where it has none, or shows no change, by what surrounds its box, the first one of the YOLO file beside it, and by
+    the outline in the folder `outlines`, if there is one.
 
     Raises UserError for files that cannot be read.
     """
@@ -40,7 +41,8 @@ def appearance(path: Path, classes: Mapping[str, int]) -> Appearance:
         twin = load_rgb(twin_path).astype(np.float32)
         if twin.shape == patch.shape and (visible := change_in_box(patch, twin, box)):
             return Appearance(annotation.class_name, *visible)
-    return Appearance(annotation.class_name, contrast_to_ring(patch, box), None)
+    margin = _margin_of_outline(path.parent.parent / "outlines" / path.name, patch.shape[:2], box)
+    return Appearance(annotation.class_name, contrast_to_ring(patch, box), margin)
 
 
 def class_contrasts(patches: Iterable[Appearance]) -> dict[str, float]:
@@ -71,9 +73,24 @@ def change_in_box(
     mask = (sizes >= SPECK)[labeled]
     if not mask.any():
         return None
+    return float(change[mask].mean()), _margin(mask)
+
+
+def _margin(mask: np.ndarray) -> float:
+    """The mean distance in px of the sides of a shape (h, w) bool, which is not empty, from those of its image."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     sides = (rows[0], columns[0], mask.shape[0] - 1 - rows[-1], mask.shape[1] - 1 - columns[-1])
-    return float(change[mask].mean()), float(np.mean(sides))
+    return float(np.mean(sides))
+
+
+def _margin_of_outline(path: Path, size: tuple[int, int], box: tuple[int, int, int, int]) -> float | None:
+    """The mean distance in px of an outline's sides from those of the box, in a patch of `size` (height, width); None
+    without one."""
+    if not path.is_file() or (shape := load_rgb(path)[..., 0] > 127).shape != size:
+        return None
+    left, top, right, bottom = box
+    inside = shape[top:bottom, left:right]
+    return _margin(inside) if inside.any() else None
 
 
 def contrast_to_ring(patch: np.ndarray, box: tuple[int, int, int, int]) -> float:

@@ -1,0 +1,1 @@
+"""Shapes of defects, where nobody drew them."""
