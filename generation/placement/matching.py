@@ -37,13 +37,16 @@ def sides_at_edge(box: Sequence[float], width: int, height: int) -> Edges:
 class Surround:
     """A patch (h, w, 3) uint8, the box of its defect in px of it, and how many native px of an image one of them is.
 
-    `is_clean`: the patch is that of the clean image, so that what is inside the box counts, too.
+    `is_clean`: the patch is that of the clean image, so that what is inside the box counts, too; `changed` (h, w) bool
+    is then what the defect changes of it, by `contrast` gray levels, where that is known.
     """
 
     pixels: np.ndarray
     box: Sides
     scale: float
     is_clean: bool = False
+    changed: np.ndarray | None = None
+    contrast: float = 0.0
 
     @property
     def edges(self) -> Edges:
@@ -53,16 +56,16 @@ class Surround:
 
     def turned(self, quarters: int, mirrored: bool) -> "Surround":
         """Turned by quarters counterclockwise, then mirrored left to right."""
-        pixels, (left, top, right, bottom) = self.pixels, self.box
+        pixels, changed, (left, top, right, bottom) = self.pixels, self.changed, self.box
         for _ in range(quarters % 4):
             width = pixels.shape[1]
             left, top, right, bottom = top, width - right, bottom, width - left
-            pixels = np.rot90(pixels)
+            pixels, changed = np.rot90(pixels), None if changed is None else np.rot90(changed)
         if mirrored:
             width = pixels.shape[1]
             left, right = width - right, width - left
-            pixels = pixels[:, ::-1]
-        return Surround(pixels, (left, top, right, bottom), self.scale, self.is_clean)
+            pixels, changed = pixels[:, ::-1], None if changed is None else changed[:, ::-1]
+        return replace(self, pixels=pixels, box=(left, top, right, bottom), changed=changed)
 
 
 @dataclass(frozen=True)

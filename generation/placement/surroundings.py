@@ -23,6 +23,7 @@ from generation.placement.candidates import (
     random_stream,
     tell_of_small_images,
 )
+from generation.placement.ground import COST, other_ground, with_change
 from generation.placement.matching import (
     Surround,
     Template,
@@ -180,7 +181,7 @@ def without_defect(surround: Surround, twin: Path) -> Surround:
     pixels = images.load_rgb(twin)
     if pixels.shape != surround.pixels.shape or same_surroundings(surround, pixels) < ALIGNED:
         return surround
-    return replace(surround, pixels=pixels, is_clean=True)
+    return with_change(replace(surround, pixels=pixels, is_clean=True), surround.pixels)
 
 
 def survey_surroundings(
@@ -212,7 +213,11 @@ def survey_surroundings(
             looks = draw_looks(own, plan, picture, len(numbers), stream)
             every = list(matches(shrunk, looks, picture, one))
             mask = allowed(one.class_id, picture)
-            found = [place for place, look in every if acceptable(place, look, picture, plan, mask)]
+            found = [
+                on_ground(place, look, picture)
+                for place, look in every
+                if acceptable(place, look, picture, plan, mask)
+            ]
             pools[one.class_name] += found
             counts[one.class_name]["possible"] += len(every)
             counts[one.class_name]["looked_at"] += len(found)
@@ -346,6 +351,12 @@ def _candidate(
 ) -> Candidate:
     x, y = (min(max(math.floor(v), 0), side - 1) for v, side in zip(middle, picture.size, strict=True))
     return Candidate(picture.number, wanted.class_name, wanted.class_id, x, y, *look.size, score)
+
+
+def on_ground(one: Candidate, look: TurnedQuery, picture: Picture) -> Candidate:
+    """The candidate with a score that is lower where the ground under the defect is another."""
+    share = other_ground(look.surround, picture.pixels, (one.x + 0.5, one.y + 0.5))
+    return replace(one, score=one.score - COST * share)
 
 
 def acceptable(

@@ -1,0 +1,92 @@
+"""The ground under a defect: whether what a training defect changes is at another place as it was at its own.
+
+A gap needs a trace under it, copper bare board. The likeness of all that surrounds a box says little about the few
+pixels that a thin defect changes; here they alone count.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from generation.placement.matching import Surround
+from generation.quality.checks import visible_pixels
+
+BESIDE = 3  # px around what a defect changes that count with it
+SLACK = 2  # px that a place may be off
+RELIT = 24.0  # gray levels by which the light of two places may differ
+ANOTHER = 0.5  # of the defect's contrast, from which on the ground is another
+COST = 0.3  # likeness that ground which is another all over costs
+
+
+def with_change(surround: Surround, patch: np.ndarray) -> Surround:
+    """The clean patch of a training defect with what the defect in `patch`, of the same size, changes of it in its
+    box."""
+    left, top, right, bottom = surround.box
+    inside = np.s_[int(max(top, 0)) : int(np.ceil(bottom)), int(max(left, 0)) : int(np.ceil(right))]
+    difference = np.zeros(patch.shape[:2], np.float32)
+    difference[inside] = _difference(patch[inside], surround.pixels[inside])
+    changed = visible_pixels(difference)
+    if not changed.any():
+        return surround
+    return replace(surround, changed=changed, contrast=float(np.median(difference[changed])))
+
+
+def other_ground(surround: Surround, pixels: np.ndarray, middle: tuple[float, float]) -> float:
+    """The share, 0 to 1, of what a training defect changes, and of what is just beside it, that is another at a place
+    of an image (H, W, 3) uint8: off the defect's clean patch by more than half of the defect's contrast.
+
+    `middle` (x, y) px is where the middle of its box would be, SLACK px of the patch more or less. 0 where the clean
+    patch is not known.
+    """
+    if surround.changed is None:
+        return 0.0
+    near = ndimage.binary_dilation(surround.changed, iterations=BESIDE)
+    rows, columns = (np.flatnonzero(near.any(axis=axis)) for axis in (1, 0))
+    (top, bottom), (left, right) = ((found[0], found[-1] + 1) for found in (rows, columns))
+    x, y = (
+        (surround.box[k] + surround.box[k + 2]) / 2 for k in (0, 1)
+    )  # of the patch, where `middle` is of the image
+    scale, (x0, y0) = surround.scale, middle
+    sides = (
+        x0 + (left - SLACK - x) * scale,
+        y0 + (top - SLACK - y) * scale,
+        x0 + (right + SLACK - x) * scale,
+        y0 + (bottom + SLACK - y) * scale,
+    )
+    place = _cut(pixels, sides, (right - left + 2 * SLACK, bottom - top + 2 * SLACK))
+    own = surround.pixels[top:bottom, left:right].astype(np.float32)
+    return share_of_other_ground(place, own, near[top:bottom, left:right], surround.contrast)
+
+
+def share_of_other_ground(place: np.ndarray, own: np.ndarray, near: np.ndarray, contrast: float) -> float:
+    """As `other_ground`, of the pixels `near` (h, w) bool of a clean patch (h, w, 3): the least share among all
+    positions of the patch in `place` (h + d, w + d, 3)."""
+    if not near.any():
+        return 0.0
+    windows = np.lib.stride_tricks.sliding_window_view(place, own.shape[:2], axis=(0, 1))
+    there = windows.transpose(0, 1, 3, 4, 2)[:, :, near].astype(np.float32)  # (positions, positions, n, 3)
+    here = own[near]
+    light = np.clip(np.median(there - here, axis=2, keepdims=True), -RELIT, RELIT)
+    off = np.abs(there - here - light).max(axis=3) > ANOTHER * contrast
+    return float(off.mean(axis=2).min())
+
+
+def _difference(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return np.abs(one.astype(np.float32) - other).max(axis=2)
+
+
+def _cut(pixels: np.ndarray, sides: tuple[float, float, float, float], size: tuple[int, int]) -> np.ndarray:
+    """What lies between the sides (left, top, right, bottom) of an image, shrunk to `size` (width, height); the image's
+    edge goes on beyond it."""
+    height, width = pixels.shape[:2]
+    left, top = (int(np.floor(side)) for side in sides[:2])
+    right, bottom = (int(np.ceil(side)) for side in sides[2:])
+    rows = np.clip(np.arange(top, bottom), 0, height - 1)
+    columns = np.clip(np.arange(left, right), 0, width - 1)
+    part = Image.fromarray(pixels[rows[:, None], columns])
+    x0, y0, x1, y1 = sides
+    return np.asarray(
+        part.resize(size, Image.Resampling.BICUBIC, box=(x0 - left, y0 - top, x1 - left, y1 - top))
+    )
