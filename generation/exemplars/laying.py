@@ -18,6 +18,7 @@ from scipy import ndimage
 from generation.exemplars.cutout import Cutout, cut_out, filled, outlined
 from generation.geometry import box_in_window, native_window
 from generation.jobs import BatchItem, Job
+from generation.placement.ground import RELIT
 from generation.placement.matching import Sides, Surround, likeness_of_moments, sides_at_edge
 from generation.placement.surroundings import (
     INDEX,
@@ -30,6 +31,7 @@ from generation.placement.surroundings import (
 from generation.quality.checks import inset
 from utils import images
 from utils.files import files_sha256
+from utils.shapes.boxes import pixels_in
 
 AROUND = 16  # px around a box whose looks are compared
 SHIFT = 4  # px that a defect may be off the box's center for a better match
@@ -40,7 +42,6 @@ NEARLY = 0.1  # likeness that a defect of another group may lack to go first
 VARIANTS = 4  # defects that take turns at one place
 PRESENT = 0.5  # how much of it is pasted where a defect counts as present
 EDGE = 1.0  # px around it that may be painted anew with it
-RELIT = 24.0  # gray levels that a defect is made lighter or darker for its new surroundings, at most
 
 
 @dataclass(frozen=True)
@@ -247,19 +248,10 @@ def likeness_in_window(place: Place, looks: Sequence[Exemplar]) -> tuple[list[fl
 def _near(box: Sequence[float], side: int) -> tuple[np.ndarray, np.ndarray]:
     """(side, side) bool: a box with what is within AROUND px of it, and that without the box."""
     near = np.zeros((side, side), bool)
-    near[_slices(box, AROUND)] = True
+    near[pixels_in(box, AROUND)] = True
     around = near.copy()
-    around[_slices(box, 0)] = False
+    around[pixels_in(box)] = False
     return near, around
-
-
-def _slices(box: Sequence[float], reach: int) -> tuple[slice, slice]:
-    """The pixels of a box, and of `reach` px around it."""
-    left, top, right, bottom = (*map(math.floor, box[:2]), *map(math.ceil, box[2:]))
-    return (
-        slice(max(top - reach, 0), max(bottom + reach, 0)),
-        slice(max(left - reach, 0), max(right + reach, 0)),
-    )
 
 
 def _likeness(here: torch.Tensor, field: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

@@ -12,10 +12,13 @@ from scipy import ndimage
 
 from generation.placement.matching import Surround
 from generation.quality.checks import visible_pixels
+from utils.shapes.boxes import pixels_in
 
 BESIDE = 3  # px around what a defect changes that count with it
 SLACK = 2  # px that a place may be off
-RELIT = 24.0  # gray levels by which the light of two places may differ
+RELIT = (
+    24.0  # gray levels by which the light of two places may differ, and a defect be made lighter or darker
+)
 ANOTHER = 0.5  # of the defect's contrast, from which on the ground is another
 COST = 0.3  # likeness that ground which is another all over costs
 
@@ -23,8 +26,7 @@ COST = 0.3  # likeness that ground which is another all over costs
 def with_change(surround: Surround, patch: np.ndarray) -> Surround:
     """The clean patch of a training defect with what the defect in `patch`, of the same size, changes of it in its
     box."""
-    left, top, right, bottom = surround.box
-    inside = np.s_[int(max(top, 0)) : int(np.ceil(bottom)), int(max(left, 0)) : int(np.ceil(right))]
+    inside = pixels_in(surround.box)
     difference = np.zeros(patch.shape[:2], np.float32)
     difference[inside] = _difference(patch[inside], surround.pixels[inside])
     changed = visible_pixels(difference)
@@ -45,9 +47,7 @@ def other_ground(surround: Surround, pixels: np.ndarray, middle: tuple[float, fl
     near = ndimage.binary_dilation(surround.changed, iterations=BESIDE)
     rows, columns = (np.flatnonzero(near.any(axis=axis)) for axis in (1, 0))
     (top, bottom), (left, right) = ((found[0], found[-1] + 1) for found in (rows, columns))
-    x, y = (
-        (surround.box[k] + surround.box[k + 2]) / 2 for k in (0, 1)
-    )  # of the patch, where `middle` is of the image
+    x, y = ((surround.box[k] + surround.box[k + 2]) / 2 for k in (0, 1))
     scale, (x0, y0) = surround.scale, middle
     sides = (
         x0 + (left - SLACK - x) * scale,
@@ -57,14 +57,12 @@ def other_ground(surround: Surround, pixels: np.ndarray, middle: tuple[float, fl
     )
     place = _cut(pixels, sides, (right - left + 2 * SLACK, bottom - top + 2 * SLACK))
     own = surround.pixels[top:bottom, left:right].astype(np.float32)
-    return share_of_other_ground(place, own, near[top:bottom, left:right], surround.contrast)
+    return _share_of_another(place, own, near[top:bottom, left:right], surround.contrast)
 
 
-def share_of_other_ground(place: np.ndarray, own: np.ndarray, near: np.ndarray, contrast: float) -> float:
-    """As `other_ground`, of the pixels `near` (h, w) bool of a clean patch (h, w, 3): the least share among all
-    positions of the patch in `place` (h + d, w + d, 3)."""
-    if not near.any():
-        return 0.0
+def _share_of_another(place: np.ndarray, own: np.ndarray, near: np.ndarray, contrast: float) -> float:
+    """The share of the pixels `near` (h, w) bool of a clean patch `own` (h, w, 3) that is another in `place`
+    (h + d, w + d, 3): the least one among all positions."""
     windows = np.lib.stride_tricks.sliding_window_view(place, own.shape[:2], axis=(0, 1))
     there = windows.transpose(0, 1, 3, 4, 2)[:, :, near].astype(np.float32)  # (positions, positions, n, 3)
     here = own[near]

@@ -1,1 +1,1 @@
-"""Shapes of defects, where nobody drew them."""
+"""Boxes and shapes of defects; shapes also where nobody drew them."""

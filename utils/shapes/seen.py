@@ -1,12 +1,12 @@
 """The shape of a defect of which only the box is known: what in the box looks like nothing around it."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from utils.shapes.boxes import pixels_in
 from utils.shapes.solid import solid
 
 RING = 16  # px around a box that tell what is usual
@@ -30,9 +30,9 @@ def seen_shape(patch: np.ndarray, boxes: Sequence[Sequence[float]]) -> np.ndarra
     does, or the surroundings tell too little.
     """
     height, width = patch.shape[:2]
-    inside, *others = (_pixels(box, 0) for box in boxes)
+    inside, *others = (pixels_in(box) for box in boxes)
     ring = np.zeros((height, width), bool)
-    ring[_pixels(boxes[0], RING)] = True
+    ring[pixels_in(boxes[0], RING)] = True
     for part in (inside, *others):
         ring[part] = False
     shape = np.zeros((height, width), bool)
@@ -46,15 +46,6 @@ def seen_shape(patch: np.ndarray, boxes: Sequence[Sequence[float]]) -> np.ndarra
     shape[inside] = (_distance(tree, part.reshape(-1, 3), count) > limit).reshape(part.shape[:2])
     whole = _whole(shape)
     return whole if whole is not None and _fills(whole[inside]) else None
-
-
-def _pixels(box: Sequence[float], reach: int) -> tuple[slice, slice]:
-    """The pixels of a box, and of `reach` px around it."""
-    left, top, right, bottom = (*map(math.floor, box[:2]), *map(math.ceil, box[2:]))
-    return (
-        slice(max(top - reach, 0), max(bottom + reach, 0)),
-        slice(max(left - reach, 0), max(right + reach, 0)),
-    )
 
 
 def _distance(tree: cKDTree, looks: np.ndarray, count: int) -> np.ndarray:
