@@ -48,7 +48,7 @@ def test_what_stands_out_in_the_box_is_the_shape(shape: dict, level: int):
     found = seen_shape(patch, [BOX])
     assert found is not None and found.dtype == bool
     assert (found >= truth).mean() > 0.999  # all of it, and a px of smoothing around it:
-    assert overlap(found, ndimage.binary_dilation(truth, EIGHT)) > 0.8
+    assert overlap(found, ndimage.binary_dilation(truth, EIGHT)) > 0.65
     assert not found[:30].any() and not found[:, 66:].any()
 
 

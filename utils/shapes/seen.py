@@ -10,7 +10,7 @@ from utils.shapes.boxes import pixels_in
 from utils.shapes.solid import solid
 
 RING = 16  # px around a box that tell what is usual
-SMOOTH = 1.0  # px of a Gaussian before looks are compared
+SMOOTH = 0.7  # px of a Gaussian before looks are compared
 ALIKE = 0.02  # of the ring's pixels that a pixel must look like
 USUAL = 0.98  # of the ring's pixels that do
 LEAST = 6.0  # gray levels off them from which on a pixel stands out
