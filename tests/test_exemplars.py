@@ -9,6 +9,7 @@ import torch
 
 from generation.exemplars.laying import (
     SHIFT,
+    SIZE_MATTERS,
     VARIANTS,
     Exemplars,
     Place,
@@ -17,10 +18,13 @@ from generation.exemplars.laying import (
     read_exemplars,
     without_margin,
 )
+from generation.geometry import Context
+from generation.jobs import BatchItem, Defect, Job
 from guided_diffusion.windows import Windows
 from tests.test_surroundings import PriorSampler, Sampler, box_masks, sampler
 from utils.errors import UserError
 from utils.images import save_png
+from utils.labels import Annotation
 from utils.seeding import SampleNoise
 
 SIDE = 64
@@ -289,6 +293,38 @@ def test_groups_take_turns_where_they_are_as_good(folder: Folder):
         exemplars.laid_over(Place(clean[:64, :64], (22, 22, 42, 42), 1.0, 0), k).pixels for k in range(4)
     ]
     assert [round((int(one[32, 32, 0]) - 150) / 20) for one in order] == [0, 3, 1, 2]
+
+
+def crossed(vertical: bool = False) -> np.ndarray:
+    """Black with a white trace: places across each other are not alike."""
+    return np.repeat((striped(vertical)[..., 1:2] > 100).astype(np.uint8) * 255, 3, axis=2)
+
+
+def test_how_well_the_best_training_defect_fits(folder: Folder):
+    folder.add("gap", 0, square(crossed(), (59, 58, 69, 70), 0), crossed(), (54, 53, 74, 75))
+    exemplars, box = folder.read(), (22, 21, 42, 43)
+    assert exemplars.ranked(Place(crossed()[32:96, 32:96], box, 1.0, 0)).likeness == pytest.approx(
+        1, abs=0.01
+    )
+    across = Place(crossed(True)[32:96, 32:96], box, 1.0, 0)
+    assert exemplars.ranked(across).likeness < 0.3 < 0.9 < folder.read(turns=True).ranked(across).likeness
+    assert (
+        exemplars.ranked(Place(crossed()[32:96, 32:96], box, 1.0, 1)).likeness == -np.inf
+    )  # no defect of the class
+    wide = exemplars.ranked(Place(crossed()[32:96, 32:96], (18, 21, 46, 43), 1.0, 0)).likeness
+    assert wide == pytest.approx(1 - SIZE_MATTERS * np.log(28 / 20), abs=0.02)
+
+
+@pytest.mark.parametrize("vertical, fits", [(False, True), (True, False)])
+def test_a_context_is_left_as_it_is_where_no_training_defect_fits(folder: Folder, vertical: bool, fits: bool):
+    folder.add("gap", 0, square(crossed(), (59, 58, 69, 70), 0), crossed(), (54, 53, 74, 75))
+    annotation = Annotation(0, "spot", 0.5, 0.5, 20 / 64, 22 / 64)
+    defect = Defect(annotation, (32, 32), (0, 0, 64), (22, 21, 42, 43))
+    context = Context(0, 0, 64, ((0, 0),), 1.0)
+    job, item = Job(Path("a.png"), (defect,), (), "a", 0), BatchItem(0, 0, context, (0,))
+    for least, expected in ((0.6, fits), (0.0, True)):
+        exemplars = read_exemplars(folder.root, CLASSES, False, False, least=least)
+        assert exemplars.fit(job, item, crossed(vertical)[32:96, 32:96], SIDE) == expected
 
 
 def test_a_folder_without_training_defects_is_refused(tmp_path: Path):

@@ -6,8 +6,9 @@ The defect brings the shape, the prior makes it one with its surroundings.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +17,8 @@ from PIL import Image
 from scipy import ndimage
 
 from generation.exemplars.cutout import Cutout, cut_out, filled, outlined
-from generation.geometry import box_in_window, native_window
-from generation.jobs import BatchItem, Job
+from generation.geometry import Context, box_in_window, native_window
+from generation.jobs import BatchItem, Defect, Job
 from generation.placement.ground import RELIT
 from generation.placement.matching import Sides, Surround, likeness_of_moments, sides_at_edge
 from generation.placement.surroundings import (
@@ -40,6 +41,7 @@ STRETCH = math.log(1.5)  # most that a defect is stretched to fit a box, where o
 SIZE_MATTERS = 0.2  # likeness that a stretch by e costs
 NEARLY = 0.1  # likeness that a defect of another group may lack to go first
 VARIANTS = 4  # defects that take turns at one place
+KEPT = 256  # places whose ranking is remembered
 PRESENT = 0.5  # how much of it is pasted where a defect counts as present
 EDGE = 1.0  # px around it that may be painted anew with it
 
@@ -93,6 +95,15 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Ranking:
+    """The defects that take turns at a place, best first, each with its shift (x, y) px; the likeness of the best one's
+    surroundings less what its stretch costs, -inf without any."""
+
+    turns: Sequence[tuple[Exemplar, tuple[int, int]]]
+    likeness: float
+
+
+@dataclass(frozen=True)
 class Laid:
     """A window (S, S, 3) uint8 with a defect laid over it, and where that is with its edge (S, S) bool."""
 
@@ -107,6 +118,26 @@ class Exemplars:
 
     of_class: Mapping[int, Sequence[Exemplar]]
     margin: float = 0.0
+    min_likeness: float = 0.0
+    _ranked: dict[tuple[Any, ...], Ranking] = field(default_factory=dict, compare=False, repr=False)
+
+    def fit(self, job: Job, item: BatchItem, before: np.ndarray, side: int) -> bool:
+        """Whether training defects look like they belong into the windows of `side` px of a context (S, S, 3) uint8:
+        `min_likeness` is reached in all of them."""
+        corners = zip(item.defects, item.context.windows, strict=True)
+        places = [self.place(before, job.defects[k], item.context, corner, side) for k, corner in corners]
+        return not self.min_likeness or all(self.ranked(one).likeness >= self.min_likeness for one in places)
+
+    def place(
+        self, pixels: np.ndarray, wanted: Defect, context: Context, corner: tuple[int, int], side: int
+    ) -> Place:
+        """The window of `side` px at a corner (x, y) of a context (S, S, 3) uint8, and the box of its defect."""
+        assert wanted.box is not None  # every defect has one: `JobOptions.boxes`
+        box = box_in_window(wanted.box, native_window(context, corner, side), side)
+        inner = without_margin(box, self.margin / context.scale, side, side)
+        x, y = corner
+        part = pixels[y : y + side, x : x + side]
+        return Place(part, inner, context.scale, wanted.annotation.class_id)
 
     def starts(
         self, pairs: Sequence[tuple[Job, BatchItem]], contexts: Sequence[np.ndarray], side: int
@@ -120,14 +151,9 @@ class Exemplars:
         for (job, item), before in zip(pairs, contexts, strict=True):
             pixels = before.copy()
             for k, (x, y) in zip(item.defects, item.context.windows, strict=True):
-                wanted, part = job.defects[k], np.s_[y : y + side, x : x + side]
-                assert wanted.box is not None  # every defect has one: `JobOptions.boxes`
-                box = box_in_window(wanted.box, native_window(item.context, (x, y), side), side)
-                scale = item.context.scale
-                inner = without_margin(box, self.margin / scale, side, side)
-                place = Place(pixels[part], inner, scale, wanted.annotation.class_id)
+                place = self.place(pixels, job.defects[k], item.context, (x, y), side)
                 laid = self.laid_over(place, job.index + item.attempt)
-                pixels[part] = laid.pixels
+                pixels[y : y + side, x : x + side] = laid.pixels
                 support.append(laid.support)
             starts.append(images.to_tensor(pixels))
         return torch.cat(starts), torch.from_numpy(np.stack(support))[:, None].float()
@@ -139,30 +165,49 @@ class Exemplars:
         then it begins again. One of another group goes before those of groups that had their turn, which may be the
         same defect at another time, if its surroundings are nearly as much alike.
         """
-        side = len(place.window)
-        known = self.of_class.get(place.class_id, ())
-        edges = sides_at_edge(place.box, side, side)
-        known = [one for one in known if one.clean.edges == edges] or known
-        fits = [(_stretch(one, place), one) for one in known]
-        least = min((stretch for stretch, _ in fits), default=0.0)
-        fits = [(stretch, one) for stretch, one in fits if stretch <= max(STRETCH, least + 1e-6)]
-        if not fits:
+        turns = self.ranked(place).turns
+        if not turns:
             return Laid(place.window, np.ones(place.window.shape[:2], bool))
-        alike, shifts = likeness_in_window(place, [one for _, one in fits])
-        value = [a - SIZE_MATTERS * stretch for (stretch, _), a in zip(fits, alike, strict=True)]
-        best: dict[int, int] = {}
-        for k in np.argsort(value)[::-1]:
-            best.setdefault(fits[k][1].number, int(k))
-        chosen = _in_turn(list(best.values()), value, [one.group for _, one in fits])
-        k = chosen[variant % len(chosen)]
-        return _pasted(place, fits[k][1], shifts[k])
+        return _pasted(place, *turns[variant % len(turns)])
+
+    def ranked(self, place: Place) -> Ranking:
+        """The defects for a place; candidates and samples of a place ask again, so it is kept for a while."""
+        key = place.window.tobytes(), place.box, place.scale, place.class_id
+        if key not in self._ranked:
+            if len(self._ranked) >= KEPT:
+                self._ranked.clear()
+            self._ranked[key] = _ranking(place, self.of_class.get(place.class_id, ()))
+        return self._ranked[key]
+
+
+def _ranking(place: Place, known: Sequence[Exemplar]) -> Ranking:
+    side = len(place.window)
+    edges = sides_at_edge(place.box, side, side)
+    known = [one for one in known if one.clean.edges == edges] or known
+    fits = [(_stretch(one, place), one) for one in known]
+    least = min((stretch for stretch, _ in fits), default=0.0)
+    fits = [(stretch, one) for stretch, one in fits if stretch <= max(STRETCH, least + 1e-6)]
+    if not fits:
+        return Ranking([], -math.inf)
+    alike, shifts = likeness_in_window(place, [one for _, one in fits])
+    value = [a - SIZE_MATTERS * stretch for (stretch, _), a in zip(fits, alike, strict=True)]
+    best: dict[int, int] = {}
+    for k in np.argsort(value)[::-1]:
+        best.setdefault(fits[k][1].number, int(k))
+    chosen = _in_turn(list(best.values()), value, [one.group for _, one in fits])
+    return Ranking([(fits[k][1], shifts[k]) for k in chosen], value[chosen[0]])
 
 
 def read_exemplars(
-    folder: Path, classes: Mapping[str, int], rotate90: bool, flip: bool, margin: float = 0.0
+    folder: Path,
+    classes: Mapping[str, int],
+    rotate90: bool,
+    flip: bool,
+    margin: float = 0.0,
+    least: float = 0.0,
 ) -> Exemplars:
     """The training defects of a folder that `utils.prepare_data` wrote, whose boxes keep `margin` px from what is
-    visible. Raises UserError if it has none."""
+    visible; `least` is their `min_likeness`. Raises UserError if it has none."""
     turns = allowed_turns(rotate90, flip)
     found: dict[int, list[Exemplar]] = {}
     for number, (query, file) in enumerate(read_patches(folder, classes, "exemplars.folder")):
@@ -180,7 +225,7 @@ def read_exemplars(
             not surround.is_clean,
         )
         found.setdefault(query.class_id, []).extend(one.turned(*turn) for turn in turns)
-    return Exemplars(found, margin)
+    return Exemplars(found, margin, least)
 
 
 def _cutout(pixels: np.ndarray, surround: Surround, outline: Path) -> Cutout:
@@ -235,9 +280,9 @@ def likeness_in_window(place: Place, looks: Sequence[Exemplar]) -> tuple[list[fl
     steps = torch.arange(-SHIFT, SHIFT + 1)
     off = (steps[:, None].square() + steps.square()).sqrt()
     found, shifts = [], []
-    for one, field in zip(looks, fields, strict=True):
+    for one, laid in zip(looks, fields, strict=True):
         weights = torch.from_numpy(around if one.hidden else near).float()
-        alike = _likeness(here, field, weights) - COST_OF_SHIFT * off
+        alike = _likeness(here, laid, weights) - COST_OF_SHIFT * off
         index = int(alike.argmax())
         y, x = divmod(index, alike.shape[1])
         found.append(float(alike.max()))

@@ -21,6 +21,9 @@ PLANNED = 20  # defects of a class in a plan
 BATCH, CLEAN_RATIO, CHAIN = 24, 0.3, 50
 JUDGE = "judge.safetensors"  # beside the prior's weights
 CANDIDATES, MIN_SCORE, REROLLS = 2, 0.5, 2
+# Of training defects to a place: of the places of real defects on other boards below it, only shorts that no one
+# believed and one bite
+MIN_LIKENESS = 0.6
 COLUMN = 38  # of the comments
 
 
@@ -320,6 +323,7 @@ def _exemplar_lines(out: Path, found: Decisions) -> list[str]:
         "# From what: a training defect that fits the place, which the prior makes one with its surroundings",
         "exemplars:",
         _line("folder", out.as_posix(), "null = from the clean place: more varied, less sure", 2),
+        _line("min_likeness", MIN_LIKENESS, "where none fits so well: from the clean place", 2),
         _chosen("rotate90", found.rotate90, 2),
         _chosen("flip", found.flip, 2),
         "",
