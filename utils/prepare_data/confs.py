@@ -21,9 +21,6 @@ PLANNED = 20  # defects of a class in a plan
 BATCH, CLEAN_RATIO, CHAIN = 24, 0.3, 50
 JUDGE = "judge.safetensors"  # beside the prior's weights
 CANDIDATES, MIN_SCORE, REROLLS = 2, 0.5, 2
-# Of training defects to a place: of the places of real defects on other boards below it, only shorts that no one
-# believed and one bite
-MIN_LIKENESS = 0.6
 COLUMN = 38  # of the comments
 
 
@@ -39,6 +36,7 @@ class Decisions:
     steps: rules.Choice
     start: rules.Choice
     margin: rules.Choice
+    min_likeness: rules.Choice
     has_pieces: bool
     window: int
     tile: int
@@ -61,11 +59,14 @@ def look(
     margins = [
         one.margin * row.scale for one, row in zip(shown, boxed, strict=True) if one.margin is not None
     ]
-    start = rules.start(class_contrasts(shown), CHAIN)
+    contrasts = class_contrasts(shown)
+    start, likeness = rules.start(contrasts, CHAIN), rules.min_likeness(contrasts)
     outlined = any(box.outlined for image in survey.defective for box in image.boxes)
     margin = rules.label_margin(margins, outlined)
     color = rules.color_jitter(kind)
-    return Decisions(sizes, kind, rotate90, flip, color, steps, start, margin, bool(pieces), window, tile)
+    return Decisions(
+        sizes, kind, rotate90, flip, color, steps, start, margin, likeness, bool(pieces), window, tile
+    )
 
 
 def _size(row: IndexRow) -> tuple[float, float]:
@@ -323,7 +324,7 @@ def _exemplar_lines(out: Path, found: Decisions) -> list[str]:
         "# From what: a training defect that fits the place, which the prior makes one with its surroundings",
         "exemplars:",
         _line("folder", out.as_posix(), "null = from the clean place: more varied, less sure", 2),
-        _line("min_likeness", MIN_LIKENESS, "where none fits so well: from the clean place", 2),
+        _chosen("min_likeness", found.min_likeness, 2),
         _chosen("rotate90", found.rotate90, 2),
         _chosen("flip", found.flip, 2),
         "",
