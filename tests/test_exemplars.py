@@ -227,6 +227,14 @@ def test_without_a_twin_an_outline_tells_the_shape(folder: Folder):
     assert np.array_equal(found.pixels[:, :21], window()[:, :21])
 
 
+@pytest.mark.parametrize("shaped, kept", [(1, 3), (2, 2), (3, 3)])
+def test_defects_without_a_shape_are_left_out_where_most_have_one(folder: Folder, shaped: int, kept: int):
+    for k in range(3):
+        twin = striped() if k < shaped else None
+        folder.add(f"gap{k}", 0, square(striped(), (59, 58, 69, 70), 0), twin, (54, 53, 74, 75))
+    assert {one.number for one in folder.read().of_class[0]} == set(range(kept))
+
+
 def test_as_many_variants_as_said(folder: Folder):
     clean = np.full((128, 128, 3), 80, np.uint8)
     for k in range(VARIANTS + 2):

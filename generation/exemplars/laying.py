@@ -41,6 +41,7 @@ STRETCH = math.log(1.5)  # most that a defect is stretched to fit a box, where o
 SIZE_MATTERS = 0.2  # likeness that a stretch by e costs
 NEARLY = 0.1  # likeness that a defect of another group may lack to go first
 VARIANTS = 4  # defects that take turns at one place
+MOST_SHAPED = 2 / 3  # of a class's defects
 KEPT = 256  # places whose ranking is remembered
 PRESENT = 0.5  # how much of it is pasted where a defect counts as present
 EDGE = 1.0  # px around it that may be painted anew with it
@@ -207,13 +208,17 @@ def read_exemplars(
     least: float = 0.0,
 ) -> Exemplars:
     """The training defects of a folder that `utils.prepare_data` wrote, whose boxes keep `margin` px from what is
-    visible; `least` is their `min_likeness`. Raises UserError if it has none."""
+    visible; `least` is their `min_likeness`. Where the shapes of most defects of a class are known, the others, with
+    whose boxes the ground around them would come, are left out. Raises UserError if the folder has none."""
     turns = allowed_turns(rotate90, flip)
     found: dict[int, list[Exemplar]] = {}
+    shaped = set()
     for number, (query, file) in enumerate(read_patches(folder, classes, "exemplars.folder")):
         surround = query.surround
         pixels = images.load_rgb(folder / PATCHES / file)
         cutout = _cutout(pixels, surround, folder / OUTLINES / file)
+        if surround.is_clean or (folder / OUTLINES / file).is_file():
+            shaped.add(number)
         inner = without_margin(surround.box, margin / surround.scale, pixels.shape[1], pixels.shape[0])
         x, y = (int(surround.box[k]) - int(cutout.box[k]) for k in (0, 1))  # the cutout's corner in the patch
         left, top, right, bottom = inner
@@ -225,6 +230,10 @@ def read_exemplars(
             not surround.is_clean,
         )
         found.setdefault(query.class_id, []).extend(one.turned(*turn) for turn in turns)
+    for class_id, known in found.items():
+        rest = [one for one in known if one.number in shaped]
+        if len(rest) >= MOST_SHAPED * len(known):
+            found[class_id] = rest
     return Exemplars(found, margin, least)
 
 
