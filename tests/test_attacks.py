@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from evaluation.attack.__main__ import DISKS, Limit, attack_parser, limits_of, live_attacks, run, table
 from evaluation.attack.inputs import ATTACKS, Attack, AttackCounts, attack, run_command
-from evaluation.attack.mutation import HOSTILE, mutated
+from evaluation.attack.mutation import HOSTILE, hostile_name, mutated
 from evaluation.attack.processes import small_disk, two_at_once
 from evaluation.attack.stage import Stage
 from utils.checkpoint import load_state_dict, load_training_state
@@ -227,6 +227,14 @@ def test_the_same_seed_breaks_a_file_the_same_way():
         [mutated(content, chance) for _ in range(50)] for chance in (random.Random(3), random.Random(3))
     )
     assert first == again and len(set(first)) > 25
+
+
+def test_hostile_names_are_names():
+    for seed in range(300):
+        for name in ("b0.png", "spur"):
+            made = os.fsencode(hostile_name(name, random.Random(seed)))
+            assert made not in (b"", b".", b"..") and not set(made) & set(b"/\0") and len(made) <= 255
+            assert made.endswith(b".png") == name.endswith(".png")
 
 
 def test_the_table_has_sums():

@@ -94,7 +94,8 @@ def hostile_name(name: str, chance: random.Random) -> str:
     value = chance.choice((hostile(chance), *NAMES)).replace(b"\0", b"").replace(b"/", b"")
     made = chance.choice((value, value + stem.encode(), stem.encode() + value))
     longest = LONGEST_NAME - len(dot + suffix)
-    return os.fsdecode((made[:longest] or b"-") + (dot + suffix).encode())
+    whole = made[:longest] + (dot + suffix).encode()
+    return os.fsdecode(b"-" if whole in (b"", b".", b"..") else whole)
 
 
 def _value_replaced(content: bytes, chance: random.Random) -> bytes:
