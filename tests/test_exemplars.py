@@ -253,6 +253,7 @@ DAMAGE = {
     ),
     "no label": lambda root: (root / "train/boxed/gap.txt").unlink(),
     "bad label": lambda root: (root / "train/boxed/gap.txt").write_text("9 0.5 x 0.1 0.1\n"),
+    "flat box": lambda root: (root / "train/boxed/gap.txt").write_text("0 0.5 0.5 0.25 1e-300\n"),
     "bad scale": lambda root: (root / "index.csv").write_text(
         (root / "index.csv").read_text().replace("1.0,a", "-1,a")
     ),

@@ -166,6 +166,10 @@ def _read_query(folder: Path, values: Mapping[str, str], classes: Mapping[str, i
         annotation.h * height,
     )
     box = x - w / 2, y - h / 2, x + w / 2, y + h / 2
+    if not (box[0] < box[2] and box[1] < box[3]):
+        raise UserError(
+            f"{path.with_suffix('.txt')}: got a box of {w:g} x {h:g} px, expected one with an area"
+        )
     center, size = (
         ((row.left + row.right) / 2, (row.top + row.bottom) / 2),
         (row.right - row.left, row.bottom - row.top),
