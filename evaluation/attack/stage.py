@@ -1,5 +1,7 @@
 """A small world to attack: tiny random networks, boards, annotations of every format, a finished run, a training."""
 
+import contextlib
+import io
 import json
 import shutil
 from collections.abc import Callable, Collection
@@ -72,7 +74,9 @@ class Stage:
             (sample_generation.main, [*paint, f"outdir={out}/planned", *PLANNED]),
             (train.main, ["--conf_path", str(self.work / "train.yml")]),
         ):
-            if run_inside(main, words):
+            with contextlib.redirect_stdout(io.StringIO()):  # what is printed is the attack's table
+                code = run_inside(main, words)
+            if code:
                 raise RuntimeError(f"the valid world does not run: {words}")
         rewrite(self.out / "run/manifest.jsonl", lambda entries: list(map(_with_boxes, entries)))
         names = [entry["name"] for entry in read_manifest(self.out / "run/manifest.jsonl")]
