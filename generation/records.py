@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from generation.exemplars.laying import exemplars_sha256
+from generation.exemplars.reading import exemplars_sha256
 from generation.geometry import PixelBox
 from generation.jobs import Job
 from generation.scoring import PaintedDefect, PaintedSample

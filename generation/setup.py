@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from generation.exemplars.laying import Exemplars, read_exemplars
+from generation.exemplars.laying import Exemplars
+from generation.exemplars.reading import read_exemplars
 from generation.geometry import Geometry
 from generation.jobs import JobOptions
 from generation.models import count_classes, load_models, weight_paths, with_arithmetic
@@ -216,25 +217,32 @@ def check_trained_range(config: GenerationConfig) -> None:
     schedule, steps = config.ddim.schedule_params, config.diffusion.diffusion_steps
     lowest, highest = visited_timesteps(config, schedule.resolved_start_step)
     problems = []
-    for path in weight_paths(config):
-        trained = trained_diffusion(load_metadata(path), path)
-        if trained.get("diffusion_steps", steps) != steps:
-            continue  # other units, which is refused when the weights are loaded
-        min_t, max_t = trained.get("min_t", 0), trained.get("max_t") or steps
-        if lowest < min_t:
+    for path, trained in trained_timesteps(config):
+        if lowest < trained.start:
             problems.append(
-                f"{path} was trained on t >= {min_t} only, but painting goes down to t = {lowest} of {steps}; "
+                f"{path} was trained on t >= {trained.start} only, but painting goes down to t = {lowest} of {steps}; "
                 "use weights trained with min_t 0"
             )
-        if highest >= max_t:
-            limit = highest_start_step(config, max_t)
+        if highest >= trained.stop:
+            limit = highest_start_step(config, trained.stop)
             advice = "use other weights" if limit is None else f"expected at most {limit}"
             problems.append(
                 f"ddim.schedule_params.start_step: got {schedule.start_step}, from which the networks are asked at "
-                f"t = {highest} of {steps}, but {path} was trained on t < {max_t} only; {advice}"
+                f"t = {highest} of {steps}, but {path} was trained on t < {trained.stop} only; {advice}"
             )
     if problems:
         raise UserError.from_problems("the weights were not trained on all timesteps needed", problems)
+
+
+def trained_timesteps(config: GenerationConfig) -> Iterator[tuple[str, range]]:
+    """The weights that are asked, each with the timesteps of the original process that it was trained on: all of them,
+    unless it tells otherwise. Those for a process of another length are left out; they are refused when they are
+    loaded."""
+    steps = config.diffusion.diffusion_steps
+    for path in weight_paths(config):
+        trained = trained_diffusion(load_metadata(path), path)
+        if trained.get("diffusion_steps", steps) == steps:
+            yield path, range(trained.get("min_t", 0), trained.get("max_t") or steps)
 
 
 def visited_timesteps(config: GenerationConfig, start_step: int | None) -> tuple[int, int]:
@@ -283,12 +291,10 @@ def options_without_exemplars(config: GenerationConfig) -> SamplerOptions:
     """The sampler's options where no training defect fits: it starts from as much noise as it would without any, as far
     as the networks were trained."""
     schedule = config.ddim.schedule_params
-    highest = [schedule.ddpm_num_steps - 1]
-    for path in weight_paths(config):
-        if max_t := trained_diffusion(load_metadata(path), path).get("max_t"):
-            highest.append(highest_start_step(config, max_t) or 1)
-    start = without_exemplars(schedule.resolved_start_step or highest[0])
-    update = {"schedule_params": schedule.model_copy(update={"start_step": min(start, *highest)})}
+    allowed = [highest_start_step(config, trained.stop) or 1 for _, trained in trained_timesteps(config)]
+    highest = min(allowed, default=schedule.ddpm_num_steps - 1)
+    start = without_exemplars(schedule.resolved_start_step or highest)
+    update = {"schedule_params": schedule.model_copy(update={"start_step": min(start, highest)})}
     return make_schedule(config.model_copy(update={"ddim": config.ddim.model_copy(update=update)}))[1]
 
 

@@ -7,17 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from generation.exemplars.laying import (
-    SHIFT,
-    SIZE_MATTERS,
-    VARIANTS,
-    Exemplars,
-    Place,
-    exemplars_sha256,
-    likeness_in_window,
-    read_exemplars,
-    without_margin,
-)
+from generation.exemplars.exemplar import Place, without_margin
+from generation.exemplars.laying import Exemplars
+from generation.exemplars.ranking import SHIFT, SIZE_MATTERS, VARIANTS, likeness_in_window
+from generation.exemplars.reading import exemplars_sha256, read_exemplars
 from generation.geometry import Context
 from generation.jobs import BatchItem, Defect, Job
 from guided_diffusion.windows import Windows

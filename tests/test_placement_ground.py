@@ -26,11 +26,12 @@ def copper() -> Surround:
 
 
 def test_what_changes_and_how_much(copper: Surround):
-    changed = np.zeros((64, 64), bool)
-    changed[30:34, 19:45] = True
-    assert np.array_equal(copper.changed, changed) and copper.contrast == COPPER - BARE
+    assert copper.contrast == COPPER - BARE
+    assert copper.ground[30:34, 19:45].all() and copper.ground.sum() == 32 * 10 - 4 * 6  # less corners
+    rows, columns = np.nonzero(copper.ground)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (27, 36, 16, 47)
     turned = copper.turned(1, True)
-    assert turned.changed.sum() == changed.sum() and turned.changed[19:45, 30:34].all()
+    assert turned.ground.sum() == copper.ground.sum() and turned.ground[19:45, 30:34].all()
 
 
 def test_bare_board_is_its_ground_and_copper_is_not(copper: Surround):
@@ -53,7 +54,7 @@ def test_a_place_may_be_some_px_off(copper: Surround):
 
 def test_scale_and_edges(copper: Surround):
     large = board((0, 12, 64, 18), (0, 46, 64, 52)).repeat(3, axis=0).repeat(3, axis=1)
-    native = Surround(copper.pixels, copper.box, 3.0, True, copper.changed, copper.contrast)
+    native = Surround(copper.pixels, copper.box, 3.0, True, copper.ground, copper.contrast)
     assert other_ground(native, large, (96, 96)) == 0
     assert other_ground(native, large, (2, 96)) == 0  # the edge goes on beyond the image
     assert other_ground(native, large, (96, 45)) > 0.35  # on the upper trace, of 6 rows
@@ -63,4 +64,4 @@ def test_unknown_ground_is_no_reason_against_a_place():
     hidden = Surround(board(), BOX, 1.0)
     assert other_ground(hidden, board((0, 0, 64, 64)), (32, 32)) == 0
     same = with_change(Surround(board(), BOX, 1.0, is_clean=True), board())
-    assert same.changed is None
+    assert same.ground is None

@@ -29,7 +29,7 @@ from utils.device import (
 from utils.errors import UserError
 from utils.files import check_begun_by_us, state_files, sweep
 from utils.processes.exclusive import only_run_in
-from utils.processes.group import local_rank, process_group, rank, world_size
+from utils.processes.group import decided, local_rank, process_group, rank, world_size
 from utils.schema.training import TrainingConfig
 from utils.strength.rule import strength_for
 
@@ -79,9 +79,8 @@ def setup_run(config: TrainingConfig, process: ProcessInfo) -> TrainingRun:
     if contrasts:
         told = ", ".join(f"{name} {levels:.0f}" for name, levels in contrasts.items())
         log.info("contrast of the defects in gray levels: %s; trained on t < %d", told, config.resolved_max_t)
-    run = TrainingRun(
-        config, process, log, names, dataset, *make_diffusion(config), contrasts, read_files(config)
-    )
+    files = decided(lambda: read_files(config))  # once for all processes
+    run = TrainingRun(config, process, log, names, dataset, *make_diffusion(config), contrasts, files)
     if unseen := [name for name, i in names.items() if i not in (dataset.labels or ())]:
         log.warning(
             "no images of %s in %s: such defects cannot be learned", ", ".join(unseen), config.data_dir

@@ -7,6 +7,7 @@ import numpy as np
 from scipy import ndimage
 
 from generation.quality.checks import visible_pixels
+from utils.shapes.boxes import Sides, turned
 from utils.shapes.solid import solid
 
 REACH = 8  # px around a box that are cut out with it, at most
@@ -21,20 +22,12 @@ class Cutout:
 
     pixels: np.ndarray
     alpha: np.ndarray
-    box: tuple[float, float, float, float]
+    box: Sides
 
     def turned(self, quarters: int, mirrored: bool) -> "Cutout":
         """Turned by quarters counterclockwise, then mirrored left to right."""
-        pixels, alpha, (left, top, right, bottom) = self.pixels, self.alpha, self.box
-        for _ in range(quarters % 4):
-            width = alpha.shape[1]
-            left, top, right, bottom = top, width - right, bottom, width - left
-            pixels, alpha = np.rot90(pixels), np.rot90(alpha)
-        if mirrored:
-            width = alpha.shape[1]
-            left, right = width - right, width - left
-            pixels, alpha = pixels[:, ::-1], alpha[:, ::-1]
-        return Cutout(pixels, alpha, (left, top, right, bottom))
+        box, (pixels, alpha) = turned(self.box, (self.pixels, self.alpha), quarters, mirrored)
+        return Cutout(pixels, alpha, box)
 
 
 def cut_out(image: np.ndarray, box: Sequence[float], twin: np.ndarray | None) -> Cutout:

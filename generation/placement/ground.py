@@ -24,15 +24,16 @@ COST = 0.3  # likeness that ground which is another all over costs
 
 
 def with_change(surround: Surround, patch: np.ndarray) -> Surround:
-    """The clean patch of a training defect with what the defect in `patch`, of the same size, changes of it in its
-    box."""
+    """The clean patch of a training defect with its ground: what the defect in `patch`, of the same size, changes of it
+    in its box, and BESIDE px around that."""
     inside = pixels_in(surround.box)
     difference = np.zeros(patch.shape[:2], np.float32)
     difference[inside] = _difference(patch[inside], surround.pixels[inside])
     changed = visible_pixels(difference)
     if not changed.any():
         return surround
-    return replace(surround, changed=changed, contrast=float(np.median(difference[changed])))
+    ground = ndimage.binary_dilation(changed, iterations=BESIDE)
+    return replace(surround, ground=ground, contrast=float(np.median(difference[changed])))
 
 
 def other_ground(surround: Surround, pixels: np.ndarray, middle: tuple[float, float]) -> float:
@@ -42,9 +43,9 @@ def other_ground(surround: Surround, pixels: np.ndarray, middle: tuple[float, fl
     `middle` (x, y) px is where the middle of its box would be, SLACK px of the patch more or less. 0 where the clean
     patch is not known.
     """
-    if surround.changed is None:
+    near = surround.ground
+    if near is None:
         return 0.0
-    near = ndimage.binary_dilation(surround.changed, iterations=BESIDE)
     rows, columns = (np.flatnonzero(near.any(axis=axis)) for axis in (1, 0))
     (top, bottom), (left, right) = ((found[0], found[-1] + 1) for found in (rows, columns))
     x, y = ((surround.box[k] + surround.box[k + 2]) / 2 for k in (0, 1))

@@ -16,13 +16,14 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from utils.shapes.boxes import Sides, turned
+
 NOISE = 2 * 0.08**2  # variance of two plain surfaces, [-1, 1]: about 10 gray levels each
 MARGIN = 16  # px of surroundings on every side of a box, at the scale where it fits the window
 BATCH = 16  # templates compared at once
 
 NEAR = 4.0  # px of a patch or a window from an edge within which a box lies at it
 
-Sides = tuple[float, float, float, float]  # left, top, right, bottom
 Edges = tuple[bool, bool, bool, bool]  # left, top, right, bottom
 
 
@@ -37,15 +38,15 @@ def sides_at_edge(box: Sequence[float], width: int, height: int) -> Edges:
 class Surround:
     """A patch (h, w, 3) uint8, the box of its defect in px of it, and how many native px of an image one of them is.
 
-    `is_clean`: the patch is that of the clean image, so that what is inside the box counts, too; `changed` (h, w) bool
-    is then what the defect changes of it, by `contrast` gray levels, where that is known.
+    `is_clean`: the patch is that of the clean image, so that what is inside the box counts, too; `ground` (h, w) bool
+    is then what the defect changes of it, by `contrast` gray levels, and what is just beside that, where it is known.
     """
 
     pixels: np.ndarray
     box: Sides
     scale: float
     is_clean: bool = False
-    changed: np.ndarray | None = None
+    ground: np.ndarray | None = None
     contrast: float = 0.0
 
     @property
@@ -56,16 +57,9 @@ class Surround:
 
     def turned(self, quarters: int, mirrored: bool) -> "Surround":
         """Turned by quarters counterclockwise, then mirrored left to right."""
-        pixels, changed, (left, top, right, bottom) = self.pixels, self.changed, self.box
-        for _ in range(quarters % 4):
-            width = pixels.shape[1]
-            left, top, right, bottom = top, width - right, bottom, width - left
-            pixels, changed = np.rot90(pixels), None if changed is None else np.rot90(changed)
-        if mirrored:
-            width = pixels.shape[1]
-            left, right = width - right, width - left
-            pixels, changed = pixels[:, ::-1], None if changed is None else changed[:, ::-1]
-        return replace(self, pixels=pixels, box=(left, top, right, bottom), changed=changed)
+        known = [self.pixels] if self.ground is None else [self.pixels, self.ground]
+        box, (pixels, *ground) = turned(self.box, known, quarters, mirrored)
+        return replace(self, pixels=pixels, box=box, ground=ground[0] if ground else None)
 
 
 @dataclass(frozen=True)

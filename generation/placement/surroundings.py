@@ -4,6 +4,7 @@ import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -80,7 +81,7 @@ class TurnedQuery:
     quarters: int
     mirrored: bool
 
-    @property
+    @cached_property
     def surround(self) -> Surround:
         return self.query.surround.turned(self.quarters, self.mirrored)
 

@@ -25,8 +25,8 @@ from utils.prepare_data.boxed import (
 )
 from utils.prepare_data.confs import look, next_steps, write_confs
 from utils.prepare_data.cutting import CutOptions, Places, cut_patch, is_crowded, plan_tiles
+from utils.prepare_data.outlines import write_seen_shapes
 from utils.prepare_data.report import IndexRow, Prepared, contact_sheet, report_text, write_index
-from utils.prepare_data.seen import write_seen_shapes
 from utils.prepare_data.sources import DefectBox, SourceImage, Survey, file_name
 
 KIND = "prepared data set"  # in the folder's mark
