@@ -24,7 +24,7 @@ from utils.config import load_generation_config
 from utils.errors import UserError, run_main
 from utils.images import ImageCache, resize_float, to_tensor
 from utils.manifest import read_manifest
-from utils.schema.generation import AttentionConfig
+from utils.schema.sampling import AttentionConfig
 from utils.synthetic_pcb.board import CLASSES, defect_center
 from utils.synthetic_pcb.defects import add_defects
 from utils.synthetic_pcb.layout import draw_board

@@ -8,8 +8,9 @@ from guided_diffusion.gaussian_diffusion import GaussianDiffusion
 from guided_diffusion.timesteps import sampling_timesteps
 from training.image_datasets import Augmentation
 from training.train_loop import TrainOptions
-from utils.schema.generation import AttentionConfig, GenerationConfig, ScheduleConfig
+from utils.schema.generation import GenerationConfig
 from utils.schema.network import DiffusionConfig
+from utils.schema.sampling import AttentionConfig, ScheduleConfig
 from utils.schema.training import AugmentConfig, TrainingConfig
 
 

@@ -22,7 +22,7 @@ from generation.placement.candidates import (
 )
 from generation.placement.request import PlacementRequest
 from utils.errors import UserError
-from utils.schema.generation import PlanConfig
+from utils.schema.places import PlanConfig
 
 CLASSES = {"open_circuit": 0, "short": 1}
 GEOMETRY = Geometry("native", 1.0, 64, 32)

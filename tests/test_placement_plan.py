@@ -19,7 +19,7 @@ from generation.placement.request import PlacementRequest
 from utils.errors import UserError
 from utils.images import save_png
 from utils.labels import read_annotations
-from utils.schema.generation import PlanConfig
+from utils.schema.places import PlanConfig
 
 CLASSES = {"open_circuit": 0, "short": 1}
 GEOMETRY = Geometry("native", 1.0, 64, 32)

@@ -32,7 +32,7 @@ from generation.placement.surroundings import (
 )
 from utils.errors import UserError
 from utils.images import save_png
-from utils.schema.generation import PlanConfig
+from utils.schema.places import PlanConfig
 
 GEOMETRY = Geometry("native", "auto", 64, 32)
 

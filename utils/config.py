@@ -15,7 +15,7 @@ from utils.reading import is_file, parse_yaml, read_yaml
 from utils.schema.completion import complete_from_weights
 from utils.schema.downstream import DownstreamConfig
 from utils.schema.fields import Section, input_path, spelled_path
-from utils.schema.generation import GenerationConfig, ScheduleConfig
+from utils.schema.generation import GenerationConfig
 from utils.schema.problems import (
     HOISTED,
     Findings,
@@ -23,6 +23,7 @@ from utils.schema.problems import (
     section_of,
     show_value,
 )
+from utils.schema.sampling import ScheduleConfig
 from utils.schema.training import TrainingConfig
 
 Config = TypeVar("Config", GenerationConfig, TrainingConfig, DownstreamConfig)

@@ -17,7 +17,7 @@ from generation.geometry import Geometry, Size, Window, native_window, place
 from generation.placement.request import PlacementRequest
 from utils import images, labels
 from utils.errors import UserError
-from utils.schema.generation import PlanConfig
+from utils.schema.places import PlanConfig
 from utils.seeds import sample_seed
 
 log = logging.getLogger(__name__)

@@ -31,8 +31,9 @@ from utils.files import file_sha256, write_text
 from utils.logger import setup_logging
 from utils.processes.group import decided
 from utils.reading import PARSE_ERRORS, read_json
-from utils.schema.generation import GenerationConfig, PlanConfig
+from utils.schema.generation import GenerationConfig
 from utils.schema.manifest import FileName, first_problem
+from utils.schema.places import PlanConfig
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from generation.geometry import Geometry
 from utils.files import file_sha256
-from utils.schema.generation import PlanConfig
+from utils.schema.places import PlanConfig
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,8 @@ from generation.placement.matching import (
 from generation.placement.request import PlacementRequest
 from utils import images, labels
 from utils.errors import UserError, shortened
-from utils.schema.generation import PlanConfig
 from utils.schema.manifest import first_problem
+from utils.schema.places import PlanConfig
 
 # Of a folder that utils.prepare_data wrote
 INDEX, CLASSES = "index.csv", "classes.json"

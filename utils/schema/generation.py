@@ -1,12 +1,8 @@
-"""The keys of `sample_generation.py`.
-
-DDIM sampling is that of Song et al. 2021, time travel that of Lugmayr et al. 2022, the refinement that of Luo et
-al. 2025.
-"""
+"""The keys of `sample_generation.py`: models, data, what is painted and what comes out."""
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from utils.schema.fields import (
     PRECISION_DEFAULT,
@@ -14,117 +10,14 @@ from utils.schema.fields import (
     Float,
     InputPath,
     Int,
-    JumpFilter,
     OptionalPath,
     OutputPath,
-    PathInUnion,
     Section,
     Seed,
 )
 from utils.schema.network import CROP_VALUES, DiffusionConfig, NetworkConfig, precision_of_old_key
-
-
-class AttentionConfig(Section):
-    """Where the defect is: a mask from the prior's difference to the clean window (Luo et al. 2025)."""
-
-    enabled: bool = Field(True, description="use the attention mask; false: the whole window counts alike")
-    temperature: Float = Field(0.3, gt=0, description="softness of the sigmoid over the difference")
-    blur_sigma: Float = Field(1.0, ge=0, description="Gaussian blur of the mask, px; 0 = none")
-    center_weight: Float = Field(1.0, ge=0, description="extra weight of the window's center; 0 = none")
-    radial_decay: Float = Field(0.15, gt=0, description="width of that center weight")
-    connected_components: bool = Field(True, description="keep only components that touch the center")
-    min_area_ratio: Float = Field(
-        0.01, ge=0, le=1, description="smallest component, as a fraction of the window"
-    )
-    center_region_ratio: Float = Field(
-        0.2, gt=0, le=1, description="size of the center, fraction of the window"
-    )
-    adaptive_threshold: bool = Field(True, description="threshold from the mean over the center, else 0.2")
-    threshold_factor: Float = Field(0.6, ge=0, description="threshold in units of that mean")
-    accumulation_enabled: bool = Field(True, description="blend the mask with those of earlier steps")
-    accumulation_beta: Float = Field(0.9, ge=0, le=1, description="weight of the earlier masks")
-    adaptive_beta: bool = Field(True, description="let that weight fall with t, down to beta_min at t = 0")
-    beta_min: Float = Field(0.5, ge=0, le=1, description="the lowest value of that weight")
-
-
-class ScheduleConfig(Section):
-    """The list of timesteps, with time travel (Lugmayr et al. 2022)."""
-
-    num_inference_steps: Int = Field(250, ge=1, le=100_000, description="steps over the whole respaced chain")
-    ddpm_num_steps: Int = Field(
-        250, ge=1, le=100_000, description="length of the respaced chain (see timestep_respacing)"
-    )
-    schedule_type: Literal["linear", "quad"] = Field(
-        "linear", description="spacing of the steps without time travel"
-    )
-    jump_length: Int = Field(10, ge=1, description="undo steps of one jump back in time")
-    jump_n_sample: Int = Field(3, ge=1, le=1000, description="times each stretch is denoised; 1 = no jumps")
-    use_timetravel: bool = Field(True, description="jump back in time and denoise again (RePaint)")
-    time_travel_filter_type: JumpFilter = Field("none", description="which jumps are left out")
-    start_step: Annotated[Int, Field(ge=0)] | Literal["auto"] | None = Field(
-        30,
-        description="strength of the edit: index at which the image is noised; null = the last; auto = by the contrast "
-        "of the defects that the prior was trained on",
-    )
-
-    @property
-    def resolved_start_step(self) -> int | None:
-        """The start step, once a run has read the one that auto leaves open."""
-        assert self.start_step != "auto"
-        return self.start_step
-
-    @model_validator(mode="after")
-    def _fits_chain(self) -> "ScheduleConfig":
-        if self.num_inference_steps > self.ddpm_num_steps and not self.use_timetravel:
-            raise ValueError(
-                f"num_inference_steps: got {self.num_inference_steps}, expected at most ddpm_num_steps "
-                f"({self.ddpm_num_steps}) without time travel"
-            )
-        return self
-
-
-class DdimConfig(Section):
-    """DDIM sampling (Song et al. 2021)."""
-
-    ddim_sigma: Float = Field(0.0, ge=0, description="eta: 0 = deterministic, 1 = as noisy as DDPM")
-    schedule_params: ScheduleConfig = Field(
-        default_factory=ScheduleConfig,
-        description="each of these keys is also accepted directly under `ddim`",
-    )
-
-
-class OptimizeConfig(Section):
-    """Refinement of x_t by gradient steps (Zhang et al. 2023; Luo et al. 2025)."""
-
-    optimize_xt: bool = Field(True, description="refine x_t; false: plain DDIM with both models")
-    lr_xt: Float = Field(0.1, gt=0, description="step size on the full image")
-    lr_crop: bool = Field(False, description="also refine the crop's state, with the same step size")
-    lr_xt_decay: Float = Field(1.012, gt=0, description="factor on lr_xt after every denoising step")
-    use_smart_lr_xt_decay: bool = Field(True, description="scale the step with the signal left at t")
-    use_adaptive_lr_xt: bool = Field(
-        True, description="line search: shrink the step until the loss does not rise"
-    )
-    carry_lr_xt: bool = Field(
-        False, description="begin with the step that the line search ended with at the last t: fewer trials"
-    )
-    coef_xt_reg: Float = Field(0.0001, ge=0, description="pull toward the state at the beginning of the step")
-    coef_xt_reg_decay: Float = Field(
-        1.01, gt=0, description="factor on coef_xt_reg after every denoising step"
-    )
-    mid_interval_num: Int = Field(
-        1, ge=1, le=1000, description="DDIM sub-steps of the clean estimate; 1 = one-step estimate"
-    )
-    optimize_before_time_travel: bool = Field(
-        True, description="refine once more before each jump back in time"
-    )
-
-
-class GradientStepsConfig(Section):
-    """Number of gradient steps at each t: none for the first `stop` indices, then a ramp."""
-
-    start: Float = Field(2.0, ge=0, le=1000, description="gradient steps at the low end of the ramp")
-    end: Float = Field(2.0, ge=0, le=1000, description="gradient steps at the highest t")
-    stop: Int = Field(0, ge=0, description="number of lowest t without gradient steps")
+from utils.schema.places import ExemplarsConfig, PlanConfig
+from utils.schema.sampling import AttentionConfig, DdimConfig, GradientStepsConfig, OptimizeConfig
 
 
 class DatasetConfig(Section):
@@ -144,112 +37,6 @@ class DatasetConfig(Section):
         description="format of labels/: boxes, or polygons for segmentation; the other is written beside it",
     )
     first_category_id: Int = Field(1, ge=0, le=1, description="COCO's id of class 0")
-
-
-Counts = Annotated[
-    dict[Annotated[str, Field(min_length=1)], Annotated[Int, Field(ge=0)]],
-    Field(json_schema_extra={"expected": "class: whole number >= 0, ...", "default_text": "none"}),
-]
-
-
-BoxSides = Annotated[
-    tuple[Annotated[Int, Field(ge=1)], Annotated[Int, Field(ge=1)]],
-    Field(json_schema_extra={"expected": "smallest and largest side, whole numbers >= 1"}),
-]
-
-
-Roi = Annotated[
-    PathInUnion | dict[str, PathInUnion] | None,
-    Field(json_schema_extra={"expected": "null, a path, or class: path, ..."}),
-]
-
-
-def _score_of_old_name(rank: Any) -> Any:
-    return "score" if rank == "appeal" else rank
-
-
-Sizes = Annotated[
-    dict[
-        Annotated[str, Field(min_length=1)],
-        Annotated[
-            tuple[tuple[Annotated[Int, Field(ge=1)], Annotated[Int, Field(ge=1)]], ...],
-            Field(min_length=1, max_length=64),
-        ],
-    ],
-    Field(json_schema_extra={"expected": "class: [[width, height], ...]", "default_text": "none"}),
-]
-
-
-class PlanConfig(Section):
-    """Defects requested by numbers instead of by annotation files; px are those of the output images."""
-
-    counts: Counts = Field(
-        default_factory=dict, description="defects requested of each class; none = no plan"
-    )
-    spacing: Int = Field(96, ge=0, description="least distance between two centers on an image, px")
-    size: BoxSides = Field(
-        (24, 48), description="sides of a defect's box, px; drawn between them, small and large alike often"
-    )
-    sizes: Sizes = Field(
-        default_factory=dict, description="classes whose boxes are drawn from a list of [width, height], px"
-    )
-    edge_margin: Int = Field(16, ge=0, description="least distance of a box from the image's edge, px")
-    per_image: Int | None = Field(None, ge=1, description="most defects on one image; null = no limit")
-    roi: Roi = Field(
-        None,
-        description="where centers may lie: an image, white = allowed, or a folder with one of each image's "
-        "name; one for all classes or one per class",
-    )
-    rank: Annotated[Literal["score", "surroundings", "uniform"], BeforeValidator(_score_of_old_name)] = Field(
-        "score",
-        description="score = where the networks expect the class; surroundings = where it looks as around the "
-        "defects of `queries`, whose boxes are taken; uniform = anywhere",
-    )
-    queries: PathInUnion | None = Field(
-        None, description="folder that utils.prepare_data wrote, for rank: surroundings"
-    )
-    rotate90: bool = Field(
-        True, description="rank: surroundings looks for the defects turned by quarters, too"
-    )
-    flip: bool = Field(True, description="rank: surroundings looks for the defects mirrored, too")
-    stride: Int = Field(16, ge=1, description="grid of candidate places, px")
-    keep: Annotated[float, Field(ge=1e-4, le=1)] = Field(
-        0.1,
-        description="best fraction of the candidates, from which places are drawn; less = surer, less varied",
-    )
-
-    @field_validator("size")
-    @classmethod
-    def _ascending(cls, value: tuple[int, int]) -> tuple[int, int]:
-        if value[0] > value[1]:
-            raise ValueError("the smallest side comes first")
-        return value
-
-    @model_validator(mode="after")
-    def _queries_are_there(self) -> "PlanConfig":
-        if self.rank == "surroundings" and not self.queries:
-            raise ValueError("queries: got null, which rank: surroundings needs; expected a folder")
-        return self
-
-    def plain(self) -> dict[str, Any]:
-        """All values in the shape of the file, for a fingerprint."""
-        return self.model_dump(mode="json")
-
-
-class ExemplarsConfig(Section):
-    """Training defects that painting starts from, laid over the clean image and noised (Meng et al. 2022, SDEdit)."""
-
-    folder: PathInUnion | None = Field(
-        None,
-        description="folder that utils.prepare_data wrote, for its training defects; null = painting starts from "
-        "the clean image",
-    )
-    rotate90: bool = Field(True, description="defects may be turned by quarters")
-    flip: bool = Field(True, description="defects may be mirrored")
-    min_likeness: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.0,
-        description="where the surroundings of none are so alike, painting starts from the clean image; 0 = nowhere",
-    )
 
 
 class GenerationConfig(Section):
