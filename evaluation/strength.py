@@ -1,6 +1,6 @@
 """How strong should an edit be? Paints a handful of places at several strengths and lays them side by side.
 
-    python -m evaluation.strength data/mine/generate.yml --places 6 --out runs/strength.png [key=value ...]
+    python -m evaluation.strength data/mine/generate-heldout.yml --places 6 --out runs/strength.png [key=value ...]
 
 The places are annotations of `defect_free_dir`, spread over its classes. A strength is the step of the chain at which
 the image is noised (`ddim.schedule_params.start_step`): with too little noise defects are missing or mere specks,

@@ -17,7 +17,7 @@ from utils import images
 from utils.config import load_generation_config
 from utils.errors import UserError
 from utils.labels import load_class_names
-from utils.prepare_data.confs import FOUNDATION
+from utils.prepare_data.confs import FOUNDATION, GENERATE
 from utils.processes.interrupts import Stopped
 from utils.schema.downstream import DownstreamConfig
 from utils.schema.fields import PROJECT
@@ -98,10 +98,9 @@ def train_painter(prepared: Path, folder: Path, config: DownstreamConfig) -> Non
 
 def planned_conf(prepared: Path) -> Path:
     """The conf that paints at planned places. Raises UserError where the data allow none."""
-    for name in ("generate-planned.yml", "generate.yml"):
-        path = prepared / name
-        if path.is_file() and "\nplan:" in path.read_text(encoding="utf-8"):
-            return path
+    path = prepared / GENERATE
+    if path.is_file():
+        return path
     raise UserError(f"{prepared}: no clean image and no tile without defects to paint on; give a clean_dir")
 
 

@@ -16,14 +16,11 @@ def test_a_failing_program_is_an_error_in_a_sentence():
 
 
 def test_the_conf_that_plans_is_found(tmp_path: Path):
-    (tmp_path / "generate.yml").write_text("seed: 0\nplan:\n  counts: {a: 1}\n")
-    assert planned_conf(tmp_path).name == "generate.yml"
-    (tmp_path / "generate-planned.yml").write_text("seed: 0\nplan:\n  counts: {a: 1}\n")
-    assert planned_conf(tmp_path).name == "generate-planned.yml"
-    for path in tmp_path.iterdir():
-        path.write_text("seed: 0\n")
+    (tmp_path / "generate-heldout.yml").write_text("seed: 0\n")
     with pytest.raises(UserError, match="give a clean_dir"):
         planned_conf(tmp_path)
+    (tmp_path / "generate.yml").write_text("seed: 0\nplan:\n  counts: {a: 1}\n")
+    assert planned_conf(tmp_path).name == "generate.yml"
 
 
 @pytest.mark.parametrize("name", ABLATIONS)

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from tests.prepare_data.builders import index_of, pixels, write_boards, write_image, write_text
+from tests.prepare_data.builders import SMALL, index_of, pixels, write_boards, write_image, write_text
 from utils.images import load_rgb
 from utils.prepare_data.__main__ import main
 from utils.prepare_data.boxed import (
@@ -159,3 +160,21 @@ def test_boxes_beside_the_first_one_are_known():
     others = [DefectBox("short", 140, 90, 150, 130), DefectBox("short", 300, 100, 310, 110)]
     found = boxes_beside([first, *others], (50.0, 60.0, 60.0, 65.0), 2.0, (100, 100))
     assert found == [("short", (70.0, 55.0, 75.0, 75.0))]
+
+
+def test_what_lies_beside_a_point_keeps_its_place(tmp_path: Path):
+    source = tmp_path / "source"
+    image = pixels(0)
+    write_image(source / "clean/b.png", 1)
+    Image.fromarray(image).save(write_text(source / "classes.txt", "spur\nshort\n").with_name("a.png"))
+    neighbor = (90 / 160, 62 / 120, 10 / 160, 8 / 120)  # 85..95, 58..66
+    write_text(source / "a.txt", f"0 0.5 0.5\n1 {' '.join(map(str, neighbor))}\n0 {85 / 160} {70 / 120}\n")
+    main([str(source), "--out", str(tmp_path / "out"), "--holdout-share", "0", *SMALL])
+    patch = np.array(Image.open(tmp_path / "out/train/boxed/spur_0000.png"))
+    lines = (tmp_path / "out/train/boxed/spur_0000.txt").read_text().splitlines()
+    boxes = [np.array(line.split()[1:], float) * (*patch.shape[1::-1], *patch.shape[1::-1]) for line in lines]
+    assert [line.split()[0] for line in lines] == ["0", "1", "0"]
+    x, y = boxes[0][:2] - (80, 60)  # the patch's corner, by the middle of the point's box
+    assert np.array_equal(patch, image[round(-y) : round(-y) + 64, round(-x) : round(-x) + 64])
+    assert np.allclose(boxes[1], (90 + x, 62 + y, 10, 8), atol=1e-3)
+    assert np.allclose(boxes[2], (85 + x, 70 + y, 16, 16), atol=1e-3)  # the other point is half a window, too

@@ -1,12 +1,14 @@
 """Written confs are read by the programs they are for, and follow the data."""
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from guided_diffusion.create import noise_to_signal
-from tests.prepare_data.builders import write_boards
+from tests.prepare_data.builders import SMALL, pixels, write_boards, write_image, write_text
 from training.data import measure_contrasts
 from utils.checkpoint import load_state_dict
 from utils.config import load_generation_config, load_training_config
@@ -57,8 +59,8 @@ def test_the_prior_is_trained_on_what_was_written(out):
 
 
 def test_painting_uses_annotated_places_and_planned_ones(out):
-    annotated = load_generation_config(out / "generate.yml", CROP)
-    planned = load_generation_config(out / "generate-planned.yml", CROP)
+    annotated = load_generation_config(out / "generate-heldout.yml", CROP)
+    planned = load_generation_config(out / "generate.yml", CROP)
     assert Path(annotated.defect_free_dir) == out / "test_clean" and not annotated.plan.counts
     assert Path(planned.defect_free_dir) == out / "train_clean"
     assert planned.plan.counts == {"short": 20, "spur": 20} and planned.plan.rank == "surroundings"
@@ -76,7 +78,7 @@ def test_the_weights_will_give_the_start_that_is_told(out):
     contrasts = measure_contrasts(training, load_class_names(training.class_json_path))
     found = strength_for(contrasts, noise_to_signal("linear", 1000))
     assert found.start_step(confs.CHAIN, exemplars=True) == 12  # noise: 0.4 times 0.61 of the chain
-    for name in ("generate.yml", "generate-planned.yml"):
+    for name in ("generate.yml", "generate-heldout.yml"):
         (line,) = [x for x in (out / name).read_text().splitlines() if "start_step:" in x]
         assert line.split() == f"start_step: auto # 12 of 50: {found.reason}".split()
 
@@ -87,7 +89,7 @@ def test_without_clean_counterparts_painting_is_planned(tmp_path):
     main([str(tmp_path / "source"), "--out", str(out), "--holdout", "03", "--window", "32"])
     config = load_generation_config(out / "generate.yml", CROP)
     assert Path(config.defect_free_dir) == out / "train/defect_free" and config.plan.counts
-    assert not (out / "generate-planned.yml").exists()
+    assert not (out / "generate-heldout.yml").exists()
 
 
 def test_every_choice_has_its_reason(out):
@@ -106,3 +108,35 @@ def test_the_foundation_prior_is_bundled_and_sees_its_surroundings():
     assert weights["input_blocks.0.0.weight"].shape[1] == 7
     assert len(weights["label_emb.weight"]) == len(CLASSES) + 1
     assert described(metadata, "classes") == {name: row for row, name in enumerate(CLASSES)}
+
+
+def test_class_names_that_yaml_takes_for_something_else(tmp_path):
+    source = tmp_path / "source"
+    names = ["1", "no", "null", "a: b", "[x]", "#rust"]
+    for n in range(3):
+        write_image(source / f"part{n}.png", n)
+        boxes = [f"{k} {0.1 + 0.15 * k} 0.5 0.06 0.08\n" for k in range(len(names))]
+        write_text(source / f"part{n}.txt", "".join(boxes))
+        write_image(source / f"clean/free{n}.png", 10 + n)
+    write_text(source / "classes.txt", "".join(f"{name}\n" for name in names))
+    assert not main([str(source), "--out", str(tmp_path / "out"), *SMALL])
+    config = load_generation_config(tmp_path / "out/generate.yml", CROP)
+    assert list(config.plan.counts) == list(config.plan.sizes) == names
+    assert load_class_names(tmp_path / "out/classes.json") == {name: k for k, name in enumerate(names)}
+
+
+def test_a_single_outline_among_boxes_tells_no_margin(tmp_path):
+    source, white = tmp_path / "source", {"label": "hole", "shape_type": "rectangle"}
+    for n in range(10):
+        write_image(source / f"clean/free{n}.png", n)
+        image = pixels(n)
+        image[50:62, 60:76] = 255
+        Image.fromarray(image).save(write_text(source / f"part{n}.json", "").with_suffix(".png"))
+        shapes = [white | {"points": [[56, 46], [80, 66]]}]  # 4 px around it
+        if n == 0:
+            corners = [[20, 20], [30, 20], [30, 30], [20, 30]]
+            shapes.append(white | {"shape_type": "polygon", "points": corners})
+        labels = {"imagePath": f"part{n}.png", "imageWidth": 160, "imageHeight": 120, "shapes": shapes}
+        write_text(source / f"part{n}.json", json.dumps(labels))
+    assert not main([str(source), "--out", str(tmp_path / "out"), "--holdout-share", "0", *SMALL])
+    assert "  # boxes are those of outlines" not in (tmp_path / "out/generate.yml").read_text()

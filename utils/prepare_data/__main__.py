@@ -11,8 +11,9 @@ DIR gets train/boxed (patches, each with the place of its defect), train/twins a
 without the defect, and its shape, where they are known) and train/clean (pieces without defects) for a prior that sees
 its surroundings, train/defect (centered patches) and train/defect_free (tiles) for the published pair, train_clean
 (clean images), test and test_clean (held-out images and their clean counterparts, with YOLO labels), classes.json,
-index.csv, report.txt and contact_sheet.png; and confs that fit the data: train-prior.yml, generate.yml,
-generate-planned.yml, and train-context.yml for painting with refinement.
+index.csv, report.txt and contact_sheet.png; and confs that fit the data: train-prior.yml, generate.yml
+(a data set, on the photographs that train), generate-heldout.yml (at the places of held-out defects, to judge the
+painter) and train-context.yml for painting with refinement.
 """
 
 if __name__ == "__main__":  # the libraries take seconds to load

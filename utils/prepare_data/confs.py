@@ -22,6 +22,10 @@ BATCH, CLEAN_RATIO, CHAIN = 24, 0.3, 50
 JUDGE = "judge.safetensors"  # beside the prior's weights
 CANDIDATES, MIN_SCORE, REROLLS = 2, 0.5, 2
 COLUMN = 38  # of the comments
+GENERATE, HELD_OUT = (
+    "generate.yml",
+    "generate-heldout.yml",
+)  # a data set's conf, and the one that judges the painter
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,9 @@ def look(
     ]
     contrasts = class_contrasts(shown)
     start, likeness = rules.start(contrasts, CHAIN), rules.min_likeness(contrasts)
-    outlined = any(box.outlined for image in survey.defective for box in image.boxes)
+    trained = {row.source for row in boxed}
+    known = [image.boxes for image in survey.defective if survey.tree.relative(image.path) in trained]
+    outlined = bool(np.mean([box.outlined for boxes in known for box in boxes]) > 0.5)  # most boxes
     margin = rules.label_margin(margins, outlined)
     color = rules.color_jitter(kind)
     return Decisions(
@@ -81,12 +87,10 @@ def write_confs(folder: Path, out: Path, rows: Sequence[IndexRow], found: Decisi
     if tiles and found.tile >= 64:
         texts["train-context.yml"] = context_text(out, found)
     planned = "train_clean" if parts["train_clean"] else "train/defect_free" if tiles else ""
-    annotated = parts["test_clean"] > 0
-    if annotated:
-        texts["generate.yml"] = generate_text(out, "generate.yml", found, "test_clean", planned=False)
     if planned:
-        name = "generate-planned.yml" if annotated else "generate.yml"
-        texts[name] = generate_text(out, name, found, planned, planned=True)
+        texts[GENERATE] = generate_text(out, GENERATE, found, planned, planned=True)
+    if parts["test_clean"]:
+        texts[HELD_OUT] = generate_text(out, HELD_OUT, found, "test_clean", planned=False)
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     return list(texts)
@@ -102,9 +106,8 @@ def _line(key: str, value: object, reason: str = "", indent: int = 0) -> str:
 
 
 def _plain(value: object) -> str:
-    return (
-        yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("\n").removesuffix("\n...")
-    )
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False)
+    return text.removesuffix("\n").removesuffix("\n...")
 
 
 def _chosen(key: str, choice: rules.Choice, indent: int = 0) -> str:
@@ -254,9 +257,14 @@ def context_text(out: Path, found: Decisions) -> str:
 def generate_text(out: Path, name: str, found: Decisions, images: str, planned: bool) -> str:
     """The conf called `name` that paints, at annotated places or at planned ones."""
     where = "at places like those of the training defects" if planned else "at the places of held-out defects"
+    purpose = (
+        "For a data set; train-prior.yml comes first."
+        if planned
+        else "To compare with the real ones; nothing may be trained on them."
+    )
     return "\n".join(
         [
-            f"# Paints defects {where}; train-prior.yml comes first.",
+            f"# Paints defects {where}. {purpose}",
             f"#   python sample_generation.py {out.as_posix()}/{name}",
             "# Written by utils.prepare_data, which chose what the data decide. docs/configuration.md lists every key.",
             "",
@@ -270,7 +278,7 @@ def generate_text(out: Path, name: str, found: Decisions, images: str, planned: 
                 else []
             ),
             _line("defect_free_dir", f"{out.as_posix()}/{images}", "clean images"),
-            _line("outdir", f"images/{out.resolve().name}{'-planned' if planned else ''}"),
+            _line("outdir", f"images/{out.resolve().name}{'' if planned else '-heldout'}"),
             "",
             *(_plan_lines(out, found) if planned else []),
             *_exemplar_lines(out, found),
@@ -348,7 +356,7 @@ def _plan_lines(out: Path, found: Decisions) -> list[str]:
         _line("spacing", round(widest), "the longest side of a training box, px", 2),
         _line("edge_margin", 0, "defects at the edge have places at the edge", 2),
         "  sizes:                              # w, h in px from the training boxes, for the other ranks",
-        *(_line(name, boxes, indent=4) for name, boxes in sizes.items()),
+        *(_line(_plain(name), boxes, indent=4) for name, boxes in sizes.items()),
         "",
     ]
 
@@ -359,10 +367,10 @@ def run_folder(out: Path, what: str = "prior") -> str:
 
 
 def next_steps(out: Path, confs: Sequence[str]) -> str:
-    """The commands that come next, for the report; the optional contextual model is left out."""
+    """The commands that come next, for the report; what is optional is left out."""
     lines = [
         f"  python {'train.py' if name.startswith('train') else 'sample_generation.py'} {out.as_posix()}/{name}"
         for name in confs
-        if name != "train-context.yml"
+        if name not in ("train-context.yml", HELD_OUT)
     ]
     return "\n".join(["", "next", *lines, ""])

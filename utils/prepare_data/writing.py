@@ -110,7 +110,8 @@ def _write_boxed(
     path: Path, pixels: np.ndarray, boxes: list[DefectBox], survey: Survey, window: int
 ) -> float:
     """Write a patch around the first of the boxes of an image, for a prior that sees its surroundings, and beside it
-    the boxes in it, as YOLO lines, the first one first; its scale."""
+    the boxes in it, as YOLO lines, the first one first; its scale. Points become boxes."""
+    boxes = [sized(box, window) for box in boxes]
     patch, inner, scale = boxed_patch(pixels, boxes[0], window)
     save_png(path, patch)
     height, width = patch.shape[:2]
