@@ -2,6 +2,7 @@
 """Data sets of several runs, with real images, and without what was rejected by eye."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +172,58 @@ def test_the_held_out_images_of_a_prepared_folder_validate(run: Path, real: Path
     assert run_main(prepare, [str(real), "--out", str(tmp_path / "board"), *options]) == 0
     report = export(run, real=tmp_path / "board")
     assert report.real == {"train": 0, "val": 2} and names(run / "dataset")["val"] == ["real_p3", "real_p4"]
+    with pytest.raises(UserError, match="expected --real-train, for those that it did not hold out"):
+        export(run, real=tmp_path / "board", real_train_share=0.5)
+    report = export(run, real=tmp_path / "board", real_train=True)
+    parts = names(run / "dataset")
+    assert report.real == {"train": 3, "val": 2} and parts["val"] == ["real_p3", "real_p4"]
+    assert {name for name in parts["train"] if name.startswith("real")} == {"real_p0", "real_p1", "real_p2"}
+    real.rename(tmp_path / "moved")
+    with pytest.raises(UserError, match="prepared from are not in .*real any more"):
+        export(run, real=tmp_path / "board", real_train=True)
+    assert export(run, real=tmp_path / "board").real == {"train": 0, "val": 2}
+
+
+def test_whole_groups_train_by_the_pattern_of_the_preparation(run: Path, real: Path, tmp_path: Path):
+    from utils.prepare_data.__main__ import main as prepare
+
+    for n in range(6):  # p0 and p3, p1 and p4, p2 and p5 are of one part
+        for suffix in (".png", ".txt"):
+            (real / f"p{n}{suffix}").rename(real / f"x{n}_part{n % 3}{suffix}")
+        Image.new("RGB", (160, 160), (n, 0, 0)).save(real / f"x{n}_part{n % 3}.png")
+    options = [
+        "--holdout",
+        "1",
+        "--group-pattern",
+        "part(\\d)",
+        "--tile",
+        "32",
+        "--window",
+        "16",
+        "--margin",
+        "4",
+    ]
+    assert run_main(prepare, [str(real), "--out", str(tmp_path / "board"), *options]) == 0
+    report = export(run, real=tmp_path / "board", real_train=True)
+    parts = names(run / "dataset")
+    assert report.real == {"train": 3, "val": 2} and parts["val"] == ["real_x1_part1", "real_x4_part1"]
+    assert {name for name in parts["train"] if name.startswith("real")} == {
+        "real_x0_part0",
+        "real_x2_part2",
+        "real_x3_part0",
+    }
+
+
+def test_a_run_on_held_out_photographs_does_not_train_beside_them(run: Path, tmp_path: Path):
+    board = tmp_path / "board"
+    (board / "test").mkdir(parents=True)
+    (board / "classes.json").write_text('{"spur": 0}')
+    config = yaml.safe_load((run / "config.yml").read_text())
+    shutil.copytree(config["defect_free_dir"], board / "test_clean")
+    config["defect_free_dir"] = str(board / "test_clean")
+    (run / "config.yml").write_text(yaml.safe_dump(config))
+    with pytest.raises(UserError, match="photographs that --real .* holds out"):
+        export(run, real=board)
 
 
 def test_real_images_that_cannot_be_used(
@@ -178,6 +231,8 @@ def test_real_images_that_cannot_be_used(
 ):
     with pytest.raises(UserError, match="no such folder"):
         export(run, real=tmp_path / "nowhere")
+    with pytest.raises(UserError, match="expected a folder that utils.prepare_data wrote"):
+        export(run, real=real, real_train=True)
     (real / "data.yaml").write_text("names: [scratch, spur]\n")
     with pytest.raises(
         UserError, match="got the classes scratch, expected only those of the runs: spur, mouse bite"

@@ -1,7 +1,7 @@
 """A data set for a detector from finished runs.
 
     python -m utils.export_dataset images/demo --out data/synthetic
-    python -m utils.export_dataset images/one images/two --real data/board --out data/synthetic
+    python -m utils.export_dataset images/one images/two --real data/board --real-train --out data/synthetic
 
 Writes Ultralytics' layout (`images/`, `labels/`, `data.yaml`), COCO's annotations with boxes and run-length encoded
 masks, mask images and a README.md, split by source image. Images that RUN/verdicts.csv rejects (the report page saves
@@ -94,12 +94,18 @@ def _add_real(group: argparse._ArgumentGroup) -> None:
         help="real images with defects, instead of painted ones, validate: a folder that utils.prepare_data wrote (its "
         "held-out images) or one that it reads",
     )
-    group.add_argument(
+    how = group.add_mutually_exclusive_group()
+    how.add_argument(
+        "--real-train",
+        action="store_true",
+        help="of a folder that utils.prepare_data wrote, the images that it did not hold out train",
+    )
+    how.add_argument(
         "--real-train-share",
         type=fraction,
         default=0.0,
         metavar="FRACTION",
-        help="of the real defects, in whole groups, in the training part",
+        help="of another folder's defects, in whole groups, in the training part",
     )
 
 

@@ -21,7 +21,10 @@ class ExportOptions(DatasetConfig):
     verdicts: Path | None = None  # by eye, of one run (None: its own, if it has some)
     use_verdicts: bool = True  # whether samples rejected by eye are left out
     real: Path | None = None  # folder of real images with defects: the validation part
-    real_train_share: float = 0.0  # fraction of their defects in the training part
+    real_train: bool = False  # whether those train, too, that a prepared folder does not hold out
+    real_train_share: float = (
+        0.0  # fraction of their defects in the training part, of a folder that was not prepared
+    )
 
 
 @dataclass(frozen=True)

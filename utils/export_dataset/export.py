@@ -8,7 +8,7 @@ from utils.errors import UserError
 from utils.export_dataset.coco import write_coco
 from utils.export_dataset.contents import PARTS, ExportOptions, Item, Report, SourceRun
 from utils.export_dataset.readme import write_readme
-from utils.export_dataset.real import real_items
+from utils.export_dataset.real import check_not_held_out, real_items
 from utils.export_dataset.runs import read_runs, shared_classes
 from utils.export_dataset.selection import backgrounds, check_names, split_sources
 from utils.export_dataset.writing import make_folders, write_item, write_yaml
@@ -56,7 +56,10 @@ def export_dataset(
 
 def contents(runs: Sequence[SourceRun], options: ExportOptions, report: Report) -> list[Item]:
     """The images of the set: painted, clean and real ones; warnings go to the report."""
-    real, told = real_items(options.real, report.classes, options) if options.real else ([], [])
+    real, told = list[Item](), list[str]()
+    if options.real:
+        check_not_held_out(options.real, runs)
+        real, told = real_items(options.real, report.classes, options)
     entries = [entry for run in runs for entry in run.entries]
     share = 0.0 if options.real else options.val_share
     parts, more = split_sources(entries, share, options.seed)

@@ -123,9 +123,11 @@ def _facts(runs: Sequence[SourceRun], options: ExportOptions) -> list[tuple[str,
         ]
     validation = f"{options.val_share:g} of the source images in val"
     if options.real:
-        validation = (
-            f"real images of `{options.real}` in val, {options.real_train_share:g} of their defects in train"
-        )
+        validation = f"real images of `{options.real}` in val"
+        if options.real_train:
+            validation = f"real images that `{options.real}` holds out in val, the others in train"
+        elif options.real_train_share:
+            validation += f", {options.real_train_share:g} of their defects in train"
     return [
         *facts,
         ("shares", f"{validation}, {options.background_share:g} clean images"),

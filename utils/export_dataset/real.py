@@ -1,6 +1,6 @@
-"""Real images with defects, for the validation part: how a detector does on painted ones says little."""
+"""Real images with defects: they validate, for how a detector does on painted ones says little, and train if wished."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +8,12 @@ import numpy as np
 
 from utils import labels
 from utils.errors import UserError
-from utils.export_dataset.contents import ExportOptions, Item
+from utils.export_dataset.contents import ExportOptions, Item, SourceRun
 from utils.labels import load_class_names, pixel_sides
 from utils.manifest import mask_rle
 from utils.prepare_data.holdout import choose_groups
-from utils.prepare_data.sources import DefectBox, SourceImage, Survey
+from utils.prepare_data.origin import held_out_groups, survey_again
+from utils.prepare_data.sources import DefectBox, SourceImage
 from utils.prepare_data.survey import survey_source
 
 
@@ -22,45 +23,82 @@ def real_items(
     """The images with defects of a folder in any format that prepare_data reads, and warnings; of a folder that
     prepare_data wrote those that it held out.
 
-    All of them validate, but for whole groups with about `real_train_share` of the defects, which train. Raises
-    UserError for a class that the runs do not have.
+    All of them validate, but for whole groups with about `real_train_share` of the defects, which train. With
+    `real_train` those train that a prepared folder did not hold out. Raises UserError for a class that the runs do not
+    have, and for an option that does not fit the folder.
     """
-    survey = read_real(folder)
+    if not folder.is_dir():
+        raise UserError(f"--real {folder}: no such folder")
+    images, warnings = (
+        prepared_images(folder, options) if is_prepared(folder) else own_images(folder, options)
+    )
     known = {labels.normalize_class_name(name) for name in classes}
-    present = {box.class_name for image in survey.defective for box in image.boxes}
+    present = {box.class_name for image, _ in images for box in image.boxes}
     if strange := sorted(name for name in present if labels.normalize_class_name(name) not in known):
         raise UserError(
             f"--real {folder}: got the classes {', '.join(strange)}, expected only those of the runs: "
             + ", ".join(classes)
         )
-    train, warnings = training_groups(survey, options)
     items = []
-    for image in survey.defective:
+    for image, part in images:
         if any(box.is_point for box in image.boxes):
             warnings.append(f"{image.path} is left out: one of its defects has no box")
         else:
-            items.append(_item(image, "train" if image.group in train else "val", classes))
+            items.append(_item(image, part, classes))
     return items, warnings
 
 
-def training_groups(survey: Survey, options: ExportOptions) -> tuple[set[str], list[str]]:
-    """The groups of real images that train, and warnings."""
-    if options.real_train_share == 0:
-        return set(), []
-    held = choose_groups(survey, None, 1 - options.real_train_share, options.seed)
-    if not held:
-        return set(), [f"{survey.tree.root}: its images are of one group, so all of them validate"]
-    return {image.group for image in survey.defective} - held, []
+Parted = list[tuple[SourceImage, str]]  # images and their parts, train or val
 
 
-def read_real(folder: Path) -> Survey:
-    """A folder of real images; of one that prepare_data wrote its held-out images."""
-    classes, held_out = folder / "classes.json", folder / "test"
-    if not folder.is_dir():
-        raise UserError(f"--real {folder}: no such folder")
-    if classes.is_file() and held_out.is_dir():
-        return survey_source(held_out, "yolo", load_class_names(classes))
-    return survey_source(folder)
+def is_prepared(folder: Path) -> bool:
+    """Whether prepare_data wrote a folder and held images out."""
+    return (folder / "classes.json").is_file() and (folder / "test").is_dir()
+
+
+def prepared_images(folder: Path, options: ExportOptions) -> tuple[Parted, list[str]]:
+    """The images of a prepared folder: those held out validate, the others train if wished."""
+    if options.real_train_share:
+        raise UserError(
+            f"--real-train-share: got {options.real_train_share:g} with {folder}, whose held-out images validate; "
+            "expected --real-train, for those that it did not hold out"
+        )
+    held = survey_source(folder / "test", "yolo", load_class_names(folder / "classes.json")).defective
+    if not options.real_train:
+        return [(image, "val") for image in held], []
+    groups, digests = held_out_groups(folder), {image.digest for image in held}
+    others = survey_again(folder).defective
+    train = [image for image in others if image.group not in groups and image.digest not in digests]
+    return [*((image, "train") for image in train), *((image, "val") for image in held)], []
+
+
+def own_images(folder: Path, options: ExportOptions) -> tuple[Parted, list[str]]:
+    """The images of a folder that was not prepared, and warnings."""
+    if options.real_train:
+        raise UserError(
+            f"--real-train: got {folder}, expected a folder that utils.prepare_data wrote and that holds images out; "
+            "use --real-train-share"
+        )
+    survey, warnings, train = survey_source(folder), list[str](), set[str]()
+    if options.real_train_share:
+        held = choose_groups(survey, None, 1 - options.real_train_share, options.seed)
+        if held:
+            train = {image.group for image in survey.defective} - held
+        else:
+            warnings.append(f"{survey.tree.root}: its images are of one group, so all of them validate")
+    return [(image, "train" if image.group in train else "val") for image in survey.defective], warnings
+
+
+def check_not_held_out(folder: Path, runs: Sequence[SourceRun]) -> None:
+    """Raises UserError for a run that painted on what a prepared folder holds out: its images would train a detector
+    that is validated on the same photographs."""
+    held = [(folder / part).resolve() for part in ("test", "test_clean")]
+    for run in runs:
+        if Path(run.config.defect_free_dir).resolve() in held:
+            raise UserError(
+                f"{run.folder}: painted on {run.config.defect_free_dir}, photographs that --real {folder} holds out to "
+                "validate; expected a run on others (generate.yml), or no --real"
+            )
 
 
 def _item(image: SourceImage, part: str, classes: Mapping[str, int]) -> Item:

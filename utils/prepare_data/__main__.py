@@ -11,9 +11,9 @@ DIR gets train/boxed (patches, each with the place of its defect), train/twins a
 without the defect, and its shape, where they are known) and train/clean (pieces without defects) for a prior that sees
 its surroundings, train/defect (centered patches) and train/defect_free (tiles) for the published pair, train_clean
 (clean images), test and test_clean (held-out images and their clean counterparts, with YOLO labels), classes.json,
-index.csv, report.txt and contact_sheet.png; and confs that fit the data: train-prior.yml, generate.yml
-(a data set, on the photographs that train), generate-heldout.yml (at the places of held-out defects, to judge the
-painter) and train-context.yml for painting with refinement.
+index.csv, origin.json (where the photographs are), report.txt and contact_sheet.png; and confs that fit the data:
+train-prior.yml, generate.yml (a data set, on the photographs that train), generate-heldout.yml (at the places of
+held-out defects, to judge the painter) and train-context.yml for painting with refinement.
 """
 
 if __name__ == "__main__":  # the libraries take seconds to load
@@ -36,6 +36,7 @@ from utils.manifest import VERSION
 from utils.prepare_data.cutting import CutOptions, fitting_tile
 from utils.prepare_data.formats.recognition import FORMATS
 from utils.prepare_data.holdout import choose_groups
+from utils.prepare_data.origin import Origin
 from utils.prepare_data.survey import survey_source
 from utils.prepare_data.writing import KIND, Destination, check_apart, write_all
 
@@ -125,6 +126,16 @@ def _options_text(args: argparse.Namespace) -> str:
     return " ".join(words)
 
 
+def _origin(args: argparse.Namespace) -> Origin:
+    clean = str(args.clean_dir.resolve()) if args.clean_dir else None
+    return Origin(
+        source=str(args.source.resolve()),
+        format=args.format,
+        clean_dir=clean,
+        group_pattern=args.group_pattern,
+    )
+
+
 def main(argv: list[str]) -> None:
     """Prepare a data set and print the report; raises UserError."""
     args = _parser().parse_args(argv)
@@ -145,6 +156,7 @@ def main(argv: list[str]) -> None:
     )
     cut = replace(cut, tile=fitting_tile(survey, held, cut))
     with replace_folder(args.out, KIND, VERSION, args.overwrite) as folder:
+        _origin(args).write(folder)
         where = Destination(folder, args.out, _options_text(args))
         report = write_all(where, survey, held, cut, args.minutes)
     print(report, end="")
