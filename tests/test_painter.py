@@ -344,6 +344,32 @@ def test_only_windows_that_fail_are_painted_again(tmp_path: Path):
     assert (sample.image[:, 20:38] == GRAY).all() and sample.image[38:42, 44:48].mean() > GRAY + 15
 
 
+def test_painting_again_leaves_what_was_accepted_as_it_is(tmp_path: Path):
+    board(tmp_path, "0 0.25 0.5\n1 0.384 0.5")
+    world = World()
+    strong, tries = world.prior, []
+
+    def prior(x: Tensor, t: Tensor, y: Tensor) -> Tensor:  # shows class 0 at the second attempt
+        tries.append(len(x))
+        plain = world.eps(x, world.clean(x), t)
+        hidden = (y == 0).view(-1, 1, 1, 1) & (len(x) == 2)
+        return torch.where(hidden, plain, strong(x, t, y))
+
+    world.prior = prior
+    painter = world.painter(generated=True, min_score=0.5, max_rerolls=1)
+    (sample,) = painter.paint(plan(tmp_path))
+    assert [(d.accepted, d.attempt) for d in sample.defects] == [(True, 1), (True, 0)] and set(tries) == {
+        1,
+        2,
+    }
+    assert sample.image[38:42, 28:32].mean() < GRAY - 15
+    alone = World()
+    alone.prior = strong
+    (once,) = alone.painter(generated=True).paint(plan(tmp_path))
+    bright = np.s_[38:42, 44:48]
+    assert np.abs(sample.image[bright].astype(int) - once.image[bright]).max() <= 1
+
+
 def test_without_min_score_everything_is_taken(tmp_path: Path):
     board(tmp_path, "0 0.25 0.5")
     painter = World(visible=False).painter(min_score=0.0, max_rerolls=5)

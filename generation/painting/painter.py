@@ -101,6 +101,11 @@ class Work:
     defects: dict[int, PaintedDefect] = field(default_factory=dict)
     failure: Failure | None = None
 
+    def others(self, item: BatchItem) -> list[Window]:
+        """The windows of the defects that were put into the image by other items."""
+        painted = self.defects.items()
+        return [one.window for k, one in painted if k not in item.defects and one.accepted]
+
     def sample(self) -> PaintedSample:
         """The result; what was painted of a failed job does not count."""
         found = [] if self.failure else [self.defects[k] for k in sorted(self.defects)]
@@ -180,7 +185,7 @@ class Painter:
             work.defects[k] = chosen if chosen.accepted else replace(chosen, attempt=last)
         for place, (one, result) in enumerate(good):
             taken = [w for w, chosen in enumerate(best) if chosen == place and found[place][w].accepted]
-            self.put(one, work.canvas, result, found[place], taken)
+            self.put(one, work, result, found[place], taken)
         return [w for w, place in enumerate(best) if not found[place][w].accepted]
 
     # Sampling
@@ -334,32 +339,38 @@ class Painter:
     def put(
         self,
         item: BatchItem,
-        canvas: Canvas,
+        work: Work,
         result: ContextResult,
         found: Sequence[PaintedDefect],
         good: Sequence[int],
     ) -> None:
         """Put the windows `good` of a painted context into the image."""
         if good:
+            canvas = work.canvas
             square = canvas.square(item.context)
             if self.options.masked:
                 masks = [(found[k].window, mask) for k in good if (mask := found[k].alpha) is not None]
                 alpha = placed_masks(square, masks)
             else:
-                alpha = self.alpha(item.context, square, good)
+                alpha = self.alpha(item.context, square, good, work.others(item))
             canvas.put(item.context, canvas.painted(item.context, result.before, result.after, alpha))
 
-    def alpha(self, context: Context, square: Window, accepted: Sequence[int]) -> np.ndarray:
+    def alpha(
+        self, context: Context, square: Window, accepted: Sequence[int], others: Sequence[Window] = ()
+    ) -> np.ndarray:
         """How much of a painted context is taken, in px of its `square`: (side, side) in [0, 1], all of it, or the
         windows, with a soft edge unless they are to be masked. Windows that are not among the `accepted` ones are left
-        out either way.
+        out either way, and so is what of the windows `others`, painted before, lies outside them.
         """
         o = self.options
         windows = [native_window(context, corner, o.crop_size) for corner in context.windows]
         rejected = [k for k in range(len(windows)) if k not in accepted]
-        edged = [windows[k] for k in (rejected if o.generated else accepted)]
-        soft = soft_windows(square, edged, 0 if o.masked else o.feather * context.scale)
-        return 1 - soft if o.generated else soft
+        feather = 0 if o.masked else o.feather * context.scale
+        taken = soft_windows(square, [windows[k] for k in accepted], feather)
+        if not o.generated:
+            return taken
+        left_out = soft_windows(square, [windows[k] for k in rejected], feather)
+        return 1 - np.maximum(left_out, soft_windows(square, others, feather) * (1 - taken))
 
 
 def is_out_of_memory(error: Exception) -> bool:
