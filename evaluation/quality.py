@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 
 from evaluation.quality_sheet import contact_sheet
-from generation.placement.surroundings import INDEX, PATCHES, read_patches
 from generation.quality.checks import (
     PaintedWindow,
     box_iou,
@@ -33,6 +32,7 @@ from generation.quality.checks import (
     tint,
     visible_box,
 )
+from generation.training_defects import INDEX, PATCHES, read_patches
 from training.folds import read_origins
 from training.judge import (
     JudgeOptions,

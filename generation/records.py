@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from generation.exemplars.reading import exemplars_sha256
 from generation.geometry import PixelBox
 from generation.jobs import Job
 from generation.scoring import PaintedDefect, PaintedSample
+from generation.training_defects import training_defects_sha256
 from utils import images, labels
 from utils.config import settings_fingerprint
 from utils.files import file_sha256, write_text
@@ -39,7 +39,7 @@ class Provenance:
         paths = {key: path for key, path in paths.items() if path}
         weights = {key: file_sha256(path) for key, path in paths.items() if Path(path).is_file()}
         if config.exemplars.folder is not None:
-            weights["exemplars.folder"] = exemplars_sha256(Path(config.exemplars.folder))
+            weights["exemplars.folder"] = training_defects_sha256(Path(config.exemplars.folder))
         return cls(config.resolved_seed, hashlib.sha256(settings.encode()).hexdigest(), weights)
 
 

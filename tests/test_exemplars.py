@@ -10,9 +10,10 @@ import torch
 from generation.exemplars.exemplar import Place, without_margin
 from generation.exemplars.laying import Exemplars
 from generation.exemplars.ranking import SHIFT, SIZE_MATTERS, VARIANTS, likeness_in_window
-from generation.exemplars.reading import exemplars_sha256, read_exemplars
+from generation.exemplars.reading import read_exemplars
 from generation.geometry import Context
 from generation.jobs import BatchItem, Defect, Job
+from generation.training_defects import training_defects_sha256
 from guided_diffusion.windows import Windows
 from tests.test_surroundings import PriorSampler, Sampler, box_masks, sampler
 from utils.errors import UserError
@@ -212,9 +213,9 @@ def test_without_a_twin_an_outline_tells_the_shape(folder: Folder):
     shape = np.zeros((128, 128), np.uint8)
     shape[58:70, 59:69] = 255
     (folder.root / "train/outlines").mkdir()
-    before = exemplars_sha256(folder.root)
+    before = training_defects_sha256(folder.root)
     save_png(folder.root / "train/outlines/gap.png", shape)
-    assert exemplars_sha256(folder.root) != before
+    assert training_defects_sha256(folder.root) != before
     found = folder.read().laid_over(Place(window(), (22, 21, 42, 43), 1.0, 0), 0)
     assert (found.pixels[26:38, 27:37] == 7).all() and found.support.sum() < 20 * 20
     assert np.array_equal(found.pixels[:, :21], window()[:, :21])
@@ -235,6 +236,33 @@ def test_as_many_variants_as_said(folder: Folder):
     exemplars = folder.read()
     seen = [int(laid(exemplars, clean[:64, :64], (22, 22, 42, 42), k)[32, 32, 0]) for k in range(9)]
     assert len(set(seen)) == VARIANTS and seen[:VARIANTS] == seen[VARIANTS : 2 * VARIANTS]
+
+
+def test_the_candidates_of_two_samples_begin_with_four_defects(folder: Folder):
+    clean = np.full((128, 128, 3), 80, np.uint8)
+    for k in range(VARIANTS):
+        folder.add(f"spot{k}", 0, square(clean, (59, 59, 69, 69), 100 + 20 * k), clean, (54, 54, 74, 74))
+    context = Context(0, 0, 64, ((0, 0),), 1.0)
+    wanted = Defect(Annotation(0, "spot", 0.5, 0.5, 0.3, 0.3), (32, 32), (0, 0, 64), (22, 22, 42, 42))
+    seen = []
+    for sample in (0, 1):
+        job = Job(Path("a.png"), (wanted,), (), "a", sample)
+        for attempt in (0, 1):
+            item = BatchItem(0, 0, context, (0,), attempt)
+            start, _ = folder.read().starts([(job, item)], [clean[:64, :64]], 64, candidates=2)
+            seen.append(round(float(start[0, 0, 32, 32]), 3))
+    assert len(set(seen)) == 4
+
+
+@pytest.mark.parametrize("name", ["train/boxed/gap.png", "train/boxed/gap.txt", "classes.json", "index.csv"])
+def test_all_that_is_read_is_in_the_hash(folder: Folder, name: str):
+    folder.add("gap", 0, square(striped(), (59, 58, 69, 70), 0), striped(), (54, 53, 74, 75))
+    (folder.root / "classes.json").write_text('{"spot": 0, "scratch": 1}')
+    before = training_defects_sha256(folder.root)
+    assert training_defects_sha256(folder.root) == before
+    with (folder.root / name).open("ab") as file:
+        file.write(b" ")
+    assert training_defects_sha256(folder.root) != before
 
 
 DAMAGE = {

@@ -23,13 +23,12 @@ from generation.placement.matching import (
 from generation.placement.plan import make_plan
 from generation.placement.request import PlacementRequest
 from generation.placement.surroundings import (
-    Query,
     TurnedQuery,
-    allowed_turns,
     common_scale,
     snapped,
     thinned,
 )
+from generation.training_defects import Query, allowed_turns
 from utils.errors import UserError
 from utils.images import save_png
 from utils.schema.places import PlanConfig

@@ -14,15 +14,8 @@ from evaluation.downstream.pool import PooledDefect, write_pool
 from evaluation.downstream.split import Split
 from generation.exemplars.cutout import Cutout, cut_out
 from generation.placement.matching import likeness, make_template, reduced, to_planes
-from generation.placement.surroundings import (
-    FINE,
-    INDEX,
-    PATCHES,
-    TurnedQuery,
-    allowed_turns,
-    common_scale,
-    read_queries,
-)
+from generation.placement.surroundings import FINE, TurnedQuery, common_scale, read_queries
+from generation.training_defects import INDEX, PATCHES, allowed_turns
 from utils.config import read_conf
 from utils.errors import UserError
 from utils.images import load_rgb, save_png

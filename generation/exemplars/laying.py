@@ -63,19 +63,23 @@ class Exemplars:
         return Place(part, inner, context.scale, wanted.annotation.class_id)
 
     def starts(
-        self, pairs: Sequence[tuple[Job, BatchItem]], contexts: Sequence[np.ndarray], side: int
+        self,
+        pairs: Sequence[tuple[Job, BatchItem]],
+        contexts: Sequence[np.ndarray],
+        side: int,
+        candidates: int = 1,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Where the sampling of `contexts` (S, S, 3) uint8 starts, (N, 3, S, S) in [-1, 1], and where in their windows
         of `side` px the defects may be, (M, 1, side, side) of 0 and 1.
 
-        The candidates of a place, and its samples, begin with other defects.
+        The `candidates` of a place, and its samples, begin with other defects, as far as there are VARIANTS.
         """
         starts, support = [], []
         for (job, item), before in zip(pairs, contexts, strict=True):
             pixels = before.copy()
             for k, (x, y) in zip(item.defects, item.context.windows, strict=True):
                 place = self.place(pixels, job.defects[k], item.context, (x, y), side)
-                laid = self.laid_over(place, job.index + item.attempt)
+                laid = self.laid_over(place, job.index * candidates + item.attempt)
                 pixels[y : y + side, x : x + side] = laid.pixels
                 support.append(laid.support)
             starts.append(images.to_tensor(pixels))

@@ -10,16 +10,8 @@ from generation.exemplars.cutout import Cutout, cut_out, filled, outlined
 from generation.exemplars.exemplar import Exemplar, without_margin
 from generation.exemplars.laying import Exemplars
 from generation.placement.matching import Surround
-from generation.placement.surroundings import (
-    INDEX,
-    OUTLINES,
-    PATCHES,
-    TWINS,
-    allowed_turns,
-    read_patches,
-)
+from generation.training_defects import OUTLINES, PATCHES, allowed_turns, read_patches
 from utils import images
-from utils.files import files_sha256
 
 MOST_SHAPED = 2 / 3  # of a class's defects
 
@@ -71,9 +63,3 @@ def _cutout(pixels: np.ndarray, surround: Surround, outline: Path) -> Cutout:
     if outline.is_file() and (shape := images.load_rgb(outline)[..., 0]).shape == pixels.shape[:2]:
         return outlined(found, shape[part] > 127)
     return filled(found, surround.pixels[part]) if surround.is_clean else found
-
-
-def exemplars_sha256(folder: Path) -> str:
-    """A hash of all that `read_exemplars` reads."""
-    below = [path for part in (PATCHES, TWINS, OUTLINES) for path in (folder / part).glob("*")]
-    return files_sha256(folder, [path for path in (folder / INDEX, *below) if path.is_file()])

@@ -254,7 +254,9 @@ class Painter:
         size, boxes = self.options.crop_size, self.boxes(pairs)
         start, support = clean, None
         if self.exemplars is not None and tasks[0].laid:
-            start, support = self.exemplars.starts(pairs, [task.before for task in tasks], size)
+            start, support = self.exemplars.starts(
+                pairs, [task.before for task in tasks], size, self.options.candidates
+            )
             start, support = start.to(self.device), support.to(self.device)
         windows = Windows(corners, size, torch.tensor(owner, device=self.device), boxes, support)
         classes = [job.defects[k].annotation.class_id for job, item in pairs for k in item.defects]

@@ -21,13 +21,14 @@ from generation.placement.candidates import Candidate, Score, Wanted, choose, ra
 from generation.placement.request import PlacementRequest
 from generation.placement.roi import Regions
 from generation.placement.score import placement_score
-from generation.placement.surroundings import INDEX, survey_surroundings
+from generation.placement.surroundings import survey_surroundings
 from generation.records import Provenance
 from generation.setup import Run, make_geometry
+from generation.training_defects import training_defects_sha256
 from utils import images, labels
 from utils.errors import UserError, shortened
 from utils.export_dataset.outdated import label_folder
-from utils.files import file_sha256, write_text
+from utils.files import write_text
 from utils.logger import setup_logging
 from utils.processes.group import decided
 from utils.reading import PARSE_ERRORS, read_json
@@ -210,7 +211,7 @@ def _identity(config: GenerationConfig) -> dict[str, Any]:
         return {"weights": dict(Provenance.of(config).weights)}
     queries = config.plan.queries
     if config.plan.rank == "surroundings" and queries:
-        return {"queries": file_sha256(Path(queries) / INDEX)}
+        return {"queries": training_defects_sha256(Path(queries))}
     return {}
 
 

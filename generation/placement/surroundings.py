@@ -1,15 +1,12 @@
 """Candidates whose surroundings look like those of a real defect of the class: training defects are the queries."""
 
-import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tqdm import tqdm
 
 from generation.geometry import Geometry
@@ -24,7 +21,7 @@ from generation.placement.candidates import (
     random_stream,
     tell_of_small_images,
 )
-from generation.placement.ground import COST, other_ground, with_change
+from generation.placement.ground import COST, other_ground
 from generation.placement.matching import (
     Surround,
     Template,
@@ -33,19 +30,13 @@ from generation.placement.matching import (
     make_template,
     peaks,
     reduced,
-    same_surroundings,
     to_planes,
 )
 from generation.placement.request import PlacementRequest
-from utils import images, labels
-from utils.errors import UserError, shortened
-from utils.schema.manifest import first_problem
+from generation.training_defects import Query, allowed_turns, read_patches
+from utils.errors import UserError
 from utils.schema.places import PlanConfig
 
-# Of a folder that utils.prepare_data wrote
-INDEX, CLASSES = "index.csv", "classes.json"
-PATCHES, TWINS, OUTLINES = "train/boxed/", "train/twins/", "train/outlines/"
-ALIGNED = 0.8  # likeness of the surroundings above which a clean image shows the same place
 COARSE, FINE = 6, 2  # px of a patch per px
 WORK = 16e6  # places compared coarsely per class, in px, on all pictures together
 FEWEST, MOST = 4, 64  # turned defects of a class looked for on one image
@@ -53,24 +44,6 @@ LOOKS = 400  # of a class on all images together, where that is more than FEWEST
 IMAGES = 60  # searched; of more, these are drawn
 PEAKS = 3  # places kept of each look
 SPARE = 2  # candidates kept per requested place, where there are so many
-
-
-@dataclass(frozen=True)
-class Query:
-    """A training defect: its patch, the center and size of its box in px of its own photograph, and the photograph's
-    group."""
-
-    surround: Surround
-    class_id: int
-    center: tuple[float, float]
-    size: tuple[float, float]
-    group: str = ""
-
-    @property
-    def box(self) -> tuple[int, int]:
-        """Width and height of the box in whole px."""
-        width, height = self.size
-        return max(1, round(width)), max(1, round(height))
 
 
 @dataclass(frozen=True)
@@ -100,93 +73,6 @@ class TurnedQuery:
 def read_queries(folder: Path, classes: Mapping[str, int]) -> list[Query]:
     """The training defects of a folder that `utils.prepare_data` wrote. Raises UserError if it has none."""
     return [query for query, _ in read_patches(folder, classes, "plan.queries")]
-
-
-def read_patches(folder: Path, classes: Mapping[str, int], key: str) -> list[tuple[Query, str]]:
-    """The training defects, each with the name of its patch in PATCHES. Raises UserError, which names the key of the
-    configuration that the folder is of, if there is none.
-
-    Classes are those of the same names; what the folder has of others is left out.
-    """
-    try:
-        with (folder / INDEX).open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if (row.get("file") or "").startswith(PATCHES)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{key} {folder}: its {INDEX} cannot be read: {error}") from error
-    if not rows:
-        raise UserError(f"{key} {folder}: got no patches {PATCHES}, expected what utils.prepare_data wrote")
-    names = folder / CLASSES
-    own = labels.load_class_names(names) if names.is_file() else classes
-    ids = {labels.normalize_class_name(name): class_id for name, class_id in classes.items()}
-    known = {own[name]: ids[plain] for name in own if (plain := labels.normalize_class_name(name)) in ids}
-    found = [(_read_query(folder, row, own, key), row["file"].removeprefix(PATCHES)) for row in rows]
-    found = [
-        (replace(query, class_id=known[query.class_id]), file)
-        for query, file in found
-        if query.class_id in known
-    ]
-    if not found:
-        raise UserError(
-            f"{key} {folder}: got defects of {', '.join(own)}, expected some of {', '.join(classes)}"
-        )
-    return found
-
-
-class _IndexRow(BaseModel):
-    """What a row of the index must hold of a patch: the box in px of its photograph, and the patch's scale."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
-    file: str
-    left: float
-    top: float
-    right: float
-    bottom: float
-    scale: Annotated[float, Field(gt=0)]
-    group: str = ""
-
-
-def _read_query(folder: Path, values: Mapping[str, str], classes: Mapping[str, int], key: str) -> Query:
-    """The training defect of a row of the index. Raises UserError."""
-    try:
-        row = _IndexRow.model_validate(values)
-    except ValidationError as error:
-        raise UserError(
-            f"{key} {folder}: {INDEX}, {shortened(values['file'])}: {first_problem(error)}; run "
-            "utils.prepare_data again"
-        ) from error
-    path = folder / row.file
-    pixels = images.load_rgb(path)
-    height, width = pixels.shape[:2]
-    annotation = next(iter(labels.read_annotations(path.with_suffix(".txt"), classes)), None)
-    if annotation is None or annotation.w is None or annotation.h is None:
-        raise UserError(f"{path.with_suffix('.txt')}: got no box, expected a line `class cx cy w h`")
-    x, y, w, h = (
-        annotation.cx * width,
-        annotation.cy * height,
-        annotation.w * width,
-        annotation.h * height,
-    )
-    box = x - w / 2, y - h / 2, x + w / 2, y + h / 2
-    if not (box[0] < box[2] and box[1] < box[3]):
-        raise UserError(
-            f"{path.with_suffix('.txt')}: got a box of {w:g} x {h:g} px, expected one with an area"
-        )
-    center, size = (
-        ((row.left + row.right) / 2, (row.top + row.bottom) / 2),
-        (row.right - row.left, row.bottom - row.top),
-    )
-    surround = without_defect(Surround(pixels, box, row.scale), folder / TWINS / path.name)
-    return Query(surround, annotation.class_id, center, size, row.group)
-
-
-def without_defect(surround: Surround, twin: Path) -> Surround:
-    """The patch of the clean image at the same place, if there is one and it looks the same around the box."""
-    if not twin.is_file():
-        return surround
-    pixels = images.load_rgb(twin)
-    if pixels.shape != surround.pixels.shape or same_surroundings(surround, pixels) < ALIGNED:
-        return surround
-    return with_change(replace(surround, pixels=pixels, is_clean=True), surround.pixels)
 
 
 def survey_surroundings(
@@ -258,12 +144,6 @@ def _check_classes(wanted: Sequence[Wanted], queries: Sequence[Query], plan: Pla
             f"plan.counts: {', '.join(missing)}: no defect of it in plan.queries {plan.queries}; leave it out, or set "
             "rank: uniform"
         )
-
-
-def allowed_turns(rotate90: bool, flip: bool) -> list[tuple[int, bool]]:
-    """(quarters, mirrored): how a query may be turned. Mirror images both ways are a half turn."""
-    quarters = range(4) if rotate90 else (0, 2) if flip else (0,)
-    return [(turn, mirrored) for turn in quarters for mirrored in ((False, True) if flip else (False,))]
 
 
 def draw_looks(

@@ -6,7 +6,8 @@ import pytest
 from evaluation.downstream.copy_paste import Library, best_match, paste_at
 from generation.exemplars.cutout import Cutout, cut_out
 from generation.placement.matching import Surround
-from generation.placement.surroundings import Query, TurnedQuery
+from generation.placement.surroundings import TurnedQuery
+from generation.training_defects import Query
 from tests.test_cutout import BOX, defective
 
 

@@ -36,7 +36,7 @@ from utils.manifest import VERSION
 from utils.prepare_data.cutting import CutOptions, fitting_tile
 from utils.prepare_data.formats.recognition import FORMATS
 from utils.prepare_data.holdout import choose_groups
-from utils.prepare_data.origin import Origin
+from utils.prepare_data.origin import Preparation
 from utils.prepare_data.survey import survey_source
 from utils.prepare_data.writing import KIND, Destination, check_apart, write_all
 
@@ -126,9 +126,9 @@ def _options_text(args: argparse.Namespace) -> str:
     return " ".join(words)
 
 
-def _origin(args: argparse.Namespace) -> Origin:
+def _preparation(args: argparse.Namespace) -> Preparation:
     clean = str(args.clean_dir.resolve()) if args.clean_dir else None
-    return Origin(
+    return Preparation(
         source=str(args.source.resolve()),
         format=args.format,
         clean_dir=clean,
@@ -156,7 +156,7 @@ def main(argv: list[str]) -> None:
     )
     cut = replace(cut, tile=fitting_tile(survey, held, cut))
     with replace_folder(args.out, KIND, VERSION, args.overwrite) as folder:
-        _origin(args).write(folder)
+        _preparation(args).write(folder)
         where = Destination(folder, args.out, _options_text(args))
         report = write_all(where, survey, held, cut, args.minutes)
     print(report, end="")

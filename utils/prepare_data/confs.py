@@ -256,15 +256,14 @@ def context_text(out: Path, found: Decisions) -> str:
 
 def generate_text(out: Path, name: str, found: Decisions, images: str, planned: bool) -> str:
     """The conf called `name` that paints, at annotated places or at planned ones."""
-    where = "at places like those of the training defects" if planned else "at the places of held-out defects"
     purpose = (
-        "For a data set; train-prior.yml comes first."
+        "at places like those of the training defects, for a data set; train-prior.yml comes first."
         if planned
-        else "To compare with the real ones; nothing may be trained on them."
+        else "at the places of held-out ones, to compare with them; nothing may be trained on what comes out."
     )
     return "\n".join(
         [
-            f"# Paints defects {where}. {purpose}",
+            f"# Paints defects {purpose}",
             f"#   python sample_generation.py {out.as_posix()}/{name}",
             "# Written by utils.prepare_data, which chose what the data decide. docs/configuration.md lists every key.",
             "",

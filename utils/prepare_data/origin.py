@@ -15,8 +15,8 @@ from utils.schema.manifest import first_problem
 ORIGIN, INDEX = "origin.json", "index.csv"
 
 
-class Origin(BaseModel):
-    """The options that decide what a survey of the photographs finds; folders are absolute."""
+class Preparation(BaseModel):
+    """How a folder was prepared: the options that decide what a survey of the photographs finds; folders are absolute."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     source: str
@@ -32,7 +32,7 @@ class Origin(BaseModel):
 def survey_again(folder: Path) -> Survey:
     """The photographs that a folder was prepared from, as they are now. Raises UserError."""
     try:
-        origin = Origin.model_validate(read_json(folder / ORIGIN))
+        origin = Preparation.model_validate(read_json(folder / ORIGIN))
     except ValidationError as error:
         raise UserError(f"{folder / ORIGIN}: {first_problem(error)}; run utils.prepare_data again") from error
     if not Path(origin.source).is_dir():
