@@ -16,7 +16,7 @@ ORIGIN, INDEX = "origin.json", "index.csv"
 
 
 class Preparation(BaseModel):
-    """How a folder was prepared: the options that decide what a survey of the photographs finds; folders are absolute."""
+    """The options that decide what a survey of the photographs finds; folders are absolute."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     source: str
