@@ -46,7 +46,9 @@ def test_the_sheet_in_the_result():
 
 
 def test_classes_add_up():
-    lines = re.findall(r"\| (?:[a-z]+ )?[a-z]+ \| (\d+) of (\d+) \| (\d+) of (\d+) \| (\d+) of (\d+) \|", TEXT)
+    lines = re.findall(
+        r"\| (?:[a-z]+ )?[a-z]+ \| (\d+) of (\d+) \| (\d+) of (\d+) \| (\d+) of (\d+) \|", TEXT
+    )
     (total,) = re.findall(r"\| all " + r"\| (\d+) of (\d+) \(\d+ %\) " * 3 + r"\|", TEXT)
     assert len(lines) == 6
     assert [sum(map(int, column)) for column in zip(*lines, strict=True)] == [*map(int, total)]
