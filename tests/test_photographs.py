@@ -1,11 +1,13 @@
-"""What docs/photographs.md says of the score agrees with the verdicts that are kept beside it."""
+"""What docs/photographs.md and docs/history.md say of the score agrees with the verdicts that are kept beside them."""
 
 import csv
 import re
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-TEXT = " ".join((DOCS / "photographs.md").read_text(encoding="utf-8").split())
+TEXT, HISTORY = (
+    " ".join((DOCS / name).read_text(encoding="utf-8").split()) for name in ("photographs.md", "history.md")
+)
 
 
 def verdicts(name: str) -> tuple[list[dict[str, str]], list[float], list[float]]:
@@ -21,30 +23,51 @@ def area(good: list[float], others: list[float]) -> float:
     return wins / len(good) / len(others)
 
 
-def test_the_last_sheet():
+def kept(scores: list[float]) -> int:
+    return sum(score >= 0.5 for score in scores)
+
+
+def sheet(name: str) -> list[str]:
+    """The cells of a sheet's line in the table of history.md: good, area, kept of the good ones and of the others."""
+    (line,) = re.findall(rf"\(photographs/{re.escape(name)}\)\) \|(.*?)\|(.*?)\|(.*?)\|(.*?)\|", HISTORY)
+    return [cell.strip() for cell in line]
+
+
+def test_the_sheet_in_the_result():
     rows, good, others = verdicts("verdicts-pku-ground.csv")
-    assert f"{len(good)} of {len(rows)} (95 %)" in TEXT
-    kept = [sum(score >= 0.5 for score in group) for group in (good, others)]
-    told = (
-        f"area under the curve {area(good, others):.2f} (95 % interval 0.90 to 0.99); from 0.5 on it keeps "
-    )
-    assert told + f"{kept[0]} of the {len(good)} good ones and {kept[1]} of the {len(others)} others" in TEXT
+    assert f"| 104 / 0 (no minimum score) | {len(good)} of {len(rows)} (95 %) |" in TEXT
+    assert f"area under the curve {area(good, others):.2f} (95 % interval 0.90 to 0.99)" in TEXT
+    told = f"keeps {kept(good)} of the {len(good)} good ones and {kept(others)} of the {len(others)} others"
+    assert f"At 0.5 or above it {told}" in TEXT
     for name in ("missing_hole", "mouse_bite", "open_circuit", "short", "spur", "spurious_copper"):
         own = [int(row["good"]) for row in rows if row["class"] == name]
         (line,) = re.findall(rf"\| {name.replace('_', ' ')} \| \d+ of \d+ \| (\d+ of \d+) \|", TEXT)
         assert line == f"{sum(own)} of {len(own)}"
 
 
-def test_the_sheet_of_exemplars():
-    _, good, others = verdicts("verdicts-pku-exemplars.csv")
-    kept = [sum(score >= 0.5 for score in group) for group in (good, others)]
-    told = f"{area(good, others):.2f} (0.52 to 0.94), {kept[0]} of {len(good)} kept and {kept[1]} of {len(others)}"
-    assert told in TEXT
+def test_classes_add_up():
+    lines = re.findall(
+        r"\| (?:[a-z]+ )?[a-z]+ \| (\d+) of (\d+) \| (\d+) of (\d+) \| (\d+) of (\d+) \|", TEXT
+    )
+    (total,) = re.findall(r"\| all " + r"\| (\d+) of (\d+) \(\d+ %\) " * 3 + r"\|", TEXT)
+    assert len(lines) == 6
+    assert [sum(map(int, column)) for column in zip(*lines, strict=True)] == [*map(int, total)]
 
 
-def test_the_earlier_sheet():
-    rows, good, others = verdicts("verdicts-pku-planned.csv")
-    assert f"{len(good)} of {len(rows)} good, on planned places" in TEXT
-    kept = [sum(score >= 0.5 for score in group) for group in (good, others)]
-    found = re.search(r"score of these runs \| (\S+) \(.*?\) \| (\d+) \| (\d+) \|", TEXT)
-    assert found and found.groups() == (f"{area(good, others):.2f}", str(kept[0]), str(kept[1]))
+def test_all_sheets():
+    for name in ("verdicts-pku-planned.csv", "verdicts-pku-exemplars.csv", "verdicts-pku-ground.csv"):
+        rows, good, others = verdicts(name)
+        cells = sheet(name)
+        assert cells[0] == f"{len(good)} of {len(rows)}"
+        assert cells[1].startswith(f"{area(good, others):.2f} (")
+        assert cells[2:] == [f"{kept(good)} of {len(good)}", f"{kept(others)} of {len(others)}"]
+
+
+def test_earlier_areas():
+    assert f"0.70 and {area(*verdicts('verdicts-pku-exemplars.csv')[1:]):.2f}" in TEXT
+
+
+def test_the_score_of_the_first_sheet():
+    _, good, others = verdicts("verdicts-pku-planned.csv")
+    found = re.search(r"score of these runs \| (\S+) \(.*?\) \| (\d+) \| (\d+) \|", HISTORY)
+    assert found and found.groups() == (f"{area(good, others):.2f}", str(kept(good)), str(kept(others)))
