@@ -115,6 +115,8 @@ def test_missing_published_file_says_where_to_get_it(tmp_path: Path, name: str):
 
 
 def test_other_missing_file(tmp_path: Path):
+    with pytest.raises(UserError, match="train.py writes it, so run the conf that trains"):
+        load_state_dict(tmp_path / "runs/mine-prior/last.safetensors")
     with pytest.raises(UserError, match="mine.safetensors: no such checkpoint") as caught:
         load_state_dict(tmp_path / "mine.safetensors")
     assert "Google" not in str(caught.value) and "confs/demo.yml" in str(caught.value)

@@ -21,7 +21,7 @@ from guided_diffusion.gaussian_diffusion import GaussianDiffusion
 from guided_diffusion.resample import TimestepSampler
 from guided_diffusion.surroundings import Surroundings, box_weights
 from utils.device import DTYPES
-from utils.files import append_csv, state_files, step_of
+from utils.files import LAST, append_csv, state_files, step_of
 from utils.processes.interrupts import stop_requests
 from utils.seeding import dropout_seed, step_generator
 
@@ -138,7 +138,7 @@ class TrainLoop:
     @property
     def last_weights(self) -> Path:
         """The newest weights of the first average, under a name that stays."""
-        return self.folder / "last.safetensors"
+        return self.folder / LAST
 
     @property
     def last_step(self) -> float:

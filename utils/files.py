@@ -22,6 +22,7 @@ from utils.reading import read_json
 # In every folder that may be replaced: its kind, the names at its top, a hash of every file as it was written
 MARK = ".crg-export.json"
 CACHES = ".cache"  # files that others, such as Ultralytics, write beside ours and write again
+LAST = "last.safetensors"  # the newest averaged weights of a training
 SETTINGS = "config.yml"  # beside the results of a run
 SETTINGS_MARK = "# All settings of this run, written by CRG-Diffusion"  # its first line
 SHOWN = 5  # names in one message

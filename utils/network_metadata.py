@@ -9,6 +9,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from utils.errors import UserError
+from utils.files import LAST
 from utils.labels import load_class_names, normalize_class_name
 from utils.reading import MOST_VALUES, parse_json
 from utils.schema.network import AGREED_KEYS, NetworkConfig, TrainedDiffusion
@@ -58,6 +59,8 @@ def missing_checkpoint(path: str | Path) -> str | None:
     if path.is_file():
         return None
     message = f"{path}: no such checkpoint"
+    if path.name == LAST:
+        return f"{message}; train.py writes it, so run the conf that trains these weights first (train-prior.yml)"
     if path.name in PUBLISHED:
         message += (
             "; the published weights are on the authors' Google Drive, linked from "

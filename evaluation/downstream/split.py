@@ -16,7 +16,7 @@ from utils.labels import load_class_names
 from utils.manifest import VERSION
 from utils.prepare_data.boxed import Chosen, choose_defects, sized
 from utils.prepare_data.cutting import CutOptions, fitting_tile
-from utils.prepare_data.holdout import choose_groups
+from utils.prepare_data.groups.holdout import choose_groups
 from utils.prepare_data.sources import DefectBox, SourceImage, Survey
 from utils.prepare_data.survey import survey_source
 from utils.prepare_data.writing import KIND, Destination, write_all

@@ -88,7 +88,7 @@ def test_without_clean_counterparts_painting_is_planned(tmp_path):
     out = tmp_path / "boards"
     main([str(tmp_path / "source"), "--out", str(out), "--holdout", "03", "--window", "32"])
     config = load_generation_config(out / "generate.yml", CROP)
-    assert Path(config.defect_free_dir) == out / "train/defect_free" and config.plan.counts
+    assert Path(config.defect_free_dir) == out / "train_clean" and config.plan.counts
     assert not (out / "generate-heldout.yml").exists()
 
 

@@ -1,7 +1,7 @@
 """Groups, so that a split does not leak."""
 
 from tests.prepare_data.builders import error_of, voc_xml, write_boards, write_image, write_text
-from utils.prepare_data.holdout import choose_groups
+from utils.prepare_data.groups.holdout import choose_groups
 from utils.prepare_data.survey import survey_source
 
 

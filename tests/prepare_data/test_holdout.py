@@ -1,7 +1,7 @@
 """Which groups are held out."""
 
 from tests.prepare_data.builders import error_of, voc_xml, write_boards, write_image
-from utils.prepare_data.holdout import choose_groups
+from utils.prepare_data.groups.holdout import choose_groups
 from utils.prepare_data.survey import survey_source
 
 

@@ -6,7 +6,7 @@ import pytest
 from tests.prepare_data.builders import pixels, voc_xml, write_image
 from utils.images import save_png
 from utils.prepare_data.__main__ import main
-from utils.prepare_data.series import alike, assortativity, find_series, likeness, recurring, view_of
+from utils.prepare_data.groups.series import alike, assortativity, find_series, likeness, recurring, view_of
 from utils.prepare_data.sources import DefectBox, SourceImage
 from utils.prepare_data.survey import survey_source
 

@@ -11,7 +11,7 @@ from utils.errors import UserError
 from utils.export_dataset.contents import ExportOptions, Item, SourceRun
 from utils.labels import load_class_names, pixel_sides
 from utils.manifest import mask_rle
-from utils.prepare_data.holdout import choose_groups
+from utils.prepare_data.groups.holdout import choose_groups
 from utils.prepare_data.origin import held_out_groups, survey_again
 from utils.prepare_data.sources import DefectBox, SourceImage
 from utils.prepare_data.survey import survey_source

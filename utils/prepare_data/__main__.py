@@ -35,7 +35,7 @@ from utils.labels import load_class_names
 from utils.manifest import VERSION
 from utils.prepare_data.cutting import CutOptions, fitting_tile
 from utils.prepare_data.formats.recognition import FORMATS
-from utils.prepare_data.holdout import choose_groups
+from utils.prepare_data.groups.holdout import choose_groups
 from utils.prepare_data.origin import Preparation
 from utils.prepare_data.survey import survey_source
 from utils.prepare_data.writing import KIND, Destination, check_apart, write_all

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from utils.errors import UserError
 from utils.images import load_rgb
-from utils.prepare_data.series import view_of
+from utils.prepare_data.groups.series import view_of
 from utils.prepare_data.sources import DefectBox, SourceImage, Tally
 
 

@@ -1,5 +1,6 @@
 """Confs ready to run, written beside the data: every value that the data decide, with its reason."""
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from utils.files import LAST
 from utils.images import load_rgb
 from utils.prepare_data import rules
+from utils.prepare_data.grounds import paintable
 from utils.prepare_data.report import IndexRow
 from utils.prepare_data.sources import Survey
 from utils.strength.contrast import appearance, class_contrasts
@@ -30,7 +33,8 @@ GENERATE, HELD_OUT = (
 
 @dataclass(frozen=True)
 class Decisions:
-    """What the rules chose. `sizes`: class -> boxes (w, h) in px of the training defects."""
+    """What the rules chose. `sizes`: class -> boxes (w, h) in px of the training defects; `paintable`: the classes for
+    which there is room to paint; `warnings`: what the rules found wrong."""
 
     sizes: dict[str, list[tuple[float, float]]]
     kind: str
@@ -42,6 +46,8 @@ class Decisions:
     margin: rules.Choice
     min_likeness: rules.Choice
     has_pieces: bool
+    paintable: tuple[str, ...]
+    warnings: tuple[str, ...]
     window: int
     tile: int
 
@@ -70,9 +76,9 @@ def look(
     outlined = bool(np.mean([box.outlined for boxes in known for box in boxes]) > 0.5)  # most boxes
     margin = rules.label_margin(margins, outlined)
     color = rules.color_jitter(kind)
-    return Decisions(
-        sizes, kind, rotate90, flip, color, steps, start, margin, likeness, bool(pieces), window, tile
-    )
+    fit, told = paintable(rows, sizes, window)
+    chosen = sizes, kind, rotate90, flip, color, steps, start, margin, likeness, bool(pieces)
+    return Decisions(*chosen, tuple(fit), tuple(told), window, tile)
 
 
 def _size(row: IndexRow) -> tuple[float, float]:
@@ -86,9 +92,8 @@ def write_confs(folder: Path, out: Path, rows: Sequence[IndexRow], found: Decisi
     texts = {"train-prior.yml": prior_text(out, found)}
     if tiles and found.tile >= 64:
         texts["train-context.yml"] = context_text(out, found)
-    planned = "train_clean" if parts["train_clean"] else "train/defect_free" if tiles else ""
-    if planned:
-        texts[GENERATE] = generate_text(out, GENERATE, found, planned, planned=True)
+    if found.paintable:
+        texts[GENERATE] = generate_text(out, GENERATE, found, "train_clean", planned=True)
     if parts["test_clean"]:
         texts[HELD_OUT] = generate_text(out, HELD_OUT, found, "test_clean", planned=False)
     for name, text in texts.items():
@@ -119,7 +124,7 @@ def prior_text(out: Path, found: Decisions) -> str:
     return "\n".join(
         [
             "# Trains the defect prior that sees its surroundings, from the bundled foundation prior.",
-            f"#   python train.py {out.as_posix()}/train-prior.yml",
+            f"#   python train.py {_path(out, 'train-prior.yml')}",
             "# Written by utils.prepare_data, which chose what the data decide. docs/configuration.md lists every key.",
             "",
             "# Data",
@@ -223,7 +228,7 @@ def context_text(out: Path, found: Decisions) -> str:
     return "\n".join(
         [
             "# Optional: trains the contextual model, for painting with refinement (model_path in generate.yml).",
-            f"#   python train.py {out.as_posix()}/train-context.yml",
+            f"#   python train.py {_path(out, 'train-context.yml')}",
             "",
             "# Data",
             _line("data_dir", f"{out.as_posix()}/train/defect_free", "tiles without defects"),
@@ -264,12 +269,12 @@ def generate_text(out: Path, name: str, found: Decisions, images: str, planned: 
     return "\n".join(
         [
             f"# Paints defects {purpose}",
-            f"#   python sample_generation.py {out.as_posix()}/{name}",
+            f"#   python sample_generation.py {_path(out, name)}",
             "# Written by utils.prepare_data, which chose what the data decide. docs/configuration.md lists every key.",
             "",
             "# Models and data; the network's options are read from its weights",
             _line("model_path", None, "the prior paints alone"),
-            _line("crop_model_path", f"{run_folder(out)}/last.safetensors"),
+            _line("crop_model_path", f"{run_folder(out)}/{LAST}"),
             _line("crop_class_json_path", f"{out.as_posix()}/classes.json"),
             *(
                 [_line("judge_path", f"{run_folder(out)}/{JUDGE}", "scores what is painted")]
@@ -339,7 +344,7 @@ def _exemplar_lines(out: Path, found: Decisions) -> list[str]:
 
 
 def _plan_lines(out: Path, found: Decisions) -> list[str]:
-    counts = {name: PLANNED for name, sizes in found.sizes.items() if sizes}
+    counts = dict.fromkeys(found.paintable, PLANNED)
     widest = max(max(size) for sizes in found.sizes.values() for size in sizes)
     sizes = {
         name: [list(size) for size in rules.box_sizes(boxes)] for name, boxes in found.sizes.items() if boxes
@@ -365,10 +370,15 @@ def run_folder(out: Path, what: str = "prior") -> str:
     return f"runs/{out.resolve().name}-{what}"
 
 
+def _path(out: Path, name: str) -> str:
+    """The path of a conf as a shell takes it."""
+    return shlex.quote(f"{out.as_posix()}/{name}")
+
+
 def next_steps(out: Path, confs: Sequence[str]) -> str:
     """The commands that come next, for the report; what is optional is left out."""
     lines = [
-        f"  python {'train.py' if name.startswith('train') else 'sample_generation.py'} {out.as_posix()}/{name}"
+        f"  python {'train.py' if name.startswith('train') else 'sample_generation.py'} {_path(out, name)}"
         for name in confs
         if name not in ("train-context.yml", HELD_OUT)
     ]

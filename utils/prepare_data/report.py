@@ -51,6 +51,7 @@ class Prepared:
     tiles_from_defective: bool
     small_images: int
     seen: int  # outlines that nobody drew
+    warnings: tuple[str, ...] = ()  # what cannot be painted, or not well
 
 
 def write_index(path: Path, rows: Sequence[IndexRow]) -> None:
@@ -75,7 +76,7 @@ def report_text(survey: Survey, held: set[str], written: Prepared, options: str)
         "",
         *_written_lines(survey, written),
     ]
-    warnings = [*survey.warnings, *_class_warnings(survey, held)]
+    warnings = [*survey.warnings, *_class_warnings(survey, held), *written.warnings]
     for title, sentences in (("warnings", warnings), ("notes", survey.notes)):
         if sentences:
             lines += ["", title, *(f"  - {sentence}" for sentence in sentences)]
@@ -140,7 +141,8 @@ def _written_lines(survey: Survey, written: Prepared) -> list[str]:
         )
     if written.small_images:
         lines.append(f"{'':18} {written.small_images} images have no room for a tile")
-    lines.append(f"train_clean        {folders['train_clean']} clean images to paint on")
+    kind = "squares without defects" if written.tiles_from_defective else "clean images"
+    lines.append(f"train_clean        {folders['train_clean']} {kind} to paint on")
     lines.append(f"test               {folders['test']} images with YOLO labels")
     lines.append(f"test_clean         {folders['test_clean']} clean counterparts with the same labels")
     return lines

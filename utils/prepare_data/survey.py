@@ -12,7 +12,7 @@ from utils.images import list_images
 from utils.labels import normalize_class_name
 from utils.prepare_data.checks import inspect
 from utils.prepare_data.formats.recognition import FORMATS, recognize
-from utils.prepare_data.grouping import (
+from utils.prepare_data.groups.grouping import (
     check_counterparts,
     join_groups,
     match_counterparts,

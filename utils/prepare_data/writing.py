@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,12 +26,12 @@ from utils.prepare_data.boxed import (
 )
 from utils.prepare_data.confs import look, next_steps, write_confs
 from utils.prepare_data.cutting import CutOptions, Places, cut_patch, is_crowded, plan_tiles
+from utils.prepare_data.grounds import Square, drawn, free_squares
 from utils.prepare_data.outlines import write_seen_shapes
 from utils.prepare_data.report import IndexRow, Prepared, contact_sheet, report_text, write_index
 from utils.prepare_data.sources import DefectBox, SourceImage, Survey, file_name
 
 KIND = "prepared data set"  # in the folder's mark
-MOST_CLEAN = 200  # training images without defects that are copied for plans
 
 
 @dataclass(frozen=True)
@@ -171,12 +172,12 @@ def _copy_with_labels(
     return rows
 
 
-def write_clean_set(folder: Path, survey: Survey, held: set[str], seed: int) -> list[IndexRow]:
-    """Copy the clean images that are not held out to train_clean, at most MOST_CLEAN, drawn by `seed`."""
-    images = [image for image in survey.clean if image.group not in held]
-    if len(images) > MOST_CLEAN:
-        rng = np.random.default_rng([seed, 5])
-        images = [images[i] for i in sorted(rng.permutation(len(images))[:MOST_CLEAN])]
+def write_clean_set(folder: Path, survey: Survey, held: set[str], cut: CutOptions) -> list[IndexRow]:
+    """Copy the clean images that are not held out to train_clean, at most `grounds.MOST`; without any, write what other
+    images have without defects."""
+    images = drawn([image for image in survey.clean if image.group not in held], cut.seed)
+    if not images:
+        return _write_squares(folder, survey, free_squares(survey, held, cut))
     rows = []
     for image in images:
         (folder / "train_clean").mkdir(exist_ok=True)
@@ -184,6 +185,22 @@ def write_clean_set(folder: Path, survey: Survey, held: set[str], seed: int) -> 
         shutil.copyfile(image.path, folder / file)
         source = survey.tree.relative(image.path)
         rows.append(IndexRow(file, source, "", 0, 0, *image.size, 1, image.group, "train"))
+    return rows
+
+
+def _write_squares(
+    folder: Path, survey: Survey, found: Sequence[tuple[SourceImage, Sequence[Square]]]
+) -> list[IndexRow]:
+    rows = []
+    for image, squares in tqdm(found, desc="cutting what is clean", disable=None):
+        (folder / "train_clean").mkdir(exist_ok=True)
+        pixels, source = load_rgb(image.path), survey.tree.relative(image.path)
+        for one in squares:
+            right, bottom = one.left + one.side, one.top + one.side
+            file = f"train_clean/{image.name}_{one.left}_{one.top}.png"
+            save_png(folder / file, pixels[one.top : bottom, one.left : right])
+            sides = one.left, one.top, right, bottom
+            rows.append(IndexRow(file, source, "", *sides, 1, image.group, "train"))
     return rows
 
 
@@ -205,10 +222,12 @@ def write_all(where: Destination, survey: Survey, held: set[str], cut: CutOption
     pieces = plan_pieces(survey, held, chosen, cut.window, cut.clean_distance, cut.seed)
     trained = write_training_set(folder, survey, held, Cuts(places, chosen, pieces), cut)
     rows = [*trained.rows, *write_test_set(folder, survey, held, cut.window)]
-    rows += write_clean_set(folder, survey, held, cut.seed)
-    written = replace(trained, rows=rows, tiles_from_defective=from_defective, small_images=small)
+    rows += write_clean_set(folder, survey, held, cut)
     (folder / "classes.json").write_text(json.dumps(survey.classes) + "\n", encoding="utf-8")
     found = look(folder, rows, survey, cut.window, cut.tile, minutes)
+    written = replace(
+        trained, rows=rows, tiles_from_defective=from_defective, small_images=small, warnings=found.warnings
+    )
     confs = write_confs(folder, where.out, rows, found)
     report = report_text(survey, held, written, where.options) + next_steps(where.out, confs)
     (folder / "report.txt").write_text(report, encoding="utf-8")

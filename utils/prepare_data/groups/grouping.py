@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from utils.prepare_data.checks import sound_boxes
-from utils.prepare_data.series import find_series, likeness
+from utils.prepare_data.groups.series import find_series, likeness
 from utils.prepare_data.sources import ReadResult, SourceImage, Survey, Tally, file_name, shorten
 from utils.prepare_data.tree import FileTree
 

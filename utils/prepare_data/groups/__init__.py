@@ -1,0 +1,1 @@
+"""Which images show the same part, and which parts are held out."""
