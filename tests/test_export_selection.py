@@ -52,6 +52,61 @@ def test_samples_rejected_by_eye_are_left_out_and_told(
     assert len(sum(names(run / "dataset").values(), [])) == 7
 
 
+@pytest.fixture
+def masked(run: Path) -> Path:
+    """The run with a background of clean images, and its defects with the windows that they were painted in."""
+    config = yaml.safe_load((run / "config.yml").read_text()) | {"background": "masked"}
+    (run / "config.yml").write_text(yaml.safe_dump(config))
+    lines = [json.loads(line) for line in (run / "manifest.jsonl").read_text().splitlines()]
+    for line in lines:
+        for one in line["defects"]:
+            left, top, right, bottom = one["box"]
+            one["window"] = [left - 2, top - 2, max(right - left, bottom - top) + 4]
+    (run / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return run
+
+
+@pytest.mark.parametrize("how", ["by eye", "by score"])
+def test_a_rejected_defect_is_the_clean_image_again_and_the_others_stay(masked: Path, how: str):
+    options = {}
+    if how == "by eye":
+        (masked / "verdicts.csv").write_text("name,number,good\nb1_all_0,0,0\nb2_all_0,0,0\nb2_all_0,1,0\n")
+    else:
+        lines = [json.loads(line) for line in (masked / "manifest.jsonl").read_text().splitlines()]
+        for line in lines:
+            for k, one in enumerate(line["defects"]):
+                if (line["name"], k) in {("b1_all_0", 0), ("b2_all_0", 0), ("b2_all_0", 1)}:
+                    one["scores"]["score"] = 0.1
+        (masked / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        options = {"min_score": 0.5}
+    report = export(masked, background_share=0, **options)
+    kept = sum(names(masked / "dataset").values(), [])
+    assert len(kept) == 7 and "b1_all_0" in kept and "b2_all_0" not in kept
+    if how == "by eye":
+        assert "(b2_all_0) left out: rejected by eye in" in str(report)
+        assert "; where 1 more were rejected, the clean image came back" in str(report)
+    image, clean, painted = (
+        np.array(Image.open(path))
+        for path in (
+            next((masked / "dataset/images").rglob("b1_all_0.png")),
+            masked.parent / "boards/b1.png",
+            masked / "sample/b1_all_0.png",
+        )
+    )
+    assert np.array_equal(image[:24], clean[:24]) and (painted[8:16, 4:20] == 250).all()
+    assert np.array_equal(image[24:], painted[24:]) and (image[30:44, 31:50] == 250).all()
+    (label,) = (masked / "dataset/labels").rglob("b1_all_0.txt")
+    assert [line.split()[0] for line in label.read_text().splitlines()] == ["2"]
+    mask = np.array(Image.open(next((masked / "dataset/masks").rglob("b1_all_0.png"))))
+    assert mask.sum() == 255 * 14 * 19 and not mask[:24].any()
+
+
+def test_a_sample_is_left_out_where_a_rejected_defect_touches_another(masked: Path):
+    add(masked, "b4", 0, [defect(0, [10, 10, 20, 20]), defect(2, [24, 10, 40, 20])])
+    (masked / "verdicts.csv").write_text("name,number,good\nb4_all_0,0,0\n")
+    assert "(b4_all_0) left out: rejected by eye" in str(export(masked, background_share=0))
+
+
 def test_verdicts_that_cannot_be_used(run: Path, tmp_path: Path):
     with pytest.raises(UserError, match="cannot be read"):
         export(run, verdicts=tmp_path / "none.csv")

@@ -4,8 +4,8 @@
     python -m utils.export_dataset images/one images/two --real data/board --real-train --out data/synthetic
 
 Writes Ultralytics' layout (`images/`, `labels/`, `data.yaml`), COCO's annotations with boxes and run-length encoded
-masks, mask images and a README.md, split by source image. Images that RUN/verdicts.csv rejects (the report page saves
-it) are left out.
+masks, mask images and a README.md, split by source image. Defects that RUN/verdicts.csv rejects (the report page saves
+it) are taken back, or their images left out.
 """
 
 if __name__ == "__main__":  # the libraries take seconds to load

@@ -47,7 +47,8 @@ class Item:
     """One image of the set, and the clean image it shows or, of a real one, itself (`source`).
 
     `image` is the file with its pixels, squashed to `squash` px where that is given; `mask` the one with its mask,
-    None where the mask is what `defects` (of the manifest's layout) say.
+    None where the mask is what `defects` (of the manifest's layout) say. Where `rejected` ones are, the `source` comes
+    back.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Item:
     mask: Path | None = None
     squash: int | None = None
     defects: Sequence[dict[str, Any]] = ()
+    rejected: Sequence[dict[str, Any]] = ()
 
 
 @dataclass

@@ -73,8 +73,9 @@ def contents(runs: Sequence[SourceRun], options: ExportOptions, report: Report) 
             parts[entry["source"]],
             tuple(entry["size"]),
             run.folder / entry["files"]["sample"],
-            run.folder / entry["files"]["mask"],
+            None if entry["rejected"] else run.folder / entry["files"]["mask"],
             defects=entry["defects"],
+            rejected=entry["rejected"],
         )
         for run in runs
         for entry in run.entries

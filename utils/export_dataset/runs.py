@@ -33,7 +33,13 @@ def read_runs(folders: Sequence[Path], options: ExportOptions) -> tuple[list[Sou
         config = load_generation_config(folder / "config.yml")
         named = {one["class_name"]: one["class_id"] for line in lines for one in line["defects"]}
         outdated = outdated_samples(lines, label_folder(folder, config), named)
-        entries, told = chosen_entries(folder, lines, outdated, options)
+        entries, told = chosen_entries(
+            folder,
+            lines,
+            outdated,
+            options,
+            masked=config.background == "masked" and config.resize == "native",
+        )
         for entry in entries:
             entry["source"] = spelled.setdefault(Path(entry["source"]).resolve(), entry["source"])
         runs.append(SourceRun(folder, config, entries, prefix))

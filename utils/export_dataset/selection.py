@@ -9,6 +9,7 @@ import numpy as np
 from utils import images
 from utils.errors import UserError
 from utils.export_dataset.contents import ExportOptions, Item, SourceRun
+from utils.export_dataset.restoring import can_be_restored
 from utils.files import file_sha256
 from utils.images import image_files
 from utils.manifest import Entry
@@ -20,28 +21,34 @@ SHOWN = 8  # files named in one message
 
 
 def chosen_entries(
-    run: Path, lines: Sequence[Entry], outdated: Sequence[str], options: ExportOptions
+    run: Path, lines: Sequence[Entry], outdated: Sequence[str], options: ExportOptions, masked: bool = False
 ) -> tuple[list[Entry], list[str]]:
     """The painted samples among the `lines` of a run's manifest with their painted defects, and warnings; UserError if
     there is none, or if files are missing or do not match the manifest.
 
-    A sample with a defect below `min_score`, or one rejected by eye, is left out: its defect would be an object without
-    a label. So are those of the names `outdated`, whose annotations no longer exist.
+    A defect below `min_score`, or rejected by eye, would be an object without a label. Of a run whose background is
+    `masked` the clean image comes back there, if other defects of the sample are good and apart from it (`rejected` of
+    an entry); else the sample is left out. So are those of the names `outdated`, whose annotations no longer exist.
     """
-    entries, gone, rejected, least = [], [], [], options.min_score
+    entries, gone, rejected, removed, least = [], [], [], 0, options.min_score
     left_out = set(outdated)
     path, verdicts = verdicts_on(run, options)
     for entry in lines:
-        kept = [
+        painted = [
             k for k, d in enumerate(entry["defects"]) if d["status"] == "painted" and d["box"] is not None
         ]
-        defects = [entry["defects"][k] for k in kept]
         if entry["name"] in left_out:
             gone.append(entry["name"])
-        elif entry["status"] == "painted" and kept and all(d["scores"]["score"] >= least for d in defects):
-            if all(verdicts.get((entry["name"], k), True) for k in kept):
-                entries.append({**entry, "defects": defects})
-            else:
+        elif entry["status"] == "painted" and painted:
+            seen = [k for k in painted if verdicts.get((entry["name"], k), True)]
+            good = [k for k in seen if entry["defects"][k]["scores"]["score"] >= least]
+            defects, bad = (
+                [entry["defects"][k] for k in painted if (k in good) == kept] for kept in (True, False)
+            )
+            if not bad or (masked and defects and can_be_restored(bad, defects)):
+                entries.append({**entry, "defects": defects, "rejected": bad})
+                removed += len(painted) - len(seen)
+            elif len(seen) < len(painted):
                 rejected.append(entry["name"])
     if not entries:
         raise UserError(
@@ -53,7 +60,8 @@ def chosen_entries(
     _check_files(run, entries)
     warnings = [f"{_some(gone)} left out: their annotations no longer exist"] if gone else []
     if verdicts:
-        warnings.append(f"{_some(rejected)} left out: rejected by eye in {path}")
+        more = f"; where {removed} more were rejected, the clean image came back" if removed else ""
+        warnings.append(f"{_some(rejected)} left out: rejected by eye in {path}{more}")
     if strange := sorted({name for name, _ in verdicts} - {entry["name"] for entry in lines}):
         warnings.append(f"{path} judges {_some(strange)} not of this run")
     return entries, warnings

@@ -13,6 +13,7 @@ from utils import images, labels
 from utils.errors import UserError
 from utils.export_dataset.contents import PARTS, ExportOptions, Item
 from utils.export_dataset.outlines import outline
+from utils.export_dataset.restoring import restored
 from utils.manifest import mask_of
 
 TASKS = {"boxes": "detect", "segments": "segment"}  # of Ultralytics, by what labels/ holds
@@ -39,6 +40,8 @@ def write_item(item: Item, folder: Path, options: ExportOptions) -> None:
             (os.link if options.link else shutil.copyfile)(source, target)
     else:
         pixels = images.load_rgb(item.image)
+        if item.rejected:
+            pixels = restored(pixels, images.load_rgb(item.source), item.rejected, item.defects)
         images.save_png(image, images.resize_squash(pixels, item.squash) if item.squash else pixels)
         images.save_png(mask, (classes > 0).astype(np.uint8) * 255)
     images.save_png(folder / "class_masks" / item.part / f"{item.name}.png", classes)
