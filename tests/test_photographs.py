@@ -71,3 +71,10 @@ def test_the_score_of_the_first_sheet():
     _, good, others = verdicts("verdicts-pku-planned.csv")
     found = re.search(r"score of these runs \| (\S+) \(.*?\) \| (\d+) \| (\d+) \|", HISTORY)
     assert found and found.groups() == (f"{area(good, others):.2f}", str(kept(good)), str(kept(others)))
+
+
+def test_the_sheet_of_ball_screws():
+    rows, good, others = verdicts("verdicts-bsdata-planned.csv")
+    assert f"| 60 / 0 (no minimum score) | {len(good)} of {len(rows)} (93 %) |" in TEXT
+    assert f"At planned places {len(good)} of {len(rows)} look real" in TEXT and len(others) == 4
+    assert f"area under the curve is {area(good, others):.2f} (" in TEXT and min(good + others) >= 0.83
