@@ -45,7 +45,9 @@ def write(tmp_path: Path, text: str, name: str = "a.txt") -> Path:
     ],
 )
 def test_line(tmp_path: Path, line: str, expected: tuple):
-    assert read_annotations(write(tmp_path, line), CLASSES) == [Annotation(*expected, line=1)]
+    values = [float(text) for text in line.split()[1:]]
+    corners = tuple(zip(values[::2], values[1::2], strict=True)) if len(values) >= 6 else ()
+    assert read_annotations(write(tmp_path, line), CLASSES) == [Annotation(*expected, 1, corners)]
 
 
 def test_blank_lines_count_but_are_skipped(tmp_path: Path):

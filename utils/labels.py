@@ -22,7 +22,8 @@ BOX_SHARE = 0.75  # the largest fraction of the window that the larger side of a
 class Annotation:
     """One wanted or painted defect: center and size in [0, 1] of the image's width and height.
 
-    `w` and `h` are None when the line gives only the center; `line` is its number in the file, from 1.
+    `w` and `h` are None when the line gives only the center; `line` is its number in the file, from 1. `corners` (x, y)
+    in [0, 1] are those of a polygon, around which center and size are.
     """
 
     class_id: int
@@ -32,6 +33,7 @@ class Annotation:
     w: float | None = None
     h: float | None = None
     line: int = 0
+    corners: tuple[tuple[float, float], ...] = ()
 
     @property
     def place(self) -> list[float | None]:
@@ -174,7 +176,8 @@ def _parse_line(columns: list[str], line: int, names: Mapping[int, str]) -> Anno
     if 0 in size:
         raise ValueError(f"got a box of {size[0]:g} x {size[1]:g}, expected a width and a height above 0")
     w, h = size or (None, None)
-    return Annotation(int(class_id), names[int(class_id)], cx, cy, w, h, line)
+    corners = tuple(zip(coordinates[0::2], coordinates[1::2], strict=True)) if is_polygon else ()
+    return Annotation(int(class_id), names[int(class_id)], cx, cy, w, h, line, corners)
 
 
 def _list_ids(names: Mapping[int, str]) -> str:

@@ -134,7 +134,7 @@ def test_a_single_outline_among_boxes_tells_no_margin(tmp_path):
         Image.fromarray(image).save(write_text(source / f"part{n}.json", "").with_suffix(".png"))
         shapes = [white | {"points": [[56, 46], [80, 66]]}]  # 4 px around it
         if n == 0:
-            corners = [[20, 20], [30, 20], [30, 30], [20, 30]]
+            corners = [[20, 20], [30, 20], [30, 30]]
             shapes.append(white | {"shape_type": "polygon", "points": corners})
         labels = {"imagePath": f"part{n}.png", "imageWidth": 160, "imageHeight": 120, "shapes": shapes}
         write_text(source / f"part{n}.json", json.dumps(labels))

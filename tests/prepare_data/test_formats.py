@@ -57,6 +57,19 @@ def test_yolo_with_data_yaml_boxes_polygons_and_background(tmp_path):
     sides = [(b.left, b.top, b.right, b.bottom) for b in survey.defective[0].boxes]
     assert np.allclose(sides, [(60, 30, 100, 90), (16, 12, 48, 24)])
     assert [p.path.name for p in survey.clean] == ["b.png"] and "taken as free" in survey.notes[0]
+    box, triangle = survey.defective[0].boxes
+    assert box.outline is None and triangle.outline is not None
+    shape = triangle.outline.drawn(WIDTH, HEIGHT)  # corners (16, 12), (48, 12), (48, 24)
+    assert abs(shape.sum() - 32 * 12 / 2) < 30 and shape[14, 44] and not shape[22, 20]
+
+
+def test_a_polygon_that_is_a_box_tells_no_shape(tmp_path):
+    write_image(tmp_path / "a.png", 1)
+    write_text(tmp_path / "classes.txt", "spur\n")
+    write_text(tmp_path / "a.txt", "0 0.1 0.1 0.3 0.1 0.3 0.2 0.1 0.2\n0 0.5 0.5 0.7 0.5 0.7 0.6 0.5 0.7\n")
+    box, other = survey_source(tmp_path).defective[0].boxes
+    assert box.outline is None and (box.left, box.right) == pytest.approx((16, 48))
+    assert other.outline is not None
 
 
 def test_yolo_background_may_be_a_link(tmp_path):

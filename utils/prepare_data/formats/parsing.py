@@ -86,10 +86,13 @@ def bounds(points: Sequence[tuple[float, float]]) -> tuple[float, float, float, 
 
 
 def outline_of(polygons: Sequence[Sequence[tuple[float, float]]]) -> Outline | None:
-    """The pixels in any of the polygons of a defect; None for what no image can hold, or fewer than three corners."""
+    """The pixels in any of the polygons of a defect; None for what no image can hold, fewer than three corners, or the
+    four of a box, which tell no shape."""
     polygons = [points for points in polygons if len(points) > 2]
     sides = bounds([point for points in polygons for point in points]) if polygons else ()
     if not polygons or not all(abs(side) < LARGEST_SIDE for side in sides):
+        return None
+    if len(polygons) == 1 and {*polygons[0]} == {(x, y) for x in sides[::2] for y in sides[1::2]}:
         return None
     left, top, right, bottom = (*map(math.floor, sides[:2]), *map(math.ceil, sides[2:]))
     if not 0 < (right - left) * (bottom - top) <= LARGEST_AREA:

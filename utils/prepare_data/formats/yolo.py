@@ -5,7 +5,7 @@ from pathlib import Path
 
 from utils.errors import UserError, shortened
 from utils.labels import Annotation, read_annotations_and_problems
-from utils.prepare_data.formats.parsing import SNIFFED_FILES, finite_number, load_json
+from utils.prepare_data.formats.parsing import SNIFFED_FILES, finite_number, load_json, outline_of
 from utils.prepare_data.sources import Classes, DefectBox, ReadResult, SourceImage
 from utils.prepare_data.tree import FileTree, read_lines, size_of_image
 from utils.reading import read_yaml
@@ -51,7 +51,9 @@ def _yolo_box(annotation: Annotation, size: tuple[int, int], path: Path) -> Defe
     if annotation.w is None or annotation.h is None:
         return DefectBox(annotation.class_name, x, y, x, y, is_point=True, where=where)
     half_x, half_y = annotation.w * width / 2, annotation.h * height / 2
-    return DefectBox(annotation.class_name, x - half_x, y - half_y, x + half_x, y + half_y, where=where)
+    sides = x - half_x, y - half_y, x + half_x, y + half_y
+    outline = outline_of([[(a * width, b * height) for a, b in annotation.corners]])
+    return DefectBox(annotation.class_name, *sides, where=where, outline=outline)
 
 
 def _yolo_image(tree: FileTree, label: Path) -> Path | None:
