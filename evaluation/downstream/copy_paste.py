@@ -154,6 +154,12 @@ def require_opencv() -> Any:
     return cv2
 
 
+def image_of(label: Path) -> Path:
+    """The image beside a label file, of exactly its name."""
+    beside = sorted(label.parent.iterdir())
+    return next(path for path in beside if path.stem == label.stem and path.suffix not in (".txt", ".json"))
+
+
 def paste_all(prepared: Path, places: Path, folder: Path, split: Split, poisson: bool) -> None:
     """Paste a training defect at every place of `places`, and list what came out."""
     if poisson:
@@ -162,7 +168,7 @@ def paste_all(prepared: Path, places: Path, folder: Path, split: Split, poisson:
     classes = load_class_names(prepared / "classes.json")
     pool = []
     for label in sorted(places.glob("*.txt")):
-        path = next(path for path in places.glob(f"{label.stem}.*") if path.suffix not in (".txt", ".json"))
+        path = image_of(label)
         clean = load_rgb(path)
         canvas = clean.copy()
         out = folder / f"{label.stem}.png"

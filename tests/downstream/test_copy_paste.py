@@ -1,9 +1,11 @@
 """Copy-paste: where a defect goes, and what it leaves as it is."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from evaluation.downstream.copy_paste import Library, best_match, paste_at
+from evaluation.downstream.copy_paste import Library, best_match, image_of, paste_at
 from generation.exemplars.cutout import Cutout, cut_out
 from generation.placement.matching import Surround
 from generation.placement.surroundings import Query, TurnedQuery
@@ -54,3 +56,10 @@ def test_the_defect_whose_surroundings_match_is_taken_and_moved_there():
     look, center = best_match(image, (40, 46, 56, 62), 0, library)
     assert look.query is queries[1]
     assert abs(center[0] - 44) <= 1 and abs(center[1] - 52) <= 1
+
+
+def test_a_label_is_that_of_the_image_of_its_whole_name(tmp_path: Path):
+    for name in ("board.png", "board.json", "board.txt", "board.v2.png", "board.v2.txt", "board.A.jpg"):
+        (tmp_path / name).touch()
+    assert image_of(tmp_path / "board.txt").name == "board.png"
+    assert image_of(tmp_path / "board.v2.txt").name == "board.v2.png"
