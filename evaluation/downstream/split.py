@@ -9,12 +9,14 @@ import numpy as np
 
 from evaluation.downstream.scenes import Scene
 from evaluation.downstream.world import GROUP_PATTERN
+from generation.placement.matching import Surround, same_surroundings
+from generation.placement.surroundings import ALIGNED
 from utils.errors import UserError
 from utils.files import replace_folder
 from utils.images import load_rgb
 from utils.labels import load_class_names
 from utils.manifest import VERSION
-from utils.prepare_data.boxed import Chosen, choose_defects, sized
+from utils.prepare_data.boxed import Chosen, boxed_patch, choose_defects, sized
 from utils.prepare_data.cutting import CutOptions, fitting_tile
 from utils.prepare_data.holdout import choose_groups
 from utils.prepare_data.sources import DefectBox, SourceImage, Survey
@@ -66,10 +68,28 @@ class Split:
         return [image for image in train if image.is_clean] or [image for image in train if image.boxes]
 
     def scene(self, image: SourceImage, shown: Sequence[DefectBox]) -> Scene:
-        """An image as a scene; points are squares of half a window."""
+        """An image as a scene; points are squares of half a window. It has its clean counterpart where a tile may have
+        to hide a defect, and where the two are aligned."""
+        pixels = load_rgb(image.path)
         hidden = [box for box in image.boxes if all(box is not one for one in shown)]
         classes = np.array([self.names.index(box.class_name) for box in shown], np.int64)
-        return Scene(load_rgb(image.path), _sides(shown), classes, _sides(hidden))
+        clean = clean_twin(image, pixels) if shown and len(image.boxes) > 1 else None
+        return Scene(pixels, _sides(shown), classes, _sides(hidden), clean)
+
+
+def clean_twin(image: SourceImage, pixels: np.ndarray) -> np.ndarray | None:
+    """The clean counterpart (H, W, 3) uint8 of an image with these `pixels`; None where there is none, where its size
+    is another, and where it looks different around one of the defects."""
+    if image.counterpart is None:
+        return None
+    clean = load_rgb(image.counterpart.path)
+    if clean.shape != pixels.shape:
+        return None
+    for box in image.boxes:
+        patch, inner, scale = boxed_patch(pixels, box, WINDOW)
+        if same_surroundings(Surround(patch, inner, scale), boxed_patch(clean, box, WINDOW)[0]) < ALIGNED:
+            return None
+    return clean
 
 
 def _sides(boxes: Sequence[DefectBox]) -> np.ndarray:
