@@ -53,6 +53,28 @@ def test_a_line_says_means_differences_and_worth(results: Path):
     assert list(lines)[:4] == ["arm", "---", "real only, 10 a class", "real only"]
 
 
+def test_what_the_intervals_cover_is_said(tmp_path: Path, results: Path):
+    assert (
+        "over the seeds of one split: they cover the noise of the detector's training alone"
+        in setting_text("s", parse_rows(results))
+    )
+    path = write_rows(
+        tmp_path / "r.csv",
+        *[{"split_seed": split, "map50_95": 0.3} for split in (1, 2)],
+        *[
+            {"split_seed": split, "map50_95": 0.3 + split / 100, "arm": "ours", "volume": 1}
+            for split in (1, 2)
+        ],
+        *seeds([0.3, 0.4], arm="procedural", volume=1),
+        {"seed": 1},
+    )
+    text = setting_text("s", parse_rows(path))
+    assert "Intervals are over 2 splits, each the mean of its seeds." in text
+    # Means 1 and 2 points, s 0.707: t(1) at 97.5 % is 12.7062
+    assert "| +1.5 [-4.9, +7.9] open |" in text
+    assert "+5.0 [-58.5, +68.5] open (one split) |" in text
+
+
 def test_the_classifier_is_compared_by_its_accuracy(tmp_path: Path):
     off = {"map50_95": "", "map50": "", "recall": "", "ap: pit": "", "detector": "classifier"}
     path = write_rows(
