@@ -117,9 +117,8 @@ def make_split(config: DownstreamConfig, source: Path, seed: int) -> Split:
     survey = survey_source(source, config.format, None, clean_dir, pattern)
     if config.split == "random":
         _separate(survey)
-    holdout = config.holdout if config.source else ("test",)
+    holdout, validation = held_groups(config)
     _move(survey, choose_groups(survey, holdout or None, config.holdout_share, seed), TEST)
-    validation = config.validation if config.source else ("validation",)
     if validation:
         _move(survey, choose_groups(survey, validation, 0, seed), VALIDATION)
     else:
@@ -132,6 +131,14 @@ def make_split(config: DownstreamConfig, source: Path, seed: int) -> Split:
             f"{'holdout' if wanted == TEST else 'validation'}, or a larger share"
         )
     return split
+
+
+def held_groups(config: DownstreamConfig) -> tuple[Sequence[str], Sequence[str]]:
+    """The named groups of the test and the validation part; where there are none, a share is drawn. The synthetic world
+    has its own, which a random split does not heed."""
+    if config.source or config.split == "random":
+        return config.holdout, config.validation
+    return ("test",), ("validation",)
 
 
 def _separate(survey: Survey) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from evaluation.downstream.scenes import cut
 from evaluation.downstream.split import TEST, VALIDATION, Split, count_classes, make_split, write_prepared
+from evaluation.downstream.world import write_world
 from tests.prepare_data.builders import voc_xml, write_image
 from utils.errors import UserError
 from utils.images import save_png
@@ -65,6 +66,19 @@ def test_the_seed_draws_the_validation_part(source: Path):
 def test_the_random_control_mixes_the_groups(source: Path):
     split = make_split(config(source, holdout=[], split="random", holdout_share=0.5), source, 1)
     assert len(groups(split.images("train")) & groups(split.images(TEST))) >= 2
+
+
+def test_the_random_control_mixes_the_parts_of_the_synthetic_world(tmp_path: Path):
+    world = {"train_boards": 6, "validation_boards": 2, "test_boards": 2, "size": 192}
+    control = DownstreamConfig(split="random", holdout_share=0.4, validation_share=0.2, world=world)
+    write_world(tmp_path, control.world)
+    split = make_split(control, tmp_path, 1)
+    names = {
+        part: [i.path.name for i in split.images(part) if i.boxes] for part in ("train", VALIDATION, TEST)
+    }
+    assert sum(map(len, names.values())) == 10
+    assert len(names[VALIDATION]) == round(0.2 * (10 - len(names[TEST])))
+    assert any(name.startswith("train") for name in names[TEST])
 
 
 def test_the_scarce_set_is_what_the_painter_trains_on(source: Path, tmp_path: Path):
