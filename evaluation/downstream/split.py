@@ -1,7 +1,7 @@
 """The parts of an experiment: scarce training set, all training data, validation, test; and what prepare_data makes of
 the scarce one."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from generation.placement.surroundings import ALIGNED
 from utils.errors import UserError
 from utils.files import replace_folder
 from utils.images import load_rgb
-from utils.labels import load_class_names
 from utils.manifest import VERSION
 from utils.prepare_data.boxed import Chosen, boxed_patch, choose_defects, sized
 from utils.prepare_data.cutting import CutOptions, fitting_tile
@@ -188,8 +187,3 @@ def write_prepared(split: Split, folder: Path, per_class: int, seed: int, minute
     with replace_folder(folder, KIND, VERSION, overwrite=True) as new:
         where = Destination(new, folder, f"--per-class {per_class} --seed {seed}")
         write_all(where, split.survey, split.held, cut, minutes)
-
-
-def class_ids(folder: Path) -> Mapping[str, int]:
-    """Class name -> id of a prepared folder."""
-    return load_class_names(folder / "classes.json")
