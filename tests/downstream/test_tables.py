@@ -107,3 +107,12 @@ def test_other_files_are_refused_in_a_sentence(tmp_path: Path, text: str):
             parse_rows(path)
     else:
         assert parse_rows(path) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [({"map50_95": ""}, "no metric"), ({"detector": ""}, "no detector"), ({"volume": "x"}, "ValueError")],
+)
+def test_rows_that_lack_something_are_refused(tmp_path: Path, change: dict, what: str):
+    with pytest.raises(UserError, match=f"not a results.csv of evaluation.downstream .{what}"):
+        parse_rows(write_rows(tmp_path / "r.csv", {}, change))

@@ -130,13 +130,20 @@ def parse_rows(path: Path) -> list[ResultRow]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = [ResultRow(row) for row in csv.DictReader(file)]
-        for row in rows:
-            assert row.arm and row["split"] and row["part"] and row["detector"] and not np.isnan(row.main)
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AssertionError) as error:
-        raise UserError(
-            f"{path}: not a results.csv of evaluation.downstream ({error or 'no metric'})"
-        ) from error
+        problem = next((found for row in rows if (found := _problem(row))), "")
+    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
+        problem = f"{type(error).__name__}: {error}"
+    if problem:
+        raise UserError(f"{path}: not a results.csv of evaluation.downstream ({problem})")
     return rows
+
+
+def _problem(row: ResultRow) -> str:
+    """What a row lacks; '' for nothing. Raises ValueError, KeyError or TypeError where a value cannot be read."""
+    empty = [name for name in ("arm", "split", "split_seed", "part", "detector", "seed") if not row[name]]
+    if empty:
+        return f"no {empty[0]}"
+    return "no metric" if not row.arm or np.isnan(row.main) else ""
 
 
 def groups(rows: Sequence[ResultRow]) -> Iterator[Group]:
