@@ -1,8 +1,9 @@
 """Do two parts show the same thing? Equal files, pixel-aligned photographs, and shifted, turned or mirrored copies.
 
 Not seen: copies whose content is zoomed or turned by other angles than quarters (2 % and 1 degree are enough), parts of
-a photograph below about four fifths of its area, shifted or turned copies at another resolution, and photographs of one
-place at other times or in other light, unless they are aligned and hardly differ. Groups must tell of these.
+a photograph below about four fifths of its area, strong noise, shifted or turned copies at another resolution, and
+photographs of one place at other times or in other light, unless they are aligned and hardly differ. Groups must tell
+of these.
 """
 
 from collections import defaultdict

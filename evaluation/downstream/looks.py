@@ -2,7 +2,8 @@
 
 Phases alone, all frequencies of a band weighted alike, tell fine texture from what all photographs of a camera rig have
 in common: that is a few strong edges. On photographs of different boards and of different positions of one rig the
-correlations are up to 0.57; on parts of one photograph, of four fifths of its area and more, they are 0.7 to 1.
+correlations are up to 0.57; on parts of one photograph, of four fifths of its area and more, they are 0.7 to 1, unless
+strong noise was added.
 """
 
 from collections.abc import Sequence
