@@ -1,20 +1,22 @@
 """The bar to clear: training defects pasted where the clean surroundings look like theirs."""
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from scipy import ndimage
 
 from evaluation.downstream.painting import planned_conf
 from evaluation.downstream.pool import PooledDefect, write_pool
 from evaluation.downstream.split import Split
 from generation.exemplars.cutout import Cutout, cut_out
-from generation.placement.matching import likeness, make_template, reduced, to_planes
-from generation.placement.surroundings import FINE, TurnedQuery, common_scale, read_queries
+from generation.placement.matching import at_edges, likeness, make_template, reduced, to_planes
+from generation.placement.surroundings import COARSE, FINE, TurnedQuery, common_scale, read_queries
 from generation.training_defects import INDEX, PATCHES, allowed_turns
 from utils.config import read_conf
 from utils.errors import UserError
@@ -22,6 +24,9 @@ from utils.images import load_rgb, save_png
 from utils.labels import load_class_names, pixel_box, read_annotations
 
 SLACK = 8  # px that a place may move for a better match
+AT_EDGE = 2 * (
+    COARSE // FINE
+)  # px of a template that one cut by an image's edge may be off it, as in planning
 
 
 # Which defect at which place
@@ -79,22 +84,39 @@ def best_match(
 def _match(
     image: np.ndarray, middle: tuple[float, float], look: TurnedQuery
 ) -> tuple[float, tuple[int, int]]:
-    """Highest likeness of a look within SLACK of a place, and the box's center there."""
+    """Highest likeness of a look within SLACK of a place, and the box's center there; -1 and the place itself where
+    the look does not fit.
+
+    A look that its photograph's edge cuts fits at this edge alone.
+    """
     step = FINE * common_scale(look.query.surround.scale)
     template = make_template(look.surround, step)
-    reach = [side * step / 2 + SLACK + step for side in template.weights.shape[::-1]]
-    x0, y0 = (max(round(m - r), 0) for m, r in zip(middle, reach, strict=True))
-    x1, y1 = (
-        min(round(m + r), side)
-        for m, r, side in zip(middle, reach, (image.shape[1], image.shape[0]), strict=True)
+    sizes = image.shape[1], image.shape[0]
+    (x0, x1), (y0, y1) = (
+        _searched(m, center, length, size, step)
+        for m, center, length, size in zip(
+            middle, template.center, template.weights.shape[::-1], sizes, strict=True
+        )
     )
     (alike,) = likeness(to_planes(reduced(image[y0:y1, x0:x1], step)), [template])
-    if not alike.numel():
+    beyond = x0, y0, sizes[0] - x1, sizes[1] - y1
+    for k in range(4) if alike.numel() else ():
+        if template.at_edge[k]:
+            only = [side == k for side in range(4)]
+            alike = at_edges(alike, only, AT_EDGE - math.ceil(beyond[k] / step))
+    if not torch.isfinite(alike).any():
         return -1.0, (round(middle[0]), round(middle[1]))
     index = int(alike.argmax())
     x, y = index % alike.shape[1], index // alike.shape[1]
     center = round(x0 + (x + template.center[0]) * step), round(y0 + (y + template.center[1]) * step)
     return float(alike.max()), center
+
+
+def _searched(middle: float, center: float, length: int, size: int, step: float) -> tuple[int, int]:
+    """First and last px, exclusive, of where a template is looked for along an axis of `size` px: its `length` and its
+    box's `center` are in its own px, `step` native ones each."""
+    before, after = center * step + SLACK + step, (length - center) * step + SLACK + step
+    return max(round(middle - before), 0), min(round(middle + after), size)
 
 
 # Pasting
@@ -147,6 +169,12 @@ def require_opencv() -> Any:
     return cv2
 
 
+def image_of(label: Path) -> Path:
+    """The image beside a label file, of exactly its name."""
+    beside = sorted(label.parent.iterdir())
+    return next(path for path in beside if path.stem == label.stem and path.suffix not in (".txt", ".json"))
+
+
 def paste_all(prepared: Path, places: Path, folder: Path, split: Split, poisson: bool) -> None:
     """Paste a training defect at every place of `places`, and list what came out."""
     if poisson:
@@ -155,7 +183,7 @@ def paste_all(prepared: Path, places: Path, folder: Path, split: Split, poisson:
     classes = load_class_names(prepared / "classes.json")
     pool = []
     for label in sorted(places.glob("*.txt")):
-        path = next(path for path in places.glob(f"{label.stem}.*") if path.suffix not in (".txt", ".json"))
+        path = image_of(label)
         clean = load_rgb(path)
         canvas = clean.copy()
         out = folder / f"{label.stem}.png"

@@ -13,6 +13,7 @@ from evaluation.downstream.split import (
     VALIDATION,
     Split,
     count_classes,
+    held_groups,
     make_split,
     write_prepared,
 )
@@ -72,7 +73,7 @@ class Experiment:
 
         A validation part that is drawn from the training groups is seen as a part of those.
         """
-        own_groups = bool(self.config.validation) or not self.config.source
+        own_groups = bool(held_groups(self.config)[1])
         paths = {part: [one.path for one in self.split.images(part)] for part in ("train", VALIDATION, TEST)}
         leaks = find_leaks([*paths["train"], *paths[VALIDATION]], paths[TEST])
         leaks += find_leaks(paths["train"], paths[VALIDATION]) if own_groups else []

@@ -22,8 +22,9 @@ HEAD = """# Does it help a detector?
 
 Written by `python -m evaluation.downstream.report` from `docs/results/*.csv`, which hold a row for every run; edit
 neither. [protocol.md](protocol.md) says what the arms are, what was fixed beforehand, and what counts as a gain.
-Differences are in points (hundredths) with 95 % confidence intervals over pairs of one split and seed; *open* means
-that these runs show neither a gain nor a loss."""
+Differences are in points (hundredths) of pairs of one split and seed, with 95 % confidence intervals: over splits where
+there are several, else over seeds, and then they say nothing of other draws of the data. *open* means that these runs
+show neither a gain nor a loss."""
 NONE_YET = "No setting has been measured on its test part yet."
 
 

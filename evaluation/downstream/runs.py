@@ -152,10 +152,10 @@ class Runner:
         return row
 
     def rows(self) -> list[dict[str, Any]]:
-        """The rows of all finished runs."""
+        """The rows of all finished runs, with what the setting is called now."""
         stages = self.experiment.stages
         done = [stage for run in self.all_runs() if stages.is_done(stage := self.stage(run))]
-        return [read_json(stages.folder(stage) / ROW) for stage in done]
+        return [{**read_json(stages.folder(stage) / ROW), "setting": self.setting} for stage in done]
 
 
 def _rounded(value: float | None) -> float | None:

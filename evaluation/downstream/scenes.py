@@ -1,7 +1,7 @@
 """Images with defects, and the square tiles that detectors see of them."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from evaluation.detectors.interface import Example
 VIEWS = 4  # tiles of a training defect, each with the defect elsewhere
 ATTEMPTS = 30  # random places of a tile, of which the best is taken
 VISIBLE = 0.5  # share of a box that a tile must show for the box to count
+WHOLE = 1 - 1e-4  # share from which a box is seen as a whole; labels may end a hair beyond their image
 GRAY = 114  # beyond the edge of an image that is smaller than a tile
 
 
@@ -37,27 +38,41 @@ class Scene:
         """(n + m, 4): shown and hidden."""
         return np.concatenate([self.boxes, self.hidden])
 
+    def showing(self, numbers: Sequence[int]) -> "Scene":
+        """The scene with these of its boxes, in this order; its others are hidden."""
+        others = [k for k in range(len(self.boxes)) if k not in numbers]
+        return replace(
+            self,
+            boxes=self.boxes[list(numbers)],
+            classes=self.classes[list(numbers)],
+            hidden=np.concatenate([self.hidden, self.boxes[others]]),
+        )
+
 
 def training_tiles(scenes: Iterable[Scene], side: int, rng: np.random.Generator) -> list[Example]:
     """VIEWS tiles of every defect."""
     tiles = []
     for scene in scenes:
-        for box in scene.boxes:
-            tiles += [cut(scene, *best_corner(scene, box, side, rng), side) for _ in range(VIEWS)]
+        for k, box in enumerate(scene.boxes):
+            tiles += [cut(scene, *best_corner(scene, box, side, rng), side, target=k) for _ in range(VIEWS)]
     return tiles
 
 
 def covering_tiles(scenes: Iterable[Scene], side: int, rng: np.random.Generator) -> list[Example]:
-    """Tiles that show every defect once as a whole, and as many tiles without defects, where there is room."""
+    """Tiles that show every defect once, and as many tiles without defects, where there is room.
+
+    A defect is shown as a whole, as far as it fits. What a tile shows of defects of other tiles is hidden.
+    """
     tiles = []
     for scene in scenes:
         missing = list(range(len(scene.boxes)))
         count = 0
         while missing:
-            corner = best_corner(scene, scene.boxes[missing[0]], side, rng)
-            inside = shown_share(scene.boxes, corner, side)
-            missing = [k for k in missing[1:] if inside[k] < 1]
-            tiles.append(cut(scene, *corner, side))
+            corner = best_corner(scene.showing(missing), scene.boxes[missing[0]], side, rng)
+            inside = shown_share(scene.boxes, corner, side) >= WHOLE
+            shown = [k for k in missing if inside[k] or k == missing[0]]
+            missing = [k for k in missing if k not in shown]
+            tiles.append(cut(scene.showing(shown), *corner, side, target=0))
             count += 1
         tiles += clean_tiles(scene, side, max(1, count), rng)
     return tiles
@@ -85,7 +100,7 @@ def best_corner(scene: Scene, box: np.ndarray, side: int, rng: np.random.Generat
     for _ in range(ATTEMPTS):
         corner = _random_corner(scene.image.shape[:2], box, side, rng)
         cuts = shown_share(scene.boxes, corner, side)
-        bad = ((cuts > 0) & (cuts < 1)).sum() + (shown_share(scene.hidden, corner, side) > 0).sum()
+        bad = ((cuts > 0) & (cuts < WHOLE)).sum() + (shown_share(scene.hidden, corner, side) > 0).sum()
         if bad < fewest:
             best, fewest = corner, bad
         if not bad:
@@ -115,14 +130,16 @@ def shown_share(boxes: np.ndarray, corner: tuple[int, int], side: int) -> np.nda
     return np.prod(clipped[:, 2:] - clipped[:, :2], axis=1) / np.maximum(area, 1e-6)
 
 
-def cut(scene: Scene, left: int, top: int, side: int) -> Example:
-    """The tile at (left, top); boxes less than half visible are hidden, too."""
+def cut(scene: Scene, left: int, top: int, side: int, target: int | None = None) -> Example:
+    """The tile at (left, top); boxes less than half visible are hidden, too, but for the number `target`."""
     tile = np.full((side, side, 3), GRAY, np.uint8)
     part = scene.image[top : top + side, left : left + side]
     tile[: part.shape[0], : part.shape[1]] = part
     share = shown_share(scene.boxes, (left, top), side)
     origin = np.array([left, top, left, top], np.float32)
     kept = share >= VISIBLE
+    if target is not None:
+        kept[target] = True
     boxes = np.clip(scene.boxes[kept] - origin, 0, side).astype(np.float32)
     hidden = np.concatenate([scene.hidden, scene.boxes[~kept]]) - origin
     _hide(tile, np.clip(hidden, 0, side), boxes, scene, (left, top))

@@ -1,7 +1,7 @@
 """The parts of an experiment: scarce training set, all training data, validation, test; and what prepare_data makes of
 the scarce one."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,12 +9,13 @@ import numpy as np
 
 from evaluation.downstream.scenes import Scene
 from evaluation.downstream.world import GROUP_PATTERN
+from generation.placement.matching import Surround, same_surroundings
+from generation.training_defects import ALIGNED
 from utils.errors import UserError
 from utils.files import replace_folder
 from utils.images import load_rgb
-from utils.labels import load_class_names
 from utils.manifest import VERSION
-from utils.prepare_data.boxed import Chosen, choose_defects, sized
+from utils.prepare_data.boxed import Chosen, boxed_patch, choose_defects, sized
 from utils.prepare_data.cutting import CutOptions, fitting_tile
 from utils.prepare_data.groups.holdout import choose_groups
 from utils.prepare_data.sources import DefectBox, SourceImage, Survey
@@ -66,10 +67,28 @@ class Split:
         return [image for image in train if image.is_clean] or [image for image in train if image.boxes]
 
     def scene(self, image: SourceImage, shown: Sequence[DefectBox]) -> Scene:
-        """An image as a scene; points are squares of half a window."""
+        """An image as a scene; points are squares of half a window. It has its clean counterpart where a tile may have
+        to hide a defect, and where the two are aligned."""
+        pixels = load_rgb(image.path)
         hidden = [box for box in image.boxes if all(box is not one for one in shown)]
         classes = np.array([self.names.index(box.class_name) for box in shown], np.int64)
-        return Scene(load_rgb(image.path), _sides(shown), classes, _sides(hidden))
+        clean = clean_twin(image, pixels) if shown and len(image.boxes) > 1 else None
+        return Scene(pixels, _sides(shown), classes, _sides(hidden), clean)
+
+
+def clean_twin(image: SourceImage, pixels: np.ndarray) -> np.ndarray | None:
+    """The clean counterpart (H, W, 3) uint8 of an image with these `pixels`; None where there is none, where its size
+    is another, and where it looks different around one of the defects."""
+    if image.counterpart is None:
+        return None
+    clean = load_rgb(image.counterpart.path)
+    if clean.shape != pixels.shape:
+        return None
+    for box in image.boxes:
+        patch, inner, scale = boxed_patch(pixels, box, WINDOW)
+        if same_surroundings(Surround(patch, inner, scale), boxed_patch(clean, box, WINDOW)[0]) < ALIGNED:
+            return None
+    return clean
 
 
 def _sides(boxes: Sequence[DefectBox]) -> np.ndarray:
@@ -97,9 +116,8 @@ def make_split(config: DownstreamConfig, source: Path, seed: int) -> Split:
     survey = survey_source(source, config.format, None, clean_dir, pattern)
     if config.split == "random":
         _separate(survey)
-    holdout = config.holdout if config.source else ("test",)
+    holdout, validation = held_groups(config)
     _move(survey, choose_groups(survey, holdout or None, config.holdout_share, seed), TEST)
-    validation = config.validation if config.source else ("validation",)
     if validation:
         _move(survey, choose_groups(survey, validation, 0, seed), VALIDATION)
     else:
@@ -112,6 +130,14 @@ def make_split(config: DownstreamConfig, source: Path, seed: int) -> Split:
             f"{'holdout' if wanted == TEST else 'validation'}, or a larger share"
         )
     return split
+
+
+def held_groups(config: DownstreamConfig) -> tuple[Sequence[str], Sequence[str]]:
+    """The named groups of the test and the validation part; where there are none, a share is drawn. The synthetic world
+    has its own, which a random split does not heed."""
+    if config.source or config.split == "random":
+        return config.holdout, config.validation
+    return ("test",), ("validation",)
 
 
 def _separate(survey: Survey) -> None:
@@ -161,8 +187,3 @@ def write_prepared(split: Split, folder: Path, per_class: int, seed: int, minute
     with replace_folder(folder, KIND, VERSION, overwrite=True) as new:
         where = Destination(new, folder, f"--per-class {per_class} --seed {seed}")
         write_all(where, split.survey, split.held, cut, minutes)
-
-
-def class_ids(folder: Path) -> Mapping[str, int]:
-    """Class name -> id of a prepared folder."""
-    return load_class_names(folder / "classes.json")

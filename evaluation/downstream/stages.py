@@ -69,5 +69,7 @@ class Stages:
 
 
 def folder_digest(folder: Path) -> str:
-    """A hash of the names and contents of all files in a folder and below it."""
-    return files_sha256(folder, (path for path in folder.rglob("*") if path.is_file()))[:16]
+    """A hash of the names and contents of all files in a folder and below it, but for the DONE of a stage, which holds
+    how long it took."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path != folder / DONE)
+    return files_sha256(folder, files)[:16]

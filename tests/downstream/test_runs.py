@@ -3,6 +3,8 @@
 import csv
 from pathlib import Path
 
+import pytest
+
 from evaluation.detectors.interface import Metrics
 from evaluation.downstream.arms import Arm, ArmData
 from evaluation.downstream.experiment import Experiment
@@ -46,3 +48,17 @@ def test_dear_detectors_run_the_main_arms_alone(tmp_path: Path):
     assert counts == {"classifier": 4 * 6, "yolo": 2 * 3}
     found = list(runner(tmp_path, detectors=["yolo"], extras=["yolo"], **keys).all_runs())
     assert len(found) == 4 * 3
+
+
+def test_kept_rows_have_the_name_that_their_setting_has_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Experiment, "split_key", {})
+    first, renamed = (runner(tmp_path, arms=["real"], classifier={"seeds": 1}) for _ in "ab")
+    renamed.setting = "new"
+    (run,) = first.all_runs()
+
+    def build(folder: Path) -> None:
+        (folder / "row.json").write_text('{"setting": "s", "arm": "real"}')
+
+    first.experiment.stages.make(first.stage(run), build)
+    assert first.rows() == [{"setting": "s", "arm": "real"}]
+    assert renamed.rows() == [{"setting": "new", "arm": "real"}]

@@ -66,12 +66,21 @@ def test_tiles_larger_than_the_image_are_filled_with_gray():
     assert found.boxes.tolist() == [[10, 10, 20, 20]]
 
 
-def test_a_box_longer_than_the_tile_fills_it():
-    tiles = training_tiles([scene([(10, 40, 110, 50)])], 40, np.random.default_rng(0))
-    assert len(tiles[0].boxes) == 0  # 40 of 100 px are less than half
-    tiles = training_tiles([scene([(10, 40, 80, 50)])], 40, np.random.default_rng(0))
-    (box,) = tiles[0].boxes
-    assert (box[0], box[2]) == (0, 40)
+def test_a_box_longer_than_the_tile_is_clipped_to_it():
+    long = scene([(10, 40, 110, 50)])  # 40 of 100 px are less than half
+    for tiles in (
+        training_tiles([long], 40, np.random.default_rng(0)),
+        covering_tiles([long], 40, np.random.default_rng(0))[:1],
+    ):
+        for tile in tiles:
+            (box,) = tile.boxes.astype(int)
+            assert (box[0], box[2], box[3] - box[1]) == (0, 40, 10)
+            assert (tile.image[box[1] : box[3]] == 255).all()
+
+
+def test_a_box_longer_than_the_tile_is_hidden_in_the_tiles_of_others():
+    tiles = covering_tiles([scene([(10, 40, 110, 50), (50, 60, 58, 66)])], 40, np.random.default_rng(0))
+    assert sorted(kind for tile in tiles for kind in tile.classes.tolist()) == [0, 1]
 
 
 def test_the_held_out_tiles_show_every_defect_once():
@@ -81,6 +90,24 @@ def test_the_held_out_tiles_show_every_defect_once():
     assert sorted(shown) == [0, 1, 2]
     with_defects = sum(len(tile.boxes) > 0 for tile in tiles)
     assert len(tiles) == 2 * with_defects
+
+
+def test_defects_of_a_cluster_count_once_and_are_hidden_elsewhere():
+    cluster = [
+        (4 + 16 * (k % 7), 4 + 16 * (k // 7), 16 + 16 * (k % 7), 16 + 16 * (k // 7)) for k in range(42)
+    ]
+    for seed in range(5):
+        tiles = covering_tiles([scene(cluster)], 40, np.random.default_rng(seed))
+        assert sorted(kind for tile in tiles for kind in tile.classes.tolist()) == list(range(42))
+        for tile in tiles:
+            white = int((tile.image == 255).all(axis=2).sum())
+            assert white == 144 * len(tile.boxes)
+
+
+def test_a_box_that_ends_by_a_hair_beyond_the_image_is_whole():
+    boxes = np.array([(5, 2, 50, 14), (5, 40, 50, 60.0005)], np.float32)
+    two = Scene(np.zeros((60, 60, 3), np.uint8), boxes, np.array([0, 1]))
+    assert [len(tile.boxes) for tile in covering_tiles([two], 60, np.random.default_rng(0))] == [2]
 
 
 def test_clean_tiles_touch_no_defect_and_are_few_where_there_is_no_room():

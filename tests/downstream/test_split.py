@@ -5,9 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.downstream.split import TEST, VALIDATION, count_classes, make_split, write_prepared
+from evaluation.downstream.scenes import cut
+from evaluation.downstream.split import TEST, VALIDATION, Split, count_classes, make_split, write_prepared
+from evaluation.downstream.world import write_world
 from tests.prepare_data.builders import voc_xml, write_image
 from utils.errors import UserError
+from utils.images import save_png
+from utils.prepare_data.sources import DefectBox, SourceImage, Survey
+from utils.prepare_data.tree import FileTree
 from utils.schema.downstream import DownstreamConfig
 
 
@@ -45,15 +50,35 @@ def test_without_validation_groups_images_of_the_others_are_taken(source: Path):
     taken = split.images(VALIDATION)
     assert len(taken) == round(0.25 * 18) and "d" not in groups(taken)
     assert {box.class_name for image in taken for box in image.boxes} == {"spur", "short"}
-    assert make_split(config(source, validation_share=0.25), source, 1).images(VALIDATION) != []
-    assert {i.name for i in make_split(config(source), source, 2).images(VALIDATION)} != {
-        i.name for i in make_split(config(source), source, 1).images(VALIDATION)
-    }
+
+
+def test_the_seed_draws_the_validation_part(source: Path):
+    first, again, other = (
+        {
+            image.name
+            for image in make_split(config(source, validation_share=0.25), source, seed).images(VALIDATION)
+        }
+        for seed in (1, 1, 2)
+    )
+    assert first == again != other
 
 
 def test_the_random_control_mixes_the_groups(source: Path):
     split = make_split(config(source, holdout=[], split="random", holdout_share=0.5), source, 1)
     assert len(groups(split.images("train")) & groups(split.images(TEST))) >= 2
+
+
+def test_the_random_control_mixes_the_parts_of_the_synthetic_world(tmp_path: Path):
+    world = {"train_boards": 6, "validation_boards": 2, "test_boards": 2, "size": 192}
+    control = DownstreamConfig(split="random", holdout_share=0.4, validation_share=0.2, world=world)
+    write_world(tmp_path, control.world)
+    split = make_split(control, tmp_path, 1)
+    names = {
+        part: [i.path.name for i in split.images(part) if i.boxes] for part in ("train", VALIDATION, TEST)
+    }
+    assert sum(map(len, names.values())) == 10
+    assert len(names[VALIDATION]) == round(0.2 * (10 - len(names[TEST])))
+    assert any(name.startswith("train") for name in names[TEST])
 
 
 def test_the_scarce_set_is_what_the_painter_trains_on(source: Path, tmp_path: Path):
@@ -74,9 +99,35 @@ def test_the_scarce_set_is_what_the_painter_trains_on(source: Path, tmp_path: Pa
     )
 
 
-def test_points_are_squares_of_half_a_window(source: Path):
-    from utils.prepare_data.sources import DefectBox
+def board(seed: int) -> np.ndarray:
+    """(100, 140, 3) uint8 of 4 px blocks."""
+    return np.kron(np.random.default_rng(seed).integers(0, 256, (25, 35, 3)), np.ones((4, 4, 1))).astype(
+        np.uint8
+    )
 
+
+@pytest.mark.parametrize(
+    ("moved", "size", "is_shown"), [(0, 140, True), (6, 140, False), (0, 136, False)], ids=str
+)
+def test_hidden_defects_show_the_clean_image_where_it_is_aligned(tmp_path: Path, moved, size, is_shown):
+    clean = board(1)
+    image = clean.copy()
+    for left in (20, 90):
+        image[30:40, left : left + 12] = 255
+    save_png(tmp_path / "image.png", image)
+    save_png(tmp_path / "clean.png", np.roll(clean, moved, axis=1)[:, :size])
+    boxes = [DefectBox("spur", left, 30, left + 12, 40) for left in (20, 90)]
+    twin = SourceImage(tmp_path / "clean.png", is_clean=True)
+    source = SourceImage(tmp_path / "image.png", boxes, counterpart=twin)
+    split = Split(Survey(FileTree(tmp_path), "voc", None, [source, twin], {"spur": 0}), ("spur",))
+    found = split.scene(source, boxes[:1])
+    tile = cut(found, 80, 0, 60)
+    assert (found.clean is not None) is is_shown
+    assert np.array_equal(tile.image[30:40, 10:22], clean[30:40, 90:102]) is is_shown
+    assert split.scene(SourceImage(source.path, boxes[:1], counterpart=twin), boxes[:1]).clean is None
+
+
+def test_points_are_squares_of_half_a_window(source: Path):
     split = make_split(config(source, validation=["c"]), source, 1)
     image = split.images("train")[0]
     image.boxes = [DefectBox("spur", 60, 50, 60, 50, is_point=True)]

@@ -44,3 +44,13 @@ def test_a_folders_digest_follows_names_and_contents(tmp_path: Path):
     second = folder_digest(tmp_path)
     (tmp_path / "a.txt").rename(tmp_path / "b.txt")
     assert len({first, second, folder_digest(tmp_path)}) == 3
+
+
+def test_a_stage_that_took_longer_has_the_same_digest(tmp_path: Path):
+    (tmp_path / "a.txt").write_text("1")
+    first = folder_digest(tmp_path)
+    (tmp_path / "done.json").write_text('{"seconds": 1.5}')
+    assert folder_digest(tmp_path) == first
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/done.json").write_text("{}")  # not that of this folder
+    assert folder_digest(tmp_path) != first

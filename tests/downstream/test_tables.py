@@ -53,6 +53,28 @@ def test_a_line_says_means_differences_and_worth(results: Path):
     assert list(lines)[:4] == ["arm", "---", "real only, 10 a class", "real only"]
 
 
+def test_what_the_intervals_cover_is_said(tmp_path: Path, results: Path):
+    assert (
+        "over the seeds of one split: they cover the noise of the detector's training alone"
+        in setting_text("s", parse_rows(results))
+    )
+    path = write_rows(
+        tmp_path / "r.csv",
+        *[{"split_seed": split, "map50_95": 0.3} for split in (1, 2)],
+        *[
+            {"split_seed": split, "map50_95": 0.3 + split / 100, "arm": "ours", "volume": 1}
+            for split in (1, 2)
+        ],
+        *seeds([0.3, 0.4], arm="procedural", volume=1),
+        {"seed": 1},
+    )
+    text = setting_text("s", parse_rows(path))
+    assert "Intervals are over 2 splits, each the mean of its seeds." in text
+    # Means 1 and 2 points, s 0.707: t(1) at 97.5 % is 12.7062
+    assert "| +1.5 [-4.9, +7.9] open |" in text
+    assert "+5.0 [-58.5, +68.5] open (one split) |" in text
+
+
 def test_the_classifier_is_compared_by_its_accuracy(tmp_path: Path):
     off = {"map50_95": "", "map50": "", "recall": "", "ap: pit": "", "detector": "classifier"}
     path = write_rows(
@@ -85,3 +107,12 @@ def test_other_files_are_refused_in_a_sentence(tmp_path: Path, text: str):
             parse_rows(path)
     else:
         assert parse_rows(path) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [({"map50_95": ""}, "no metric"), ({"detector": ""}, "no detector"), ({"volume": "x"}, "ValueError")],
+)
+def test_rows_that_lack_something_are_refused(tmp_path: Path, change: dict, what: str):
+    with pytest.raises(UserError, match=f"not a results.csv of evaluation.downstream .{what}"):
+        parse_rows(write_rows(tmp_path / "r.csv", {}, change))

@@ -1,6 +1,7 @@
 """Paired differences with confidence intervals, and what real data the synthetic are worth."""
 
-from collections.abc import Hashable, Mapping
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,15 +10,21 @@ from scipy import stats
 CONFIDENCE = 0.95
 LEAST_GAIN = 0.01  # one point; nothing below is called a gain
 
+Values = Mapping[tuple[str, str], float]  # (split, seed) -> metric
+
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean of paired differences, and its confidence interval (nan for a single pair)."""
+    """Mean of paired differences, and its confidence interval (nan for a single pair).
+
+    `pairs`: what the interval counts, the splits where there are several (`splits`), else the seeds.
+    """
 
     mean: float
     low: float
     high: float
     pairs: int
+    splits: int = 1
 
     @property
     def verdict(self) -> str:
@@ -29,20 +36,26 @@ class Difference:
         return "open"
 
 
-def paired_difference(one: Mapping[Hashable, float], other: Mapping[Hashable, float]) -> Difference | None:
-    """`one` minus `other` over the keys that both have (split and seed); None where there are none.
+def paired_difference(one: Values, other: Values) -> Difference | None:
+    """`one` minus `other` over the keys that both have; None where there are none.
 
-    The interval is Student's, for few pairs: mean +- t(n - 1) s / sqrt(n).
+    Seeds of one split share its data and its painter: with several splits, the mean over the seeds of each is one
+    value. With one split, the seeds are the values, and the interval covers the noise of the detector's training alone.
+    The interval is Student's, for few values: mean +- t(n - 1) s / sqrt(n).
     """
-    keys = sorted(one.keys() & other.keys(), key=repr)
-    if not keys:
+    by_split: dict[str, list[float]] = defaultdict(list)
+    for split, seed in sorted(one.keys() & other.keys()):
+        by_split[split].append(one[split, seed] - other[split, seed])
+    if not by_split:
         return None
-    values = np.array([one[key] - other[key] for key in keys])
+    seeds = list(by_split.values())
+    values = np.array(seeds[0] if len(seeds) == 1 else [np.mean(of_split) for of_split in seeds])
     mean = float(values.mean())
-    if len(values) < 2:
-        return Difference(mean, float("nan"), float("nan"), len(values))
-    reach = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return Difference(mean, mean - float(reach), mean + float(reach), len(values))
+    reach = float("nan")
+    if len(values) > 1:
+        scale = values.std(ddof=1) / np.sqrt(len(values))
+        reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * scale)
+    return Difference(mean, mean - reach, mean + reach, len(values), len(seeds))
 
 
 def worth(curve: Mapping[int, float], value: float) -> str:

@@ -78,6 +78,11 @@ class Group:
         return max(counts, key=counts.__getitem__)
 
     @cached_property
+    def splits(self) -> int:
+        """How many draws of the data there are."""
+        return len({row["split_seed"] for row in self.rows})
+
+    @cached_property
     def curve(self) -> dict[int, float]:
         """Real defects in all -> mean of the main metric, of the arms without synthetic ones."""
         points: dict[int, list[float]] = defaultdict(list)
@@ -86,7 +91,7 @@ class Group:
                 points[int(row["real"])].append(row.main)
         return {count: float(np.mean(values)) for count, values in points.items()}
 
-    def values(self, arm: tuple[str, int, int, float]) -> dict[object, float]:
+    def values(self, arm: tuple[str, int, int, float]) -> dict[tuple[str, str], float]:
         """(split, seed) -> main metric."""
         return {(row["split_seed"], row["seed"]): row.main for row in self.arms.get(arm, [])}
 
@@ -125,13 +130,20 @@ def parse_rows(path: Path) -> list[ResultRow]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = [ResultRow(row) for row in csv.DictReader(file)]
-        for row in rows:
-            assert row.arm and row["split"] and row["part"] and row["detector"] and not np.isnan(row.main)
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AssertionError) as error:
-        raise UserError(
-            f"{path}: not a results.csv of evaluation.downstream ({error or 'no metric'})"
-        ) from error
+        problem = next((found for row in rows if (found := _problem(row))), "")
+    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
+        problem = f"{type(error).__name__}: {error}"
+    if problem:
+        raise UserError(f"{path}: not a results.csv of evaluation.downstream ({problem})")
     return rows
+
+
+def _problem(row: ResultRow) -> str:
+    """What a row lacks; '' for nothing. Raises ValueError, KeyError or TypeError where a value cannot be read."""
+    empty = [name for name in ("arm", "split", "split_seed", "part", "detector", "seed") if not row[name]]
+    if empty:
+        return f"no {empty[0]}"
+    return "no metric" if not row.arm or np.isnan(row.main) else ""
 
 
 def groups(rows: Sequence[ResultRow]) -> Iterator[Group]:
@@ -151,7 +163,7 @@ def setting_text(setting: str, rows: Sequence[ResultRow]) -> str:
     """All tables of a setting."""
     parts = [f"## {setting}"]
     for group in groups(rows):
-        parts += [f"### {group.title}", main_table(group), class_table(group)]
+        parts += [f"### {group.title}", main_table(group), interval_note(group), class_table(group)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -168,10 +180,20 @@ def main_table(group: Group) -> str:
         for base in (real, pasted):
             comparable = base is not None and arm != base
             found = paired_difference(group.values(arm), group.values(base)) if comparable and base else None
-            cells.append(difference_text(found))
+            cells.append(difference_text(found, several=group.splits > 1))
         cells.append("" if arm[0] in ("real", "all_real") else worth(group.curve, group.mean(arm)))
         lines.append(_line(cells))
     return "\n".join(lines)
+
+
+def interval_note(group: Group) -> str:
+    """What the intervals of a table cover."""
+    if group.splits > 1:
+        return f"Intervals are over {group.splits} splits, each the mean of its seeds."
+    return (
+        "Intervals are over the seeds of one split: they cover the noise of the detector's training alone, not another "
+        "draw of the data or another painter."
+    )
 
 
 def class_table(group: Group) -> str:
@@ -207,10 +229,11 @@ def _mean_text(rows: Sequence[ResultRow], name: str) -> str:
     return f"{np.mean(values):.3f}{spread}"
 
 
-def difference_text(found: Difference | None) -> str:
-    """'+2.1 [+0.4, +3.8] gain', in points; '' for none."""
+def difference_text(found: Difference | None, several: bool = False) -> str:
+    """'+2.1 [+0.4, +3.8] gain', in points; '' for none. `several`: other differences of the table are over splits."""
     if found is None:
         return ""
     if found.pairs < 2:
         return f"{100 * found.mean:+.1f} (one pair)"
-    return f"{100 * found.mean:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}] {found.verdict}"
+    words = [f"{100 * found.mean:+.1f}", f"[{100 * found.low:+.1f}, {100 * found.high:+.1f}]", found.verdict]
+    return " ".join([*words, "(one split)"] if several and found.splits == 1 else words)
