@@ -147,7 +147,7 @@ def _problem(row: ResultRow) -> str:
 
 
 def groups(rows: Sequence[ResultRow]) -> Iterator[Group]:
-    """One for each setting, split, part and detector, in the order of the rows."""
+    """One for each detector, part and split of one setting, in the order of the rows."""
     found: dict[tuple[str, ...], list[ResultRow]] = defaultdict(list)
     for row in rows:
         found[row["detector"], row["part"], row["split"]].append(row)

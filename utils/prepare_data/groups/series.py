@@ -154,15 +154,22 @@ def recurring(images: Sequence[SourceImage]) -> np.ndarray:
         ],
         np.float32,
     )  # fmt: skip
-    low, high = (np.stack([boxes[:, k], boxes[:, k + 1]], axis=1) for k in (0, 2))
-    sides = np.minimum(high[:, None], high) - np.maximum(low[:, None], low)
-    both = np.maximum(sides, 0).prod(axis=2)
-    areas = (high - low).prod(axis=1)
-    iou = both / np.maximum(areas[:, None] + areas - both, 1e-12)
     counts = [len(image.boxes) for image in images]
     starts = np.cumsum([0, *counts[:-1]])
-    best = np.maximum.reduceat(iou, starts, axis=1)  # of each box in each image
-    mean = np.add.reduceat(best, starts, axis=0) / np.array(counts)[:, None]
+    mean = np.stack(
+        [
+            np.maximum.reduceat(_overlaps(boxes[start : start + count], boxes), starts, axis=1).mean(axis=0)
+            for start, count in zip(starts, counts, strict=True)  # an image at a time, for the memory
+        ]
+    )
     links = np.minimum(mean, mean.T) >= SAME_PLACE
     np.fill_diagonal(links, False)
     return links
+
+
+def _overlaps(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """IoU (n, m) of boxes (n, 4) and (m, 4): left, top, right, bottom."""
+    sides = np.minimum(some[:, None, 2:], others[:, 2:]) - np.maximum(some[:, None, :2], others[:, :2])
+    both = np.maximum(sides, 0).prod(axis=2)
+    areas, other_areas = ((one[:, 2:] - one[:, :2]).prod(axis=1) for one in (some, others))
+    return both / np.maximum(areas[:, None] + other_areas - both, 1e-12)
