@@ -78,3 +78,11 @@ def test_the_sheet_of_ball_screws():
     assert f"| 60 / 0 (no minimum score) | {len(good)} of {len(rows)} (93 %) |" in TEXT
     assert f"At planned places {len(good)} of {len(rows)} look real" in TEXT and len(others) == 4
     assert f"area under the curve is {area(good, others):.2f} (" in TEXT and min(good + others) >= 0.83
+
+
+def test_the_sheet_of_another_training():
+    _, good, others = verdicts("verdicts-pku-experiment.csv")
+    total = len(good) + len(others)
+    assert f"{len(good)} of {total} look real (90 %)" in TEXT and round(100 * len(good) / total) == 90
+    assert f"area {area(good, others):.2f} (0.45 to 0.95)" in TEXT
+    assert f"{kept(good) + kept(others)} are kept, of which {kept(good)} (96 %) look real" in TEXT
