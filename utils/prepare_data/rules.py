@@ -12,7 +12,7 @@ from utils.strength.rule import strength_for
 # Texture
 DIRECTED = 0.3  # coherence of all tiles together above which a texture has a direction
 ALONG = math.radians(10)  # a texture this near to an axis of the image is its own mirror image
-PLAIN = 4.0  # mean square gradient, gray levels per px, below which a tile shows nothing
+PLAIN = 4.0  # mean square gradient, gray levels per px, below which a tile shows little but noise
 ELONGATED = 0.5  # mean log2(width / height) above which a class lies in one direction
 CERTAIN = 3.0  # standard errors that this mean must be off 0
 
@@ -49,31 +49,39 @@ class Choice:
 
 @dataclass(frozen=True)
 class Texture:
-    """Direction of the stripes of a texture, 0 to 180 degrees counterclockwise from the x axis, and their coherence."""
+    """Direction of the stripes of a texture, 0 to 180 degrees counterclockwise from the x axis, and their coherence.
+
+    `smooth`: all of it shows so little that noise may hide a direction.
+    """
 
     coherence: float
     degrees: float
+    smooth: bool = False
 
 
 def texture_of(tiles: Sequence[np.ndarray]) -> Texture:
     """The common direction of tiles (H, W, 3) uint8, by their structure tensors (Bigun & Granlund 1987).
 
     Coherence is 1 where all gradients are parallel, and 0 where there is no direction, or two at right angles that are
-    equally frequent. Tiles in which nothing is seen do not count; every other one counts alike.
+    equally frequent. Tiles in which nothing is seen do not count, unless that is all of them; every other one counts
+    alike.
     """
-    vectors = []
+    vectors: list[complex] = []
+    faint: list[complex] = []
     for tile in tiles:
         gray = tile.astype(np.float32).mean(axis=2)
         gray = (gray[:-1, :-1] + gray[1:, :-1] + gray[:-1, 1:] + gray[1:, 1:]) / 4  # less pixel noise
         dy, dx = np.gradient(gray)
         energy = float((dx**2 + dy**2).mean())
-        if energy > PLAIN:
-            vectors.append(complex(float((dx**2 - dy**2).mean()), float((2 * dx * dy).mean())) / energy)
-    if not vectors:
-        return Texture(0.0, 0.0)
-    mean = sum(vectors) / len(vectors)
+        if energy > 0:
+            vector = complex(float((dx**2 - dy**2).mean()), float((2 * dx * dy).mean())) / energy
+            (vectors if energy > PLAIN else faint).append(vector)
+    found = vectors or faint
+    if not found:
+        return Texture(0.0, 0.0, smooth=True)
+    mean = sum(found) / len(found)
     gradient = math.atan2(mean.imag, mean.real) / 2  # y points down in images
-    return Texture(abs(mean), math.degrees(math.pi / 2 - gradient) % 180)
+    return Texture(abs(mean), math.degrees(math.pi / 2 - gradient) % 180, smooth=not vectors)
 
 
 def elongated_classes(sizes: Mapping[str, Sequence[tuple[float, float]]]) -> list[str]:
@@ -90,10 +98,14 @@ def elongated_classes(sizes: Mapping[str, Sequence[tuple[float, float]]]) -> lis
 
 
 def turns(texture: Texture, elongated: Sequence[str]) -> tuple[Choice, Choice]:
-    """Whether examples may be turned by quarters, and whether mirrored both ways, half turns included."""
-    directed = texture.coherence > DIRECTED
-    if directed:
-        seen = f"the texture runs at {texture.degrees:.0f} degrees (coherence {texture.coherence:.2f})"
+    """Whether examples may be turned by quarters, and whether mirrored both ways, half turns included; a texture that
+    is too smooth to tell is taken for a directed one."""
+    directed = texture.smooth or texture.coherence > DIRECTED
+    degrees = round(texture.degrees) % 180
+    if texture.coherence > DIRECTED:
+        seen = f"the texture runs at {degrees} degrees (coherence {texture.coherence:.2f})"
+    elif texture.smooth:
+        seen = "the texture is too smooth to tell its direction"
     else:
         seen = f"the texture has no direction (coherence {texture.coherence:.2f})"
     off_axis = abs(math.remainder(math.radians(texture.degrees), math.pi / 2))
