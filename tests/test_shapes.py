@@ -53,6 +53,18 @@ def test_what_stands_out_in_the_box_is_the_shape(shape: dict, level: int):
     assert not found[:30].any() and not found[:, 66:].any()
 
 
+@pytest.mark.parametrize("points", [[(15, 15), (54, 44), (80, 80)], [(15, 80), (40, 46), (80, 15)]])
+def test_a_bent_scratch_is_a_line(points: list[tuple[int, int]]):
+    image = Image.new("L", (SIDE, SIDE))
+    ImageDraw.Draw(image).line(points, fill=1, width=2)
+    patch, truth = surface(), np.asarray(image) > 0
+    patch[truth] = 220
+    found = seen_shape(patch, [(14, 14, 82, 82)])
+    assert found is not None and (found >= truth).all() and found.sum() < 3 * truth.sum()
+    assert solid(found) is None
+    assert seen_shape(patch, [(8, 8, 88, 88)]) is None  # it does not go from corner to corner
+
+
 def test_other_defects_do_not_count_as_surroundings():
     patch, truth = surface(), drawn(ellipse=[(33, 33), (62, 62)])
     patch[truth] = 150
