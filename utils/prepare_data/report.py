@@ -51,6 +51,7 @@ class Prepared:
     tiles_from_defective: bool
     small_images: int
     seen: int  # outlines that nobody drew
+    distrusted: list[str]  # a sentence for each class of which too few defects stand out
 
 
 def write_index(path: Path, rows: Sequence[IndexRow]) -> None:
@@ -147,9 +148,9 @@ def _written_lines(survey: Survey, written: Prepared) -> list[str]:
 
 
 def _outline_lines(written: Prepared) -> list[str]:
-    """How many outlines there are, and whence."""
+    """How many outlines there are, and whence, and which classes have none."""
     count = sum(row.file.startswith("train/outlines/") for row in written.rows)
-    if not count:
+    if not count and not written.distrusted:
         return []
     lines = [f"train/outlines     the shapes of {count} of them"]
     if written.seen:
@@ -157,7 +158,7 @@ def _outline_lines(written: Prepared) -> list[str]:
         lines.append(
             f"{'':18} look at contact_sheet.png; correct wrong ones, or delete them (then the box counts)"
         )
-    return lines
+    return [*lines, *(f"{'':18} {sentence}" for sentence in written.distrusted)]
 
 
 def _class_warnings(survey: Survey, held: set[str]) -> list[str]:
