@@ -120,6 +120,17 @@ def test_steps_follow_the_time_and_the_data():
     assert rules.training_steps(1, 60, 24, 0.3).value == 300
 
 
+def test_the_least_number_of_steps_tells_what_it_takes():
+    short = rules.training_steps(120, 1, 24, 0.3, judged=True).reason
+    told = "the least there is, which takes 7.5 minutes with the judge at 1 s a step on two CPU cores"
+    assert short.startswith(f"{told}, more than 75% of 1 minute; each of 120 defects")
+    one = rules.training_steps(1, 60, 24, 0.3).reason
+    assert one.startswith(
+        "the least there is, which takes 5 minutes at 1 s a step on two CPU cores; the only"
+    )
+    assert rules.training_steps(120, 10, 24, 0.3, judged=True).reason.startswith("75% of 10 minutes, less")
+
+
 def test_sizes_and_scales_are_quantiles():
     boxes = [(k, 2 * k) for k in range(1, 102)]
     sizes = rules.box_sizes(boxes, 5)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from utils.labels import auto_scale
+from utils.prepare_data.sources import counted
 from utils.strength.rule import strength_for
 
 # Texture
@@ -145,15 +146,20 @@ def training_steps(
     left = minutes * 60 * TRAINING_SHARE - (JUDGE_SECONDS if judged else 0)
     by_time = max(0.0, left) / SECONDS_PER_STEP
     by_data = MOST_VISITS * defects / (batch * (1 - clean_ratio))
-    steps = max(FEWEST_STEPS, 10 * round(min(by_time, by_data) / 10))
+    wanted = 10 * round(min(by_time, by_data) / 10)
+    steps = max(FEWEST_STEPS, wanted)
+    pace, given = f"at {SECONDS_PER_STEP:g} s a step on two CPU cores", counted(minutes, "minute")
+    if wanted < FEWEST_STEPS:
+        needed = FEWEST_STEPS * SECONDS_PER_STEP + (JUDGE_SECONDS if judged else 0)
+        why = f"the least there is, which takes {needed / 60:g} minutes{' with the judge' if judged else ''} {pace}"
+        why += f", more than {TRAINING_SHARE:.0%} of {given}" if by_time < FEWEST_STEPS else ""
+    elif by_time <= by_data:
+        why = f"{TRAINING_SHARE:.0%} of {given}{', less the judge,' if judged else ''} {pace}"
+    else:
+        why = f"more than {MOST_VISITS} visits would teach the {defects} defects by heart"
     visits = steps * batch * (1 - clean_ratio) / defects
-    why = (
-        f"{TRAINING_SHARE:.0%} of {minutes:g} minutes{', less the judge,' if judged else ''} at {SECONDS_PER_STEP:g} s "
-        "a step on two CPU cores"
-        if by_time <= by_data
-        else f"more than {MOST_VISITS} visits would teach the {defects} defects by heart"
-    )
-    return Choice(steps, f"{why}; each of {defects} defects is seen {visits:.0f} times")
+    whose = f"each of {defects} defects" if defects > 1 else "the only defect"
+    return Choice(steps, f"{why}; {whose} is seen {visits:.0f} times")
 
 
 def start(contrasts: Mapping[str, float], steps: int) -> Choice:

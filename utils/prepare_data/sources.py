@@ -145,6 +145,11 @@ def file_name(text: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in text)
 
 
+def counted(count: float, singular: str, plural: str = "") -> str:
+    """'1 box', '2 boxes'; without `plural` it is the singular with an s."""
+    return f"{count:g} {singular if count == 1 else plural or f'{singular}s'}"
+
+
 def shorten(names: Sequence[str], limit: int = 20, separator: str = " ") -> str:
     """'a b c', or the first `limit` names and how many more."""
     return separator.join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
