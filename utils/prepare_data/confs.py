@@ -106,7 +106,7 @@ def _line(key: str, value: object, reason: str = "", indent: int = 0) -> str:
 
 
 def _plain(value: object) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False)
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False, allow_unicode=True)
     return text.removesuffix("\n").removesuffix("\n...")
 
 
