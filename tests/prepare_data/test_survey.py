@@ -76,6 +76,15 @@ def test_boxes_are_clipped_dropped_and_counted(tmp_path):
         assert any(part in warning for warning in survey.warnings), part
 
 
+def test_rounded_boxes_at_the_edge_are_clipped_in_silence(tmp_path):
+    write_image(tmp_path / "a.png", 1)
+    write_text(tmp_path / "a.txt", "0 0.968750 0.954167 0.062502 0.091668\n")  # 160.0002 x 120.0001
+    write_text(tmp_path / "classes.txt", "spur\n")
+    survey = survey_source(tmp_path)
+    assert [(b.right, b.bottom) for b in survey.defective[0].boxes] == [(160, 120)]
+    assert not survey.warnings
+
+
 def test_class_names_that_differ_only_in_case_are_one_class(tmp_path):
     for name, label in (("a", "Missing hole"), ("b", "missing_hole")):
         write_image(tmp_path / f"{name}.png", ord(name))

@@ -9,6 +9,8 @@ from utils.images import load_rgb
 from utils.prepare_data.series import view_of
 from utils.prepare_data.sources import DefectBox, SourceImage, Tally
 
+ROUNDING = 0.5  # px beyond the edge from which on a box is not just rounded
+
 
 def inspect(image: SourceImage, tally: Tally) -> list[str]:
     """Decode an image, set its size, digest and view, clip its boxes; returns problems."""
@@ -45,7 +47,8 @@ def sound_boxes(boxes: Sequence[DefectBox], width: int, height: int, tally: Tall
             tally.add("boxes are thinner than 1 px (within the image) and were dropped", box.where)
             continue
         clipped = replace(box, left=left, top=top, right=right, bottom=bottom)
-        if clipped != box:
+        overhang = max(left - box.left, box.right - right, top - box.top, box.bottom - bottom)
+        if overhang >= ROUNDING:
             tally.add("boxes extend beyond the image's edge and were clipped", box.where)
         key = (box.class_name, round(left), round(top), round(right), round(bottom))
         if key in kept:
