@@ -7,6 +7,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from statistics import median
 
+import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
@@ -17,6 +18,7 @@ from utils.prepare_data.sources import Survey, shorten
 SHEET_COLUMNS = 12
 LABEL_WIDTH = 150
 LINE = 255, 40, 200  # RGB of an outline
+GROUND = 235  # gray level of what is empty
 
 
 @dataclass(frozen=True)
@@ -180,13 +182,13 @@ def _class_warnings(survey: Survey, held: set[str]) -> list[str]:
 def contact_sheet(
     folder: Path, rows: Sequence[IndexRow], classes: Sequence[str], side: int, seed: int
 ) -> np.ndarray:
-    """(H, W, 3) uint8: a row of up to 12 patches of each class, chosen by `seed`, below it the same defects with their
+    """(H, W, 3) uint8: a row of up to 12 boxed patches of each class, chosen by `seed`, below it the same with their
     outlines, where some are known, and a row of tiles, shrunk.
 
-    `folder` is where the files of `rows` are; all images are shown as `side` x `side` px.
+    `folder` is where the files of `rows` are; all images are shown within `side` x `side` px.
     """
     rng = np.random.default_rng([seed, 2])
-    patches = [row for row in rows if row.file.startswith("train/defect/")]
+    patches = [row for row in rows if row.file.startswith("train/boxed/")]
     kinds = {name: [row for row in patches if row.class_name == name] for name in classes}
     kinds["(tiles)"] = [row for row in rows if row.file.startswith("train/defect_free/")]
     bands = []
@@ -211,13 +213,24 @@ def _with_outline(folder: Path, name: str) -> np.ndarray | None:
 
 def _band(text: str, cells: Sequence[np.ndarray | None], side: int) -> np.ndarray:
     """A row of the sheet with its text; None and what is missing at its end are gray."""
-    empty = np.full((side, side, 3), 235, np.uint8)
-    shown = [empty if cell is None else resize_squash(cell, side) for cell in cells]
+    empty = np.full((side, side, 3), GROUND, np.uint8)
+    shown = [empty if cell is None else _fitted(cell, side) for cell in cells]
     band = grid([*shown, *[empty] * (SHEET_COLUMNS - len(shown))], columns=SHEET_COLUMNS)
     return np.hstack([_label(text, band.shape[0]), band])
 
 
+def _fitted(cell: np.ndarray, side: int) -> np.ndarray:
+    """(H, W, 3) uint8 -> (side, side, 3): as large as fits, in the middle, with gray beside it."""
+    factor = side / max(cell.shape[:2])
+    height, width = (max(1, round(factor * length)) for length in cell.shape[:2])
+    top, left = (side - height) // 2, (side - width) // 2
+    fitted = np.full((side, side, 3), GROUND, np.uint8)
+    fitted[top : top + height, left : left + width] = resize_squash(cell, (height, width))
+    return fitted
+
+
 def _label(text: str, height: int) -> np.ndarray:
     image = Image.new("RGB", (LABEL_WIDTH, height), "white")
-    ImageDraw.Draw(image).multiline_text((6, 6), text, fill="black", font=ImageFont.load_default(14))
+    path = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")  # Pillow's own font has ASCII alone
+    ImageDraw.Draw(image).multiline_text((6, 6), text, fill="black", font=ImageFont.truetype(path, 13))
     return np.array(image)
