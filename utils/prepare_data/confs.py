@@ -11,7 +11,7 @@ import yaml
 from utils.images import load_rgb
 from utils.prepare_data import rules
 from utils.prepare_data.report import IndexRow
-from utils.prepare_data.sources import Survey
+from utils.prepare_data.sources import Survey, counted
 from utils.strength.contrast import appearance, class_contrasts
 
 FOUNDATION = "checkpoint/foundation-64.safetensors"  # what the prior starts from
@@ -186,7 +186,7 @@ def _scale_lines(found: Decisions) -> list[str]:
     for name, sizes in found.sizes.items():
         if sizes:
             values = " / ".join(f"{value:.2f}" for value in rules.scales(sizes, found.window))
-            lines.append(f"#   {name}: {values} ({len(sizes)} defects)")
+            lines.append(f"#   {name}: {values} ({counted(len(sizes), 'defect')})")
     return lines
 
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from utils.images import grid, load_rgb, resize_squash
-from utils.prepare_data.sources import Survey, shorten
+from utils.prepare_data.sources import Survey, counted, shorten
 
 SHEET_COLUMNS = 12
 LABEL_WIDTH = 150
@@ -71,7 +71,8 @@ def report_text(survey: Survey, held: set[str], written: Prepared, options: str)
     lines = [
         f"source     {survey.tree.root} (format {survey.format})",
         f"options    {options}",
-        f"found      {len(survey.defective)} images with {defects} defects, {len(survey.clean)} clean ones",
+        f"found      {counted(len(survey.defective), 'image')} with {counted(defects, 'defect')}, "
+        f"{len(survey.clean)} clean",
         *_split_lines(survey, held),
         "",
         *_class_lines(survey, held),
@@ -92,8 +93,8 @@ def _split_lines(survey: Survey, held: set[str]) -> list[str]:
         images = [image for image in survey.images if (image.group in held) == inside]
         groups = sorted({image.group for image in images})
         clean = sum(image.is_clean for image in images)
-        text = f"{sum(bool(image.boxes) for image in images)} images with defects, {clean} clean ones"
-        lines.append(f"{split:10} {text}; {len(groups)} groups ({pattern}): {shorten(groups)}")
+        text = f"{counted(sum(bool(image.boxes) for image in images), 'image')} with defects, {clean} clean"
+        lines.append(f"{split:10} {text}; {counted(len(groups), 'group')} ({pattern}): {shorten(groups)}")
     return lines
 
 
@@ -128,24 +129,29 @@ def _written_lines(survey: Survey, written: Prepared) -> list[str]:
     scaled = [row.scale for row in patches if row.scale > 1]
     largest = f", the largest by {max(scaled):.2f}" if scaled else ""
     size = f"{written.patch_side}x{written.patch_side} px"
+    centered, boxed = (counted(count, "patch", "patches") for count in (len(patches), folders["train/boxed"]))
     lines = [
-        f"train/defect       {len(patches)} patches of {size}; {len(scaled)} shrunk (s > 1){largest}",
+        f"train/defect       {centered} of {size}; {len(scaled)} shrunk (s > 1){largest}",
         f"{'':18} {written.padded} extend beyond the image's edge and were padded by reflection",
         f"{'':18} {written.crowded} show part of a defect of another class in their window",
-        f"train/boxed        the same defects in {folders['train/boxed']} patches with the place of each box",
+        f"train/boxed        the same defects in {boxed} with the place of each box",
         *_outline_lines(written),
-        f"train/clean        {folders['train/clean']} pieces without defects, at the scales of the patches",
-        f"train/defect_free  {folders['train/defect_free']} tiles",
+        f"train/clean        {counted(folders['train/clean'], 'piece')} without defects, at the scales of the patches",
+        f"train/defect_free  {counted(folders['train/defect_free'], 'tile')}",
     ]
     if written.tiles_from_defective:
         lines.append(
             f"{'':18} cut from images with defects, away from every box, as train has no clean images"
         )
     if written.small_images:
-        lines.append(f"{'':18} {written.small_images} images have no room for a tile")
-    lines.append(f"train_clean        {folders['train_clean']} clean images to paint on")
-    lines.append(f"test               {folders['test']} images with YOLO labels")
-    lines.append(f"test_clean         {folders['test_clean']} clean counterparts with the same labels")
+        lines.append(
+            f"{'':18} {counted(written.small_images, 'image has', 'images have')} no room for a tile"
+        )
+    lines.append(f"train_clean        {counted(folders['train_clean'], 'clean image')} to paint on")
+    lines.append(f"test               {counted(folders['test'], 'image')} with YOLO labels")
+    lines.append(
+        f"test_clean         {counted(folders['test_clean'], 'clean counterpart')} with the same labels"
+    )
     return lines
 
 

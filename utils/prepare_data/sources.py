@@ -129,15 +129,15 @@ class Tally:
     """Counts what happened to boxes and images, with the first as an example."""
 
     def __init__(self) -> None:
-        self.seen: dict[str, list[str]] = defaultdict(list)
+        self.seen: dict[tuple[str, str], list[str]] = defaultdict(list)
 
-    def add(self, what: str, where: str) -> None:
-        """Count one more case of `what`."""
-        self.seen[what].append(where)
+    def add(self, one: str, several: str, where: str) -> None:
+        """Count one more case, in words for one and for several."""
+        self.seen[one, several].append(where)
 
     def sentences(self) -> list[str]:
         """One sentence for each kind."""
-        return [f"{len(places)} {what}, e.g. {places[0]}" for what, places in self.seen.items()]
+        return [f"{counted(len(places), *words)}, e.g. {places[0]}" for words, places in self.seen.items()]
 
 
 def file_name(text: str) -> str:
