@@ -72,7 +72,9 @@ def log_settings(config: GenerationConfig, jobs: Sequence[Job], unrelated: Seque
         log.warning("generate_gif: true does nothing without visualize: true")
     used = {job.image for job in jobs}
     if idle := [path.name for path in image_files(Path(config.defect_free_dir)) if path not in used]:
-        log.info("%d images have no annotations and are left alone: %s", len(idle), some_of(idle))
+        images = "image" if len(idle) == 1 else "images"
+        what = "planned defects" if config.plan.counts else "annotations"
+        log.info("%d %s without %s left alone: %s", len(idle), images, what, some_of(idle))
     if unrelated:
         where = f"{len(unrelated)} samples in {config.outdir}"
         told = "are not of this run and stay, whatever settings they were made with"

@@ -152,7 +152,7 @@ def summarize(outputs: Outputs, jobs: Sequence[Job], kept: int) -> bool:
         log.warning("%d of %d %s: %s", len(names["failed"]), len(jobs), told, some_of(names["failed"]))
     painted, rejected, failed = (len(found) for found in names.values())
     defects = outputs.rejected_defects(jobs)
-    told = f"{painted - kept} painted, {kept} kept, {rejected} rejected, {failed} failed"
+    told = f"{painted - kept} painted, {kept} kept from an earlier run, {rejected} rejected, {failed} failed"
     log.info("%d samples: %s%s", len(jobs), told, f"; {defects} defects rejected" if defects else "")
     return not (failed or defects)
 

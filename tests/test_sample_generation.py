@@ -465,7 +465,7 @@ def test_a_data_set_at_the_end_of_a_run(place: Place):
     assert place.run(*overrides) == 0
     data = yaml.safe_load((place.out / "dataset/data.yaml").read_text())
     assert data["names"] == {0: "spur", 1: "mouse bite", 2: "a/b:c"}
-    assert "1 images have no annotations and are left alone: clean.png" in place.log()
+    assert "1 image without annotations left alone: clean.png" in place.log()
 
 
 PLAN = (
@@ -489,6 +489,14 @@ def test_defects_by_numbers(place: Place, capsys: pytest.CaptureFixture):
     (place.out / "sample" / f"{place.samples()[0]}.png").unlink()
     assert place.run(*PLAN) == 0
     assert place.digests() == before and (place.out / "plan/plan.json").stat().st_mtime_ns == written
+
+
+def test_clean_images_without_a_place_are_told(place: Place):
+    for name in "ab":
+        place.board(f"{name}.png", size=(72, 64)).with_suffix(".txt").unlink()
+    assert place.run(*PLAN[1:], "plan.counts={'spur': 1}") == 0
+    assert "1 image without planned defects left alone: " in place.log()
+    assert "annotations" not in place.log()
 
 
 def test_requests_beyond_what_the_prior_was_trained_on(place: Place, capsys: pytest.CaptureFixture):
@@ -762,14 +770,14 @@ def test_a_sample_that_overflows_is_recorded_and_the_others_go_on(place: Place, 
     assert place.run(*overrides) == 3
     assert place.samples() == ["a_spur_cx16_cy16_0"]
     assert "numbers overflow; once more in float32" in place.log()
-    assert "2 samples: 1 painted, 0 kept, 0 rejected, 1 failed" in place.log()
+    assert "2 samples: 1 painted, 0 kept from an earlier run, 0 rejected, 1 failed" in place.log()
     entries = {entry["name"]: entry for entry in read_manifest(place.out / "manifest.jsonl")}
     entry = entries["a_mouse-bite_cx8_cy8_0"]
     assert (entry["status"], entry["files"], entry["defects"]) == ("failed", {}, [])
     assert entry["failure"] == {"t": 1, "reason": "the refinement's loss is not a number"}
     first = place.digests()
     assert place.run(*overrides) == 3 and place.digests() == first
-    assert "2 samples: 0 painted, 1 kept, 0 rejected, 1 failed" in place.log()
+    assert "2 samples: 0 painted, 1 kept from an earlier run, 0 rejected, 1 failed" in place.log()
 
 
 def test_the_report_is_written_even_if_the_export_fails(place: Place, capsys: pytest.CaptureFixture):

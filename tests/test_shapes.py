@@ -6,6 +6,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from utils.shapes.seen import EIGHT, seen_shape
+from utils.shapes.shrinking import covered
 from utils.shapes.solid import solid
 
 BOX = (30, 30, 66, 66)
@@ -52,6 +53,18 @@ def test_what_stands_out_in_the_box_is_the_shape(shape: dict, level: int):
     assert not found[:30].any() and not found[:, 66:].any()
 
 
+@pytest.mark.parametrize("points", [[(15, 15), (54, 44), (80, 80)], [(15, 80), (40, 46), (80, 15)]])
+def test_a_bent_scratch_is_a_line(points: list[tuple[int, int]]):
+    image = Image.new("L", (SIDE, SIDE))
+    ImageDraw.Draw(image).line(points, fill=1, width=2)
+    patch, truth = surface(), np.asarray(image) > 0
+    patch[truth] = 220
+    found = seen_shape(patch, [(14, 14, 82, 82)])
+    assert found is not None and (found >= truth).all() and found.sum() < 3 * truth.sum()
+    assert solid(found) is None
+    assert seen_shape(patch, [(8, 8, 88, 88)]) is None  # it does not go from corner to corner
+
+
 def test_other_defects_do_not_count_as_surroundings():
     patch, truth = surface(), drawn(ellipse=[(33, 33), (62, 62)])
     patch[truth] = 150
@@ -87,3 +100,19 @@ def test_a_hull_fills_bays_but_no_halves():
     row = np.zeros((8, 8), bool)
     row[3] = True
     assert solid(row) is None
+
+
+def test_a_shrunk_shape_keeps_its_area():
+    coverage = np.zeros((9, 9), np.float32)
+    coverage[2:6, 2:6] = 1
+    coverage[6, 2:6] = 0.45, 0.45, 0.45, 0.4
+    found = covered(coverage, 2, 1)
+    assert found.sum() == 18 and found[2:6, 2:6].all() and found[6, 2:4].all()
+    assert not covered(np.zeros((9, 9), np.float32), 2, 1).any()
+
+
+def test_a_line_thinner_than_a_pixel_is_not_torn():
+    coverage = np.zeros((9, 12), np.float32)
+    coverage[4, 1:11] = 0.3, 0.3, 0.2, 0.3, 0.3, 0.2, 0.3, 0.3, 0.3, 0.3
+    coverage[5, 1:11] = 0.1
+    assert np.array_equal(covered(coverage, 3, 1), coverage > 0.1)

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+import pytest
+from PIL import Image, ImageDraw
+from scipy import ndimage
 
 from tests.prepare_data.builders import SMALL, index_of, pixels, write_boards, write_image, write_text
 from utils.images import load_rgb
@@ -58,12 +60,26 @@ def test_the_outline_lies_in_its_patch_as_the_defect_does():
     shape = outline_patch((600, 600), box, 64)
     image = np.repeat(box.outline.drawn(600, 600)[..., None], 3, axis=2).astype(np.uint8) * 255
     assert image.sum() == 96 * 56 * 3 * 255 and image[250:346, 341:397].all()
-    patch, inner, _ = boxed_patch(image, box, 64)
-    assert np.array_equal(shape, patch[..., 0])
+    patch, inner, scale = boxed_patch(image, box, 64)
+    assert shape.shape == patch.shape[:2] and set(np.unique(shape)) == {0, 255}
+    assert (shape > 0).sum() == pytest.approx(96 * 56 / scale**2, rel=0.01)
     rows, columns = np.nonzero(shape > 127)
-    assert abs(columns.max() + 1 - inner[2]) <= 1 and abs(columns.min() - (inner[0] + 20)) <= 1
-    assert abs(rows.min() - inner[1]) <= 1 and abs(rows.max() + 1 - inner[3]) <= 1
+    assert abs(columns.max() + 1 - inner[2]) < 1.5 and abs(columns.min() - (inner[0] + 20)) <= 1
+    assert abs(rows.min() - inner[1]) <= 1 and abs(rows.max() + 1 - inner[3]) < 1.5
     assert outline_patch((600, 600), DefectBox("spur", 3, 3, 9, 9), 64) is None
+
+
+@pytest.mark.parametrize("width", [1, 3, 6])
+def test_the_outline_of_a_scratch_is_neither_lost_nor_cut_up(width):
+    drawn = Image.new("1", (144, 61))
+    ImageDraw.Draw(drawn).line([(0, 1), (143, 57)], fill=1, width=width)
+    mask = np.asarray(drawn)
+    box = DefectBox("spur", 200, 250, 344, 311, outline=Outline(200, 250, mask))
+    shape = outline_patch((600, 600), box, 64) > 127
+    columns = np.nonzero(shape)[1]
+    area = max(mask.sum() / 9, 48)  # a pixel thin at least
+    assert len(columns) == pytest.approx(area, abs=3) and np.ptp(columns) + 1 == 48
+    assert ndimage.label(shape, np.ones((3, 3)))[1] == 1
 
 
 def test_an_outline_beyond_the_image_is_cut_off():

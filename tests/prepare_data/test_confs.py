@@ -112,16 +112,17 @@ def test_the_foundation_prior_is_bundled_and_sees_its_surroundings():
 
 def test_class_names_that_yaml_takes_for_something_else(tmp_path):
     source = tmp_path / "source"
-    names = ["1", "no", "null", "a: b", "[x]", "#rust"]
+    names = ["1", "no", "null", "a: b", "[x]", "#rust", "Fleck groß"]
     for n in range(3):
         write_image(source / f"part{n}.png", n)
-        boxes = [f"{k} {0.1 + 0.15 * k} 0.5 0.06 0.08\n" for k in range(len(names))]
+        boxes = [f"{k} {0.1 + 0.13 * k} 0.5 0.06 0.08\n" for k in range(len(names))]
         write_text(source / f"part{n}.txt", "".join(boxes))
         write_image(source / f"clean/free{n}.png", 10 + n)
     write_text(source / "classes.txt", "".join(f"{name}\n" for name in names))
     assert not main([str(source), "--out", str(tmp_path / "out"), *SMALL])
     config = load_generation_config(tmp_path / "out/generate.yml", CROP)
     assert list(config.plan.counts) == list(config.plan.sizes) == names
+    assert "Fleck groß" in (tmp_path / "out/generate.yml").read_text(encoding="utf-8")
     assert load_class_names(tmp_path / "out/classes.json") == {name: k for k, name in enumerate(names)}
 
 

@@ -83,6 +83,21 @@ def test_tiles_that_fit_nowhere_stop_the_run_before_it_writes(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["source"]
 
 
+def test_one_of_a_kind_is_told_in_the_singular(tmp_path, capsys):
+    write_image(tmp_path / "source/a.png", 1)
+    write_image(tmp_path / "source/clean/b.png", 2)
+    write_text(tmp_path / "source/classes.txt", "spur\n")
+    write_text(tmp_path / "source/a.txt", "0 0.5 0.5 0.1 0.1\n")
+    out = tmp_path / "out"
+    main([str(tmp_path / "source"), "--out", str(out), "--holdout-share", "0", *SMALL])
+    report = capsys.readouterr().out
+    for part in ("found      1 image with 1 defect, 1 clean\n", " 1 patch of 48x48 px", " 1 clean image to"):
+        assert part in report
+    text = (out / "train-prior.yml").read_text()
+    assert "(1 defect)" in text and "the only defect is seen" in text
+    assert not re.search(r"\b1 (images|defects|patches|groups|tiles|minutes)\b", report + text)
+
+
 def test_overwrite_replaces_an_earlier_data_set_and_nothing_else(tmp_path):
     root, out = write_boards(tmp_path / "source"), tmp_path / "out"
     command = [str(root), "--out", str(out), *SMALL]

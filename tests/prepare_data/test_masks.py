@@ -36,7 +36,7 @@ def test_mvtec_masks_give_a_box_per_component(tmp_path):
     boxes = [(b.class_name, b.left, b.top, b.right, b.bottom) for b in survey.defective[0].boxes]
     assert boxes == [("crack", 30, 10, 50, 20), ("crack", 70, 60, 95, 70)]
     assert len({p.group for p in survey.images}) == 3 and len({p.name for p in survey.images}) == 3
-    assert "1 components" in survey.notes[0]
+    assert "1 component of" in survey.notes[0]
     # Good and defective images of one number are different parts.
     (tmp_path / "test/good/000.png").unlink()
     survey = survey_source(tmp_path)
@@ -64,7 +64,7 @@ def test_mask_of_one_class_belongs_to_the_image_of_its_name_and_place(tmp_path, 
     assert survey.format == "masks" and survey.classes == {"defect": 0}
     assert read_boxes(tmp_path) == {image: [("defect", 10, 20, 30, 25), ("defect", 50, 60, 70, 90)]}
     notes = " ".join(survey.notes)
-    assert "1 components" in notes and "1 images have no annotation" in notes and "masks/<class>/" in notes
+    assert "1 component of" in notes and "1 image has no annotation" in notes and "masks/<class>/" in notes
 
 
 def test_a_folder_within_masks_names_the_class_and_equal_names_differ_by_their_folders(tmp_path):

@@ -34,10 +34,11 @@ def test_coco_and_yolo_of_the_same_images_are_read_as_coco(tmp_path):
 
 
 def test_unknown_format_is_reported_with_what_was_found(tmp_path):
+    assert "got no files; expected" in error_of(recognize, FileTree(tmp_path))
     write_image(tmp_path / "a.png", 1)
     write_text(tmp_path / "notes.md", "nothing")
     message = error_of(recognize, FileTree(tmp_path))
-    assert "1 .md, 1 .png" in message and "|".join(FORMATS) in message
+    assert "got files 1 .md, 1 .png;" in message and "|".join(FORMATS) in message
 
 
 def test_forced_format_without_annotations(tmp_path):

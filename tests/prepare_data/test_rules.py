@@ -27,12 +27,26 @@ def test_stripes_at_right_angles_and_noise_have_no_direction():
     assert rules.texture_of([stripes(0), stripes(90)]).coherence < 0.05
     noise = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
     assert rules.texture_of([noise]).coherence < 0.1
-    assert rules.texture_of([np.full((64, 64, 3), 90, np.uint8)]) == rules.Texture(0.0, 0.0)
+    assert rules.texture_of([np.full((64, 64, 3), 90, np.uint8)]) == rules.Texture(0.0, 0.0, smooth=True)
 
 
 def test_tiles_that_show_nothing_do_not_count():
     plain = np.full((96, 96, 3), 90, np.uint8)
-    assert rules.texture_of([stripes(30), *[plain] * 9]).coherence > 0.95
+    found = rules.texture_of([stripes(30), *[plain] * 9])
+    assert found.coherence > 0.95 and not found.smooth
+
+
+def test_smooth_surfaces_are_measured_where_there_is_nothing_else():
+    faint = 100 + (stripes(0).astype(float) - 127) / 40 + np.random.default_rng(0).normal(0, 0.5, (96, 96, 1))
+    found = rules.texture_of([faint, faint])
+    assert found.smooth and found.coherence > rules.DIRECTED and abs((found.degrees + 90) % 180 - 90) < 5
+    assert not rules.turns(found, [])[0].value
+    reason = rules.turns(rules.Texture(0.1, 20, smooth=True), [])[0].reason
+    assert "too smooth to tell" in reason and "no direction" not in reason
+
+
+def test_half_a_turn_is_none():
+    assert "at 0 degrees" in rules.turns(rules.Texture(0.8, 179.9), [])[0].reason
 
 
 @pytest.mark.parametrize(
@@ -43,6 +57,8 @@ def test_tiles_that_show_nothing_do_not_count():
         (rules.Texture(0.8, 3), [], (False, True)),
         (rules.Texture(0.8, 93), [], (False, True)),
         (rules.Texture(0.1, 20), ["scratch"], (False, True)),
+        (rules.Texture(0.1, 20, smooth=True), [], (False, False)),
+        (rules.Texture(0.0, 0, smooth=True), [], (False, True)),
     ],
 )
 def test_turns_follow_texture_and_boxes(texture, elongated, expected):
@@ -102,6 +118,17 @@ def test_steps_follow_the_time_and_the_data():
     few = rules.training_steps(10, 60, 24, 0.3)
     assert few.value == 890 and "by heart" in few.reason  # 1500 * 10 / 16.8
     assert rules.training_steps(1, 60, 24, 0.3).value == 300
+
+
+def test_the_least_number_of_steps_tells_what_it_takes():
+    short = rules.training_steps(120, 1, 24, 0.3, judged=True).reason
+    told = "the least there is, which takes 7.5 minutes with the judge at 1 s a step on two CPU cores"
+    assert short.startswith(f"{told}, more than 75% of 1 minute; each of 120 defects")
+    one = rules.training_steps(1, 60, 24, 0.3).reason
+    assert one.startswith(
+        "the least there is, which takes 5 minutes at 1 s a step on two CPU cores; the only"
+    )
+    assert rules.training_steps(120, 10, 24, 0.3, judged=True).reason.startswith("75% of 10 minutes, less")
 
 
 def test_sizes_and_scales_are_quantiles():

@@ -56,8 +56,12 @@ def test_what_stands_out_gets_an_outline_and_tells_the_margin(source: Path, tmp_
     assert told in capsys.readouterr().out
 
 
-def test_a_class_of_which_few_stand_out_keeps_its_boxes(source: Path, tmp_path: Path):
+def test_a_class_of_which_few_stand_out_keeps_its_boxes(source: Path, tmp_path: Path, capsys):
     for n in range(2, 20, 2):  # one hole is left
         surface(n).save(source / f"images/part{n:02}.png")
-    main([str(source), "--out", str(tmp_path / "out"), *SMALL])
+    main([str(source), "--out", str(tmp_path / "out"), "--holdout-share", "0", *SMALL])
     assert not list((tmp_path / "out/train/outlines").iterdir())
+    told = [line for line in capsys.readouterr().out.splitlines() if " out, too few" in line]
+    assert [line.strip() for line in told] == [
+        "hole: 1 of 10 stands out, too few to trust; its boxes are used"
+    ]

@@ -51,7 +51,7 @@ def test_unknown_classes_and_broken_json_are_problems(tmp_path):
 def test_class_table_of_the_user_binds_names_and_ids(tmp_path):
     write_boards(tmp_path, count=1)
     assert survey_source(tmp_path, classes={"Spur": 4, "SHORT": 2}).classes == {"Spur": 4, "SHORT": 2}
-    assert "class 'short' of 1 boxes" in error_of(survey_source, tmp_path, classes={"spur": 0})
+    assert "class 'short' of 1 box:" in error_of(survey_source, tmp_path, classes={"spur": 0})
 
 
 def test_boxes_are_clipped_dropped_and_counted(tmp_path):
@@ -68,12 +68,21 @@ def test_boxes_are_clipped_dropped_and_counted(tmp_path):
     found = [(b.left, b.top, b.right, b.bottom) for b in survey.defective[0].boxes]
     assert found == [(0, 10, 20, 30), (60, 60, 70, 70)]
     for part in (
-        "1 boxes extend beyond",
-        "1 boxes lie outside",
-        "1 boxes are thinner",
-        "1 boxes are duplicates",
+        "1 box extends beyond",
+        "1 box lies outside",
+        "1 box is thinner",
+        "1 box is a duplicate",
     ):
         assert any(part in warning for warning in survey.warnings), part
+
+
+def test_rounded_boxes_at_the_edge_are_clipped_in_silence(tmp_path):
+    write_image(tmp_path / "a.png", 1)
+    write_text(tmp_path / "a.txt", "0 0.968750 0.954167 0.062502 0.091668\n")  # 160.0002 x 120.0001
+    write_text(tmp_path / "classes.txt", "spur\n")
+    survey = survey_source(tmp_path)
+    assert [(b.right, b.bottom) for b in survey.defective[0].boxes] == [(160, 120)]
+    assert not survey.warnings
 
 
 def test_class_names_that_differ_only_in_case_are_one_class(tmp_path):

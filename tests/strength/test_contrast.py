@@ -43,6 +43,16 @@ def test_without_a_twin_contrast_is_that_to_the_ring():
     assert contrast_to_ring(gray() + noise, BOX) < 12 < 30 < contrast_to_ring(dark_spot(45) + noise, BOX)
 
 
+def test_a_thin_scratch_is_no_texture():
+    noise = np.random.default_rng(0).normal(0, 6, (64, 64, 1)).astype(np.float32)
+    line = np.eye(64, dtype=bool)  # 1 px of each of the box's 40 rows
+    scratched, box = gray() + noise + 70 * line[..., None], (12, 12, 52, 52)
+    assert 45 < contrast_to_ring(scratched, box) < 75
+    assert contrast_to_ring(gray() + noise, box) < 8
+    assert contrast_to_ring(scratched, box, line[12:52, 12:52]) == pytest.approx(70, abs=6)
+    assert contrast_to_ring(gray() + 70 * line[..., None], box, line[12:52, 12:52]) == 70
+
+
 @pytest.fixture
 def patches(tmp_path: Path) -> list[Path]:
     """Three pits of 30, 50 and 70 gray levels with their boxes; all but the first have a clean twin."""
@@ -87,6 +97,12 @@ def test_an_outline_tells_the_margin_where_no_twin_does(patches: list[Path]):
     path.parent.mkdir()
     save_png(path, outline)
     assert appearance(patches[0], CLASSES) == Appearance("pit", 30.0, 4.0)
+    scratch, thin = gray(), np.zeros((64, 64), np.uint8)
+    scratch[32, 24:27], thin[32, 24:27] = 40, 255  # 3 px of 384
+    save_png(patches[1].parent.parent / "outlines" / patches[1].name, thin)
+    save_png(patches[1], np.uint8(scratch))
+    (patches[1].parent.parent / "twins" / patches[1].name).unlink()
+    assert appearance(patches[1], CLASSES).contrast == 60.0
     for unusable in (outline[:32], np.zeros((64, 64), np.uint8)):
         save_png(path, unusable)
         assert appearance(patches[0], CLASSES) == Appearance("pit", 30.0, None)

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
 from utils.labels import auto_scale
 from utils.prepare_data.cutting import shrunk
 from utils.prepare_data.sources import DefectBox, SourceImage, Survey
+from utils.shapes.shrinking import EIGHT, covered
 
 REACH = 2  # sides of a patch in windows
 PIECE = 4  # sides of a clean piece in windows; smaller ones where it does not fit
@@ -79,7 +81,8 @@ def sized(box: DefectBox, window: int) -> DefectBox:
 
 
 def boxed_patch(image: np.ndarray, box: DefectBox, window: int) -> tuple[np.ndarray, Inner, float]:
-    """A patch (h, w, 3) uint8 around a defect, the box in px of it, and the scale s (`auto_scale`).
+    """A patch (h, w, 3) uint8 around a defect, the box in px of it, and the scale s (`auto_scale`); (h, w) float32, not
+    clipped, of an image (H, W) float32.
 
     The patch covers REACH * window * s native px a side and is shrunk by s. At an edge it is shifted into the image;
     where the image is smaller, it is cut off there, and only below a window (window * s) padded by reflection.
@@ -105,13 +108,13 @@ def boxed_patch(image: np.ndarray, box: DefectBox, window: int) -> tuple[np.ndar
 
 
 def outline_patch(size: tuple[int, int], box: DefectBox, window: int) -> np.ndarray | None:
-    """The patch (h, w) uint8 of `boxed_patch` with the shape of a defect in white, for an image of `size` (width,
-    height); None where its shape is not known."""
+    """The patch (h, w) uint8 of `boxed_patch` with the shape of a defect in white, all else black, for an image of
+    `size` (width, height); None where its shape is not known. It keeps its area, and lines are not torn."""
     if box.outline is None:
         return None
-    shape = np.repeat(box.outline.drawn(*size)[..., None], 3, axis=2).astype(np.uint8) * 255
-    patch, _, _ = boxed_patch(shape, box, window)
-    return patch[..., 0]
+    coverage, _, scale = boxed_patch(box.outline.drawn(*size).astype(np.float32), box, window)
+    parts = ndimage.label(box.outline.mask, EIGHT)[1]
+    return covered(coverage, scale, parts).astype(np.uint8) * 255
 
 
 def boxes_beside(

@@ -9,6 +9,8 @@ from utils.images import load_rgb
 from utils.prepare_data.groups.series import view_of
 from utils.prepare_data.sources import DefectBox, SourceImage, Tally
 
+ROUNDING = 0.5  # px beyond the edge from which on a box is not just rounded
+
 
 def inspect(image: SourceImage, tally: Tally) -> list[str]:
     """Decode an image, set its size, digest and view, clip its boxes; returns problems."""
@@ -27,7 +29,11 @@ def inspect(image: SourceImage, tally: Tally) -> list[str]:
         ]
     boxes = sound_boxes(image.boxes, width, height, tally)
     if image.boxes and not boxes:
-        tally.add("images lost all their boxes and are left out", str(image.path))
+        tally.add(
+            "image lost all its boxes and is left out",
+            "images lost all their boxes and are left out",
+            str(image.path),
+        )
     image.boxes = boxes
     return []
 
@@ -39,16 +45,31 @@ def sound_boxes(boxes: Sequence[DefectBox], width: int, height: int, tally: Tall
         left, right = max(0.0, box.left), min(float(width), box.right)
         top, bottom = max(0.0, box.top), min(float(height), box.bottom)
         if box.left > width or box.right < 0 or box.top > height or box.bottom < 0:
-            tally.add("boxes lie outside their image and were dropped", box.where)
+            tally.add(
+                "box lies outside its image and was dropped",
+                "boxes lie outside their image and were dropped",
+                box.where,
+            )
             continue
         if not box.is_point and (right - left < 1 or bottom - top < 1):
-            tally.add("boxes are thinner than 1 px (within the image) and were dropped", box.where)
+            tally.add(
+                "box is thinner than 1 px (within the image) and was dropped",
+                "boxes are thinner than 1 px (within the image) and were dropped",
+                box.where,
+            )
             continue
         clipped = replace(box, left=left, top=top, right=right, bottom=bottom)
-        if clipped != box:
-            tally.add("boxes extend beyond the image's edge and were clipped", box.where)
+        overhang = max(left - box.left, box.right - right, top - box.top, box.bottom - bottom)
+        if overhang >= ROUNDING:
+            tally.add(
+                "box extends beyond the image's edge and was clipped",
+                "boxes extend beyond the image's edge and were clipped",
+                box.where,
+            )
         key = (box.class_name, round(left), round(top), round(right), round(bottom))
         if key in kept:
-            tally.add("boxes are duplicates and were dropped", box.where)
+            tally.add(
+                "box is a duplicate and was dropped", "boxes are duplicates and were dropped", box.where
+            )
         kept.setdefault(key, clipped)
     return list(kept.values())

@@ -14,7 +14,7 @@ from utils.images import load_rgb
 from utils.prepare_data import rules
 from utils.prepare_data.grounds import paintable
 from utils.prepare_data.report import IndexRow
-from utils.prepare_data.sources import Survey
+from utils.prepare_data.sources import Survey, counted
 from utils.strength.contrast import appearance, class_contrasts
 
 FOUNDATION = "checkpoint/foundation-64.safetensors"  # what the prior starts from
@@ -111,7 +111,7 @@ def _line(key: str, value: object, reason: str = "", indent: int = 0) -> str:
 
 
 def _plain(value: object) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False)
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False, allow_unicode=True)
     return text.removesuffix("\n").removesuffix("\n...")
 
 
@@ -191,7 +191,7 @@ def _scale_lines(found: Decisions) -> list[str]:
     for name, sizes in found.sizes.items():
         if sizes:
             values = " / ".join(f"{value:.2f}" for value in rules.scales(sizes, found.window))
-            lines.append(f"#   {name}: {values} ({len(sizes)} defects)")
+            lines.append(f"#   {name}: {values} ({counted(len(sizes), 'defect')})")
     return lines
 
 

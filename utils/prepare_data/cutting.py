@@ -55,7 +55,7 @@ def cut_patch(image: np.ndarray, box: DefectBox, window: int, margin: int) -> tu
 def shrunk(
     image: np.ndarray, crop: tuple[float, float, float, float], size: tuple[int, int], scale: float
 ) -> np.ndarray:
-    """The rectangle (left, top, right, bottom) of (H, W, 3) uint8, shrunk by `scale` to `size` (width, height).
+    """The rectangle (left, top, right, bottom) of (H, W, 3), shrunk by `scale` to `size` (width, height).
 
     Bicubic with antialiasing. The rectangle may extend beyond the edge, where the image is reflected.
     """

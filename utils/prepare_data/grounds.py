@@ -8,7 +8,7 @@ import numpy as np
 from utils.labels import auto_scale
 from utils.prepare_data.cutting import CutOptions, places_between
 from utils.prepare_data.report import IndexRow
-from utils.prepare_data.sources import SourceImage, Survey
+from utils.prepare_data.sources import SourceImage, Survey, counted
 
 MOST = 200  # images that are kept to paint on
 SMALLER = 0.85  # the next side that is tried, where no square of one is free
@@ -72,9 +72,8 @@ def paintable(
                 f"largest has {largest:g} px; give clean images (--clean-dir)"
             )
         if len(boxes) < FEW:
-            count = "1 defect" if len(boxes) == 1 else f"{len(boxes)} defects"
             told.append(
-                f"class {name} has {count} to train on: what is painted will look like "
+                f"class {name} has {counted(len(boxes), 'defect')} to train on: what is painted will look like "
                 f"{'it' if len(boxes) == 1 else 'them'}; about 20 are enough"
             )
     return fit, told

@@ -7,16 +7,18 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from statistics import median
 
+import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from utils.images import grid, load_rgb, resize_squash
-from utils.prepare_data.sources import Survey, shorten
+from utils.prepare_data.sources import Survey, counted, shorten
 
 SHEET_COLUMNS = 12
 LABEL_WIDTH = 150
 LINE = 255, 40, 200  # RGB of an outline
+GROUND = 235  # gray level of what is empty
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Prepared:
     tiles_from_defective: bool
     small_images: int
     seen: int  # outlines that nobody drew
+    distrusted: list[str]  # a sentence for each class of which too few defects stand out
     warnings: tuple[str, ...] = ()  # what cannot be painted, or not well
 
 
@@ -69,7 +72,8 @@ def report_text(survey: Survey, held: set[str], written: Prepared, options: str)
     lines = [
         f"source     {survey.tree.root} (format {survey.format})",
         f"options    {options}",
-        f"found      {len(survey.defective)} images with {defects} defects, {len(survey.clean)} clean ones",
+        f"found      {counted(len(survey.defective), 'image')} with {counted(defects, 'defect')}, "
+        f"{len(survey.clean)} clean",
         *_split_lines(survey, held),
         "",
         *_class_lines(survey, held),
@@ -90,8 +94,8 @@ def _split_lines(survey: Survey, held: set[str]) -> list[str]:
         images = [image for image in survey.images if (image.group in held) == inside]
         groups = sorted({image.group for image in images})
         clean = sum(image.is_clean for image in images)
-        text = f"{sum(bool(image.boxes) for image in images)} images with defects, {clean} clean ones"
-        lines.append(f"{split:10} {text}; {len(groups)} groups ({pattern}): {shorten(groups)}")
+        text = f"{counted(sum(bool(image.boxes) for image in images), 'image')} with defects, {clean} clean"
+        lines.append(f"{split:10} {text}; {counted(len(groups), 'group')} ({pattern}): {shorten(groups)}")
     return lines
 
 
@@ -126,32 +130,38 @@ def _written_lines(survey: Survey, written: Prepared) -> list[str]:
     scaled = [row.scale for row in patches if row.scale > 1]
     largest = f", the largest by {max(scaled):.2f}" if scaled else ""
     size = f"{written.patch_side}x{written.patch_side} px"
+    centered, boxed = (counted(count, "patch", "patches") for count in (len(patches), folders["train/boxed"]))
     lines = [
-        f"train/defect       {len(patches)} patches of {size}; {len(scaled)} shrunk (s > 1){largest}",
+        f"train/defect       {centered} of {size}; {len(scaled)} shrunk (s > 1){largest}",
         f"{'':18} {written.padded} extend beyond the image's edge and were padded by reflection",
         f"{'':18} {written.crowded} show part of a defect of another class in their window",
-        f"train/boxed        the same defects in {folders['train/boxed']} patches with the place of each box",
+        f"train/boxed        the same defects in {boxed} with the place of each box",
         *_outline_lines(written),
-        f"train/clean        {folders['train/clean']} pieces without defects, at the scales of the patches",
-        f"train/defect_free  {folders['train/defect_free']} tiles",
+        f"train/clean        {counted(folders['train/clean'], 'piece')} without defects, at the scales of the patches",
+        f"train/defect_free  {counted(folders['train/defect_free'], 'tile')}",
     ]
     if written.tiles_from_defective:
         lines.append(
             f"{'':18} cut from images with defects, away from every box, as train has no clean images"
         )
     if written.small_images:
-        lines.append(f"{'':18} {written.small_images} images have no room for a tile")
-    kind = "squares without defects" if written.tiles_from_defective else "clean images"
-    lines.append(f"train_clean        {folders['train_clean']} {kind} to paint on")
-    lines.append(f"test               {folders['test']} images with YOLO labels")
-    lines.append(f"test_clean         {folders['test_clean']} clean counterparts with the same labels")
+        lines.append(
+            f"{'':18} {counted(written.small_images, 'image has', 'images have')} no room for a tile"
+        )
+    kinds = ("square", "squares") if written.tiles_from_defective else ("clean image", "clean images")
+    without = " without defects" if written.tiles_from_defective else ""
+    lines.append(f"train_clean        {counted(folders['train_clean'], *kinds)}{without} to paint on")
+    lines.append(f"test               {counted(folders['test'], 'image')} with YOLO labels")
+    lines.append(
+        f"test_clean         {counted(folders['test_clean'], 'clean counterpart')} with the same labels"
+    )
     return lines
 
 
 def _outline_lines(written: Prepared) -> list[str]:
-    """How many outlines there are, and whence."""
+    """How many outlines there are, and whence, and which classes have none."""
     count = sum(row.file.startswith("train/outlines/") for row in written.rows)
-    if not count:
+    if not count and not written.distrusted:
         return []
     lines = [f"train/outlines     the shapes of {count} of them"]
     if written.seen:
@@ -159,7 +169,7 @@ def _outline_lines(written: Prepared) -> list[str]:
         lines.append(
             f"{'':18} look at contact_sheet.png; correct wrong ones, or delete them (then the box counts)"
         )
-    return lines
+    return [*lines, *(f"{'':18} {sentence}" for sentence in written.distrusted)]
 
 
 def _class_warnings(survey: Survey, held: set[str]) -> list[str]:
@@ -181,13 +191,13 @@ def _class_warnings(survey: Survey, held: set[str]) -> list[str]:
 def contact_sheet(
     folder: Path, rows: Sequence[IndexRow], classes: Sequence[str], side: int, seed: int
 ) -> np.ndarray:
-    """(H, W, 3) uint8: a row of up to 12 patches of each class, chosen by `seed`, below it the same defects with their
+    """(H, W, 3) uint8: a row of up to 12 boxed patches of each class, chosen by `seed`, below it the same with their
     outlines, where some are known, and a row of tiles, shrunk.
 
-    `folder` is where the files of `rows` are; all images are shown as `side` x `side` px.
+    `folder` is where the files of `rows` are; all images are shown within `side` x `side` px.
     """
     rng = np.random.default_rng([seed, 2])
-    patches = [row for row in rows if row.file.startswith("train/defect/")]
+    patches = [row for row in rows if row.file.startswith("train/boxed/")]
     kinds = {name: [row for row in patches if row.class_name == name] for name in classes}
     kinds["(tiles)"] = [row for row in rows if row.file.startswith("train/defect_free/")]
     bands = []
@@ -212,13 +222,24 @@ def _with_outline(folder: Path, name: str) -> np.ndarray | None:
 
 def _band(text: str, cells: Sequence[np.ndarray | None], side: int) -> np.ndarray:
     """A row of the sheet with its text; None and what is missing at its end are gray."""
-    empty = np.full((side, side, 3), 235, np.uint8)
-    shown = [empty if cell is None else resize_squash(cell, side) for cell in cells]
+    empty = np.full((side, side, 3), GROUND, np.uint8)
+    shown = [empty if cell is None else _fitted(cell, side) for cell in cells]
     band = grid([*shown, *[empty] * (SHEET_COLUMNS - len(shown))], columns=SHEET_COLUMNS)
     return np.hstack([_label(text, band.shape[0]), band])
 
 
+def _fitted(cell: np.ndarray, side: int) -> np.ndarray:
+    """(H, W, 3) uint8 -> (side, side, 3): as large as fits, in the middle, with gray beside it."""
+    factor = side / max(cell.shape[:2])
+    height, width = (max(1, round(factor * length)) for length in cell.shape[:2])
+    top, left = (side - height) // 2, (side - width) // 2
+    fitted = np.full((side, side, 3), GROUND, np.uint8)
+    fitted[top : top + height, left : left + width] = resize_squash(cell, (height, width))
+    return fitted
+
+
 def _label(text: str, height: int) -> np.ndarray:
     image = Image.new("RGB", (LABEL_WIDTH, height), "white")
-    ImageDraw.Draw(image).multiline_text((6, 6), text, fill="black", font=ImageFont.load_default(14))
+    path = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")  # Pillow's own font has ASCII alone
+    ImageDraw.Draw(image).multiline_text((6, 6), text, fill="black", font=ImageFont.truetype(path, 13))
     return np.array(image)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from utils.labels import auto_scale
+from utils.prepare_data.sources import counted
 from utils.strength.rule import strength_for
 
 # Texture
 DIRECTED = 0.3  # coherence of all tiles together above which a texture has a direction
 ALONG = math.radians(10)  # a texture this near to an axis of the image is its own mirror image
-PLAIN = 4.0  # mean square gradient, gray levels per px, below which a tile shows nothing
+PLAIN = 4.0  # mean square gradient, gray levels per px, below which a tile shows little but noise
 ELONGATED = 0.5  # mean log2(width / height) above which a class lies in one direction
 CERTAIN = 3.0  # standard errors that this mean must be off 0
 
@@ -49,31 +50,39 @@ class Choice:
 
 @dataclass(frozen=True)
 class Texture:
-    """Direction of the stripes of a texture, 0 to 180 degrees counterclockwise from the x axis, and their coherence."""
+    """Direction of the stripes of a texture, 0 to 180 degrees counterclockwise from the x axis, and their coherence.
+
+    `smooth`: all of it shows so little that noise may hide a direction.
+    """
 
     coherence: float
     degrees: float
+    smooth: bool = False
 
 
 def texture_of(tiles: Sequence[np.ndarray]) -> Texture:
     """The common direction of tiles (H, W, 3) uint8, by their structure tensors (Bigun & Granlund 1987).
 
     Coherence is 1 where all gradients are parallel, and 0 where there is no direction, or two at right angles that are
-    equally frequent. Tiles in which nothing is seen do not count; every other one counts alike.
+    equally frequent. Tiles in which nothing is seen do not count, unless that is all of them; every other one counts
+    alike.
     """
-    vectors = []
+    vectors: list[complex] = []
+    faint: list[complex] = []
     for tile in tiles:
         gray = tile.astype(np.float32).mean(axis=2)
         gray = (gray[:-1, :-1] + gray[1:, :-1] + gray[:-1, 1:] + gray[1:, 1:]) / 4  # less pixel noise
         dy, dx = np.gradient(gray)
         energy = float((dx**2 + dy**2).mean())
-        if energy > PLAIN:
-            vectors.append(complex(float((dx**2 - dy**2).mean()), float((2 * dx * dy).mean())) / energy)
-    if not vectors:
-        return Texture(0.0, 0.0)
-    mean = sum(vectors) / len(vectors)
+        if energy > 0:
+            vector = complex(float((dx**2 - dy**2).mean()), float((2 * dx * dy).mean())) / energy
+            (vectors if energy > PLAIN else faint).append(vector)
+    found = vectors or faint
+    if not found:
+        return Texture(0.0, 0.0, smooth=True)
+    mean = sum(found) / len(found)
     gradient = math.atan2(mean.imag, mean.real) / 2  # y points down in images
-    return Texture(abs(mean), math.degrees(math.pi / 2 - gradient) % 180)
+    return Texture(abs(mean), math.degrees(math.pi / 2 - gradient) % 180, smooth=not vectors)
 
 
 def elongated_classes(sizes: Mapping[str, Sequence[tuple[float, float]]]) -> list[str]:
@@ -90,10 +99,14 @@ def elongated_classes(sizes: Mapping[str, Sequence[tuple[float, float]]]) -> lis
 
 
 def turns(texture: Texture, elongated: Sequence[str]) -> tuple[Choice, Choice]:
-    """Whether examples may be turned by quarters, and whether mirrored both ways, half turns included."""
-    directed = texture.coherence > DIRECTED
-    if directed:
-        seen = f"the texture runs at {texture.degrees:.0f} degrees (coherence {texture.coherence:.2f})"
+    """Whether examples may be turned by quarters, and whether mirrored both ways, half turns included; a texture that
+    is too smooth to tell is taken for a directed one."""
+    directed = texture.smooth or texture.coherence > DIRECTED
+    degrees = round(texture.degrees) % 180
+    if texture.coherence > DIRECTED:
+        seen = f"the texture runs at {degrees} degrees (coherence {texture.coherence:.2f})"
+    elif texture.smooth:
+        seen = "the texture is too smooth to tell its direction"
     else:
         seen = f"the texture has no direction (coherence {texture.coherence:.2f})"
     off_axis = abs(math.remainder(math.radians(texture.degrees), math.pi / 2))
@@ -133,15 +146,20 @@ def training_steps(
     left = minutes * 60 * TRAINING_SHARE - (JUDGE_SECONDS if judged else 0)
     by_time = max(0.0, left) / SECONDS_PER_STEP
     by_data = MOST_VISITS * defects / (batch * (1 - clean_ratio))
-    steps = max(FEWEST_STEPS, 10 * round(min(by_time, by_data) / 10))
+    wanted = 10 * round(min(by_time, by_data) / 10)
+    steps = max(FEWEST_STEPS, wanted)
+    pace, given = f"at {SECONDS_PER_STEP:g} s a step on two CPU cores", counted(minutes, "minute")
+    if wanted < FEWEST_STEPS:
+        needed = FEWEST_STEPS * SECONDS_PER_STEP + (JUDGE_SECONDS if judged else 0)
+        why = f"the least there is, which takes {needed / 60:g} minutes{' with the judge' if judged else ''} {pace}"
+        why += f", more than {TRAINING_SHARE:.0%} of {given}" if by_time < FEWEST_STEPS else ""
+    elif by_time <= by_data:
+        why = f"{TRAINING_SHARE:.0%} of {given}{', less the judge,' if judged else ''} {pace}"
+    else:
+        why = f"more than {MOST_VISITS} visits would teach the {defects} defects by heart"
     visits = steps * batch * (1 - clean_ratio) / defects
-    why = (
-        f"{TRAINING_SHARE:.0%} of {minutes:g} minutes{', less the judge,' if judged else ''} at {SECONDS_PER_STEP:g} s "
-        "a step on two CPU cores"
-        if by_time <= by_data
-        else f"more than {MOST_VISITS} visits would teach the {defects} defects by heart"
-    )
-    return Choice(steps, f"{why}; each of {defects} defects is seen {visits:.0f} times")
+    whose = f"each of {defects} defects" if defects > 1 else "the only defect"
+    return Choice(steps, f"{why}; {whose} is seen {visits:.0f} times")
 
 
 def start(contrasts: Mapping[str, float], steps: int) -> Choice:

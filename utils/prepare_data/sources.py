@@ -129,20 +129,25 @@ class Tally:
     """Counts what happened to boxes and images, with the first as an example."""
 
     def __init__(self) -> None:
-        self.seen: dict[str, list[str]] = defaultdict(list)
+        self.seen: dict[tuple[str, str], list[str]] = defaultdict(list)
 
-    def add(self, what: str, where: str) -> None:
-        """Count one more case of `what`."""
-        self.seen[what].append(where)
+    def add(self, one: str, several: str, where: str) -> None:
+        """Count one more case, in words for one and for several."""
+        self.seen[one, several].append(where)
 
     def sentences(self) -> list[str]:
         """One sentence for each kind."""
-        return [f"{len(places)} {what}, e.g. {places[0]}" for what, places in self.seen.items()]
+        return [f"{counted(len(places), *words)}, e.g. {places[0]}" for words, places in self.seen.items()]
 
 
 def file_name(text: str) -> str:
     """`text` with letters, digits, '-', '_' and '.' kept and all else replaced by '_'."""
     return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in text)
+
+
+def counted(count: float, singular: str, plural: str = "") -> str:
+    """'1 box', '2 boxes'; without `plural` it is the singular with an s."""
+    return f"{count:g} {singular if count == 1 else plural or f'{singular}s'}"
 
 
 def shorten(names: Sequence[str], limit: int = 20, separator: str = " ") -> str:

@@ -20,7 +20,7 @@ from utils.prepare_data.groups.grouping import (
     set_names,
     usual_pattern,
 )
-from utils.prepare_data.sources import ReadResult, SourceImage, Survey, Tally
+from utils.prepare_data.sources import ReadResult, SourceImage, Survey, Tally, counted
 from utils.prepare_data.tree import FileTree
 
 
@@ -80,8 +80,8 @@ def _add_clean_images(found: ReadResult, tree: FileTree, clean_dir: Path | None)
     rest = [path for path in tree.images if path not in known]
     if rest:
         found.notes.append(
-            f"{len(rest)} images have no annotation and are left out, e.g. {tree.relative(rest[0])}; if "
-            "they show no defects, give their folder as --clean-dir"
+            f"{counted(len(rest), 'image has no annotation and is', 'images have no annotation and are')} left out, "
+            f"e.g. {tree.relative(rest[0])}; of images without defects give the folder as --clean-dir"
         )
 
 
@@ -104,5 +104,5 @@ def _unify_classes(found: ReadResult, classes: Mapping[str, int] | None) -> dict
         ]
     for name, count in sorted(unknown.items()):
         expected = f"one of {', '.join(classes)}" if classes else "a name with letters or digits"
-        found.problems.append(f"class {name!r} of {count} boxes: expected {expected}")
+        found.problems.append(f"class {name!r} of {counted(count, 'box', 'boxes')}: expected {expected}")
     return dict(classes) if classes else {name: index for index, name in enumerate(names.values())}

@@ -78,8 +78,8 @@ def write_training_set(folder: Path, survey: Survey, held: set[str], cuts: Cuts,
             numbers[box.class_name] += 1
             padded += over
             crowded += is_crowded(image, box, cut.window)
-    seen = write_seen_shapes(folder, rows, survey.classes)
-    return Prepared([*rows, *seen], cut.patch, padded, crowded, False, small_images=0, seen=len(seen))
+    seen, distrusted = write_seen_shapes(folder, rows, survey.classes)
+    return Prepared([*rows, *seen], cut.patch, padded, crowded, False, 0, len(seen), distrusted)
 
 
 def _write_tiles(

@@ -13,6 +13,7 @@ from utils.labels import Annotation, read_annotations
 CHANGED = 14  # gray levels from which on a patch differs from its clean twin
 SPECK = 6  # px; smaller changes are noise
 RING = 0.3  # width of the ring around a box, in sides of the box
+UTMOST = 99  # percentile of a box that a scratch from corner to corner reaches
 EIGHT = np.ones((3, 3), dtype=bool)
 
 
@@ -28,8 +29,8 @@ class Appearance:
 
 def appearance(path: Path, classes: Mapping[str, int]) -> Appearance:
     """Measure a patch by its clean twin, the image of the same name in the folder `twins` beside the patch's folder;
-    where it has none, or shows no change, by what surrounds its box, the first one of the YOLO file beside it, and by
-    the outline in the folder `outlines`, if there is one.
+    where it has none, or shows no change, by the outline in the folder `outlines`, if there is one, and by what
+    surrounds its box, the first one of the YOLO file beside it.
 
     Raises UserError for files that cannot be read.
     """
@@ -41,8 +42,9 @@ def appearance(path: Path, classes: Mapping[str, int]) -> Appearance:
         twin = load_rgb(twin_path).astype(np.float32)
         if twin.shape == patch.shape and (visible := change_in_box(patch, twin, box)):
             return Appearance(annotation.class_name, *visible)
-    margin = _margin_of_outline(path.parent.parent / "outlines" / path.name, patch.shape[:2], box)
-    return Appearance(annotation.class_name, contrast_to_ring(patch, box), margin)
+    shape = _outline(path.parent.parent / "outlines" / path.name, box, patch.shape[:2])
+    margin = None if shape is None else _margin(shape)
+    return Appearance(annotation.class_name, contrast_to_ring(patch, box, shape), margin)
 
 
 def class_contrasts(patches: Iterable[Appearance]) -> dict[str, float]:
@@ -83,18 +85,23 @@ def _margin(mask: np.ndarray) -> float:
     return float(np.mean(sides))
 
 
-def _margin_of_outline(path: Path, size: tuple[int, int], box: tuple[int, int, int, int]) -> float | None:
-    """The mean distance in px of an outline's sides from those of the box, in a patch of `size` (height, width); None
-    without one."""
+def _outline(path: Path, box: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray | None:
+    """The pixels (h, w) bool of an outline in the box of a patch of `size` (height, width); None without any."""
     if not path.is_file() or (shape := load_rgb(path)[..., 0] > 127).shape != size:
         return None
     left, top, right, bottom = box
     inside = shape[top:bottom, left:right]
-    return _margin(inside) if inside.any() else None
+    return inside if inside.any() else None
 
 
-def contrast_to_ring(patch: np.ndarray, box: tuple[int, int, int, int]) -> float:
-    """How far the tenth of a box that stands out most is from the gray around the box, beyond what is usual there."""
+def contrast_to_ring(
+    patch: np.ndarray, box: tuple[int, int, int, int], shape: np.ndarray | None = None
+) -> float:
+    """How far the tenth of a defect that stands out most is from the gray around its box, beyond what is usual there.
+
+    The defect is its `shape` (h, w) bool in the box, or else all of the box; of that a scratch is a few hundredths,
+    so where the utmost hundredth is farther off that of what is around it, that counts.
+    """
     gray = patch.mean(axis=2)
     left, top, right, bottom = box
     reach = max(3, round(RING * max(right - left, bottom - top)))
@@ -103,5 +110,8 @@ def contrast_to_ring(patch: np.ndarray, box: tuple[int, int, int, int]) -> float
     ring[top:bottom, left:right] = False
     around = gray[ring] if ring.any() else gray.ravel()
     middle = float(np.median(around))
-    inside = np.abs(gray[top:bottom, left:right] - middle)
-    return max(0.0, float(np.percentile(inside, 90)) - float(np.median(np.abs(around - middle))))
+    inside, usual = np.abs(gray[top:bottom, left:right] - middle), np.abs(around - middle)
+    contrast = float(np.percentile(inside if shape is None else inside[shape], 90) - np.median(usual))
+    if shape is None:
+        contrast = max(contrast, float(np.percentile(inside, UTMOST) - np.percentile(usual, UTMOST)))
+    return max(0.0, contrast)

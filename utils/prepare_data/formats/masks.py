@@ -13,7 +13,7 @@ from scipy import ndimage
 from utils.errors import UserError
 from utils.images import READ_ERRORS, open_image
 from utils.labels import normalize_class_name
-from utils.prepare_data.sources import Classes, DefectBox, Outline, ReadResult, SourceImage
+from utils.prepare_data.sources import Classes, DefectBox, Outline, ReadResult, SourceImage, counted
 from utils.prepare_data.tree import CLASS_MASK_FOLDERS, IMAGE_FOLDERS, MASK_FOLDERS, FileTree, size_of_image
 
 EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
@@ -110,7 +110,8 @@ def _mask_boxes(path: Path, class_name: str) -> tuple[list[DefectBox], int]:
 def _finish(found: ReadResult, specks: int) -> None:
     """Note what was left out, and take the classes from the boxes."""
     if specks:
-        found.notes.append(f"{specks} components of masks are smaller than {SPECK} px and are left out")
+        components = counted(specks, "component of masks is", "components of masks are")
+        found.notes.append(f"{components} smaller than {SPECK} px and left out")
     found.set_sorted_classes()
     counts = Counter(box.class_name for image in found.images for box in image.boxes)
     if set(counts) == {ONLY_CLASS}:

@@ -70,8 +70,9 @@ def _nothing_known(tree: FileTree) -> str:
     """The message for a folder of no known format."""
     suffixes = Counter(path.suffix.lower() for path in tree.files)
     counts = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in sorted(suffixes.items()))
+    found = f"files {counts}" if counts else "no files"
     return (
-        f"{tree.root}: no known format; got files {counts or 'none'}; expected Pascal VOC XML, YOLO text, COCO or "
+        f"{tree.root}: no known format; got {found}; expected Pascal VOC XML, YOLO text, COCO or "
         "LabelMe JSON, DeepPCB pairs, MVTec folders or masks; the layouts are in docs/annotation-formats.md, and "
         f"--format {'|'.join(FORMATS)} names one"
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from utils.errors import UserError, shortened
 from utils.labels import Annotation, read_annotations_and_problems
 from utils.prepare_data.formats.parsing import SNIFFED_FILES, finite_number, load_json, outline_of
-from utils.prepare_data.sources import Classes, DefectBox, ReadResult, SourceImage
+from utils.prepare_data.sources import Classes, DefectBox, ReadResult, SourceImage, counted
 from utils.prepare_data.tree import FileTree, read_lines, size_of_image
 from utils.reading import read_yaml
 
@@ -129,8 +129,8 @@ def _add_yolo_background(
     found.images += [SourceImage(image, is_clean=True) for image in background]
     if background:
         found.notes.append(
-            f"{len(background)} images listed by {path.name} have no label file: taken as free of defects, "
-            f"e.g. {tree.relative(background[0])}"
+            f"{counted(len(background), 'image')} listed by {path.name} without a label file: taken as free of "
+            f"defects, e.g. {tree.relative(background[0])}"
         )
 
 

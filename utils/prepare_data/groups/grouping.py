@@ -7,7 +7,7 @@ from pathlib import Path
 
 from utils.prepare_data.checks import sound_boxes
 from utils.prepare_data.groups.series import find_series, likeness
-from utils.prepare_data.sources import ReadResult, SourceImage, Survey, Tally, file_name, shorten
+from utils.prepare_data.sources import ReadResult, SourceImage, Survey, Tally, counted, file_name, shorten
 from utils.prepare_data.tree import FileTree
 
 # Names of PKU-Market-PCB (HRIPCB): the board's number, the class, a number
@@ -48,8 +48,8 @@ def set_groups(found: ReadResult, tree: FileTree, pattern: str | None) -> list[s
             problems.append(f"{image.path}: the group pattern {pattern} finds no group in {text}")
     if alone:
         found.notes.append(
-            f"{len(alone)} clean images do not match the group pattern; each is a separate group, "
-            f"e.g. {alone[0]}"
+            f"{counted(len(alone), 'clean image does', 'clean images do')} not match the group pattern; each is a "
+            f"separate group, e.g. {alone[0]}"
         )
     return problems
 
@@ -85,12 +85,17 @@ def check_counterparts(survey: Survey) -> None:
     for image in survey.defective:
         if image.counterpart is not None and image.counterpart.size != image.size:
             tally.add(
+                "image differs in size from its clean image, which is not used",
                 "images differ in size from their clean image, which is not used",
                 str(image.path),
             )
             image.counterpart = None
         elif image.counterpart is not None and image.counterpart.digest == image.digest:
-            tally.add("images with defects are equal to their clean image", str(image.path))
+            tally.add(
+                "image with defects is equal to its clean image",
+                "images with defects are equal to their clean image",
+                str(image.path),
+            )
             image.counterpart = None
     survey.warnings += tally.sentences()
 
@@ -127,9 +132,17 @@ def join_groups(survey: Survey) -> None:
             kept.append(image)
             continue
         union.join(first.group, image.group)
-        tally.add("images are equal to another one and were merged with it", f"{image.path} and {first.path}")
+        tally.add(
+            "image is equal to another one and was merged with it",
+            "images are equal to another one and were merged with it",
+            f"{image.path} and {first.path}",
+        )
         if first.is_clean != image.is_clean:
-            tally.add("images count as clean, but an equal one has defects", str(image.path))
+            tally.add(
+                "image counts as clean, but an equal one has defects",
+                "images count as clean, but an equal one has defects",
+                str(image.path),
+            )
         first.boxes = sound_boxes([*first.boxes, *image.boxes], *first.size, Tally())
         first.counterpart = first.counterpart or image.counterpart
     survey.joined = {name: union.root(name) for name in union.links}
