@@ -12,10 +12,8 @@ from functools import cache
 import numpy as np
 from scipy import fft, ndimage
 
-SIDE, COARSE = (
-    256,
-    64,
-)  # px of thumbnails, the longest side of all images at most; the coarse ones find candidates
+SIDE = 256  # px of the longest side of a thumbnail
+COARSE = 64  # px of those that find candidates
 CUT = 0.25  # cycles per px: standard deviation of the Gaussian that limits the band
 SURROUND = 4  # px of the Gaussian that is taken off
 LEAST = 24  # px of a side of the part that two thumbnails share, and half of the smaller one's area
