@@ -23,14 +23,15 @@ ALIGNED = 0.8  # likeness of the surroundings above which a clean image shows th
 
 @dataclass(frozen=True)
 class Query:
-    """A training defect: its patch, the center and size of its box in px of its own photograph, and the photograph's
-    group."""
+    """A training defect: its patch, the center and size of its box in px of its own photograph, the photograph's
+    group, and the defect's number in the index."""
 
     surround: Surround
     class_id: int
     center: tuple[float, float]
     size: tuple[float, float]
     group: str = ""
+    number: int = 0
 
     @property
     def box(self) -> tuple[int, int]:
@@ -73,8 +74,8 @@ def read_patches(folder: Path, classes: Mapping[str, int], key: str) -> list[tup
     known = {own[name]: ids[plain] for name in own if (plain := labels.normalize_class_name(name)) in ids}
     found = [(_read_query(folder, row, own, key), row["file"].removeprefix(PATCHES)) for row in rows]
     found = [
-        (replace(query, class_id=known[query.class_id]), file)
-        for query, file in found
+        (replace(query, class_id=known[query.class_id], number=number), file)
+        for number, (query, file) in enumerate(found)
         if query.class_id in known
     ]
     if not found:

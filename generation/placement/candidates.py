@@ -32,7 +32,11 @@ BATCH = 64  # windows scored together
 
 @dataclass(frozen=True)
 class Candidate:
-    """A possible place: the image's number, the class, center and box in px of the output image."""
+    """A possible place: the image's number, the class, center and box in px of the output image.
+
+    `model` is the number of the training defect whose surroundings it was found by, and `turn` how many better places
+    of the same one there are: places of earlier turns are taken first, so that all of them come in.
+    """
 
     picture: int
     class_name: str
@@ -42,6 +46,8 @@ class Candidate:
     w: int
     h: int
     score: float = 0.0
+    model: int = 0
+    turn: int = 0
 
     def annotation(self, size: Size) -> labels.Annotation:
         """The place as an annotation of an image of `size`; the center is the middle of pixel (x, y)."""
@@ -293,10 +299,11 @@ def choose(
 
 
 def _queues(pool: Sequence[Candidate], stream: np.random.Generator) -> dict[int, deque[Candidate]]:
-    """The candidates of each image, in random order."""
+    """The candidates of each image by turns, those of a turn in random order."""
     queues: dict[int, deque[Candidate]] = {}
-    for index in stream.permutation(len(pool)).tolist():
-        queues.setdefault(pool[index].picture, deque()).append(pool[index])
+    mixed = [pool[index] for index in stream.permutation(len(pool)).tolist()]
+    for one in sorted(mixed, key=lambda one: one.turn):
+        queues.setdefault(one.picture, deque()).append(one)
     return queues
 
 

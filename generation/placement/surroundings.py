@@ -15,7 +15,6 @@ from generation.placement.candidates import (
     Candidate,
     Picture,
     Wanted,
-    best,
     load_clean_image,
     misfit,
     random_stream,
@@ -43,7 +42,8 @@ FEWEST, MOST = 4, 64  # turned defects of a class looked for on one image
 LOOKS = 400  # of a class on all images together, where that is more than FEWEST on each
 IMAGES = 60  # searched; of more, these are drawn
 PEAKS = 3  # places kept of each look
-SPARE = 2  # candidates kept per requested place, where there are so many
+SPARE = 4  # candidates kept per requested place, where there are so many
+POOR = 0.75  # likeness below which a place is taken only where no other is left
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,9 @@ def survey_surroundings(
             counts[one.class_name]["looked_at"] += len(found)
     tell_of_small_images(problems, len(numbers))
     for one in wanted:
-        pool = thinned(pools[one.class_name], plan.spacing)
-        share = max(plan.keep, min(1, SPARE * one.count / max(len(pool), 1)))
-        pools[one.class_name] = best(pool, share)
+        pool = in_turns(pools[one.class_name], plan.spacing)
+        enough = max(math.ceil(plan.keep * len(pool)), SPARE * one.count)
+        pools[one.class_name] = pool[:enough]
         counts[one.class_name]["kept"] = len(pools[one.class_name])
     return pools, counts
 
@@ -125,6 +125,28 @@ def too_small(picture: Picture, queries: Sequence[Query], geometry: Geometry) ->
     """Why an image cannot hold the context of the smallest query; None if it can."""
     problem = misfit(min((query.box for query in queries), key=max), picture, geometry)
     return f"plan.queries: {problem}" if problem else None
+
+
+def in_turns(pool: Sequence[Candidate], spacing: float) -> list[Candidate]:
+    """The candidates turn by turn: the best place of every training defect, then the second best ones, and so on.
+
+    So their boxes are as large as those of the training defects: small ones find their like more easily. Places less
+    than POOR alike come last. Those of one defect keep `spacing` px from each other.
+    """
+    of_model: dict[int, list[Candidate]] = {}
+    for one in thinned_by_model(pool, spacing):
+        of_model.setdefault(one.model, []).append(one)
+    placed = [replace(one, turn=turn) for own in of_model.values() for turn, one in enumerate(own)]
+    last = max((one.turn for one in placed), default=0) + 1
+    placed = [one if one.score >= POOR else replace(one, turn=one.turn + last) for one in placed]
+    return sorted(placed, key=lambda one: (one.turn, -one.score))
+
+
+def thinned_by_model(pool: Sequence[Candidate], spacing: float) -> list[Candidate]:
+    """The candidates, best first, each `spacing` px from better ones of the same training defect."""
+    models = sorted({one.model for one in pool})
+    found = [one for model in models for one in thinned([c for c in pool if c.model == model], spacing)]
+    return sorted(found, key=lambda one: -one.score)
 
 
 def thinned(pool: Sequence[Candidate], spacing: float) -> list[Candidate]:
@@ -235,7 +257,8 @@ def _candidate(
     middle: tuple[float, float], score: float, look: TurnedQuery, picture: Picture, wanted: Wanted
 ) -> Candidate:
     x, y = (min(max(math.floor(v), 0), side - 1) for v, side in zip(middle, picture.size, strict=True))
-    return Candidate(picture.number, wanted.class_name, wanted.class_id, x, y, *look.size, score)
+    place = picture.number, wanted.class_name, wanted.class_id, x, y, *look.size
+    return Candidate(*place, score, look.query.number)
 
 
 def on_ground(one: Candidate, look: TurnedQuery, picture: Picture) -> Candidate:
