@@ -100,6 +100,12 @@ def row(class_name: str, picture: int, count: int) -> list[Candidate]:
     return [Candidate(picture, class_name, CLASSES[class_name], 10 * k, 0, 8, 8) for k in range(count)]
 
 
+def test_earlier_turns_are_chosen_first():
+    pool = [Candidate(n % 3, "short", 1, 40 * n, 0, 8, 8, model=n, turn=n // 6) for n in range(18)]
+    found = choose({"short": pool}, [Wanted("short", 1, 6)], 10, None, np.random.default_rng(0))
+    assert sorted(one.model for one in found) == list(range(6))
+
+
 def test_places_are_shared_fairly_and_keep_their_distance():
     pools = {
         "open_circuit": [one for picture in range(4) for one in row("open_circuit", picture, 40)],

@@ -25,6 +25,7 @@ from generation.placement.request import PlacementRequest
 from generation.placement.surroundings import (
     TurnedQuery,
     common_scale,
+    in_turns,
     snapped,
     thinned,
 )
@@ -126,6 +127,25 @@ def test_a_clean_image_of_the_same_place_is_told_from_another():
 
 def test_scales_are_rounded_to_powers_of_the_root_of_two():
     assert [round(common_scale(scale), 3) for scale in (1, 1.1, 1.3, 2.2)] == [1, 1, 1.414, 2]
+
+
+def test_every_training_defect_has_its_turn_before_a_better_one_comes_again():
+    small = [Candidate(0, "spur", 0, 100 * k, 0, 9, 9, 0.99 - k / 1000, model=0) for k in range(5)]
+    large = [Candidate(0, "spur", 0, 100 * k + 10, 0, 90, 90, 0.8 - k / 100, model=1) for k in range(3)]
+    poor = [Candidate(0, "spur", 0, 900, 0, 40, 40, 0.7, model=2)]
+    found = in_turns([*small, *large, *poor], 50)
+    assert [(one.model, one.turn) for one in found] == [
+        (0, 0), (1, 0), (0, 1), (1, 1), (0, 2), (1, 2), (0, 3), (0, 4), (2, 5)
+    ]  # fmt: skip
+    assert [one.x for one in found if one.model == 1] == [10, 110, 210]
+
+
+def test_places_of_one_training_defect_are_thinned_and_not_for_the_sake_of_another():
+    pool = [
+        Candidate(0, "spur", 0, x, 0, 9, 9, score, model)
+        for x, score, model in ((0, 0.9, 0), (5, 0.8, 1), (9, 0.85, 0))
+    ]
+    assert [one.x for one in in_turns(pool, 20)] == [0, 5]
 
 
 def test_of_places_that_lie_together_the_best_stays():
