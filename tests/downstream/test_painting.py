@@ -21,6 +21,9 @@ def test_the_conf_that_plans_is_found(tmp_path: Path):
         planned_conf(tmp_path)
     (tmp_path / "generate.yml").write_text("seed: 0\nplan:\n  counts: {a: 1}\n")
     assert planned_conf(tmp_path).name == "generate.yml"
+    (tmp_path / "generate.yml").write_text("seed: 0\n")
+    with pytest.raises(UserError, match="an earlier version wrote it"):
+        planned_conf(tmp_path)
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
