@@ -101,7 +101,9 @@ def planned_conf(prepared: Path) -> Path:
     path = prepared / GENERATE
     if path.is_file():
         if "\nplan:" not in path.read_text(encoding="utf-8"):
-            raise UserError(f"{path}: an earlier version wrote it, for held-out places; choose another outdir")
+            raise UserError(
+                f"{path}: an earlier version wrote it, for held-out places; choose another outdir"
+            )
         return path
     raise UserError(f"{prepared}: no clean image and no tile without defects to paint on; give a clean_dir")
 
