@@ -7,7 +7,6 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from statistics import median
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
@@ -239,6 +238,8 @@ def _fitted(cell: np.ndarray, side: int) -> np.ndarray:
 
 
 def _label(text: str, height: int) -> np.ndarray:
+    import matplotlib  # takes a second, which help need not wait for
+
     image = Image.new("RGB", (LABEL_WIDTH, height), "white")
     path = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")  # Pillow's own font has ASCII alone
     ImageDraw.Draw(image).multiline_text((6, 6), text, fill="black", font=ImageFont.truetype(path, 13))
