@@ -86,3 +86,13 @@ def test_the_sheet_of_another_training():
     assert f"{len(good)} of {total} look real (90 %)" in TEXT and round(100 * len(good) / total) == 90
     assert f"area {area(good, others):.2f} (0.45 to 0.95)" in TEXT
     assert f"{kept(good) + kept(others)} are kept, of which {kept(good)} (96 %) look real" in TEXT
+
+
+def test_the_sheet_of_turns():
+    rows, good, others = verdicts("verdicts-pku-turns.csv")
+    total = len(good) + len(others)
+    assert f"{len(good)} of {total} look real (89 %)" in TEXT and round(100 * len(good) / total) == 89
+    assert f"The score: area {area(good, others):.2f} (0.55 to 0.93)" in TEXT
+    assert f"{kept(good) + kept(others)} are kept, of which {kept(good)} (93 %) look real" in TEXT
+    copper = [row for row in rows if row["class"] == "spurious_copper"]
+    assert f"copper {sum(int(row['good']) for row in copper)} of {len(copper)}" in TEXT
