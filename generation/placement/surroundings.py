@@ -134,19 +134,14 @@ def in_turns(pool: Sequence[Candidate], spacing: float) -> list[Candidate]:
     than POOR alike come last. Those of one defect keep `spacing` px from each other.
     """
     of_model: dict[int, list[Candidate]] = {}
-    for one in thinned_by_model(pool, spacing):
+    for one in pool:
         of_model.setdefault(one.model, []).append(one)
-    placed = [replace(one, turn=turn) for own in of_model.values() for turn, one in enumerate(own)]
+    placed = [
+        replace(one, turn=turn) for own in of_model.values() for turn, one in enumerate(thinned(own, spacing))
+    ]
     last = max((one.turn for one in placed), default=0) + 1
     placed = [one if one.score >= POOR else replace(one, turn=one.turn + last) for one in placed]
     return sorted(placed, key=lambda one: (one.turn, -one.score))
-
-
-def thinned_by_model(pool: Sequence[Candidate], spacing: float) -> list[Candidate]:
-    """The candidates, best first, each `spacing` px from better ones of the same training defect."""
-    models = sorted({one.model for one in pool})
-    found = [one for model in models for one in thinned([c for c in pool if c.model == model], spacing)]
-    return sorted(found, key=lambda one: -one.score)
 
 
 def thinned(pool: Sequence[Candidate], spacing: float) -> list[Candidate]:
