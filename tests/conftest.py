@@ -1,5 +1,6 @@
-"""Puts the repository root on the import path, so that plain `pytest` finds the packages."""
+"""Puts the repository root on the import path, so that plain `pytest` finds the packages, and has one thread compute."""
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -7,6 +8,9 @@ from pathlib import Path
 ROOT = str(Path(__file__).resolve().parent.parent)
 if ROOT not in sys.path:
     sys.path.insert(0, ROOT)
+
+# The networks of the tests are small: two threads are no faster, and several times slower where cores are shared
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A shell that starts pytest in the background has it ignore Ctrl-C, and with it all programs that tests interrupt
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
