@@ -16,11 +16,10 @@ from utils.shapes.boxes import pixels_in
 
 BESIDE = 3  # px around what a defect changes that count with it
 SLACK = 2  # px that a place may be off
-RELIT = (
-    24.0  # gray levels by which the light of two places may differ, and a defect be made lighter or darker
-)
+RELIT = 24.0  # gray levels by which the light of two places may differ at most,
+RELIT_SHARE = 0.25  # and of the defect's contrast: with ANOTHER well below 1, so that copper is never taken for bare board
 ANOTHER = 0.5  # of the defect's contrast, from which on the ground is another
-COST = 0.3  # likeness that ground which is another all over costs
+COST = 1.0  # likeness that ground which is another all over costs; a tenth of it is much: a trace that crosses copper
 
 
 def with_change(surround: Surround, patch: np.ndarray) -> Surround:
@@ -67,7 +66,8 @@ def _share_of_another(place: np.ndarray, own: np.ndarray, near: np.ndarray, cont
     windows = np.lib.stride_tricks.sliding_window_view(place, own.shape[:2], axis=(0, 1))
     there = windows.transpose(0, 1, 3, 4, 2)[:, :, near].astype(np.float32)  # (positions, positions, n, 3)
     here = own[near]
-    light = np.clip(np.median(there - here, axis=2, keepdims=True), -RELIT, RELIT)
+    relit = min(RELIT, RELIT_SHARE * contrast)
+    light = np.clip(np.median(there - here, axis=2, keepdims=True), -relit, relit)
     off = np.abs(there - here - light).max(axis=3) > ANOTHER * contrast
     return float(off.mean(axis=2).min())
 
