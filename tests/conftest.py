@@ -1,4 +1,4 @@
-"""Puts the repository root on the import path, so that plain `pytest` finds the packages, and has one thread compute."""
+"""Puts the repository root on the import path, so that plain `pytest` finds the packages; one thread computes."""
 
 import os
 import signal

@@ -41,7 +41,7 @@ def test_bare_board_is_its_ground_and_copper_is_not(copper: Surround):
         other_ground(copper, board((0, 12, 64, 18), (0, 46, 64, 52), level=60), middle) == 0
     )  # another light
     assert other_ground(copper, board(level=BARE + 35), middle) == 0  # of which 12.5 are light, 22.5 are not
-    assert other_ground(copper, board(level=BARE + 40), middle) == 1  # a plane of copper, a little darker than the traces
+    assert other_ground(copper, board(level=BARE + 40), middle) == 1  # a plane of darker copper
     crossed = board((0, 12, 64, 18), (0, 46, 64, 52), (28, 12, 36, 52))
     assert other_ground(copper, crossed, middle) == pytest.approx(8 * 10 / 296)  # of 32 x 10 px less corners
     striped = board((16, 28, 48, 32))  # half of it is copper

@@ -17,7 +17,7 @@ from utils.shapes.boxes import pixels_in
 BESIDE = 3  # px around what a defect changes that count with it
 SLACK = 2  # px that a place may be off
 RELIT = 24.0  # gray levels by which the light of two places may differ at most,
-RELIT_SHARE = 0.25  # and of the defect's contrast: with ANOTHER well below 1, so that copper is never taken for bare board
+RELIT_SHARE = 0.25  # and of the defect's contrast: with ANOTHER below 1, so that copper is no bare board
 ANOTHER = 0.5  # of the defect's contrast, from which on the ground is another
 COST = 1.0  # likeness that ground which is another all over costs; a tenth of it is much: a trace that crosses copper
 
