@@ -106,6 +106,22 @@ def test_earlier_turns_are_chosen_first():
     assert sorted(one.model for one in found) == list(range(6))
 
 
+def test_of_many_images_those_with_early_turns_are_taken_and_poor_places_last():
+    pool = [Candidate(n, "short", 1, 40, 0, 8, 8, model=n % 5, turn=n // 5) for n in range(20)]
+    pool += [Candidate(20 + n, "short", 1, 40, 0, 8, 8, model=9, is_poor=True) for n in range(20)]
+    for count, pictures in ((5, range(5)), (10, range(10)), (20, range(20))):
+        found = choose({"short": pool}, [Wanted("short", 1, count)], 10, None, np.random.default_rng(0))
+        assert sorted(one.picture for one in found) == list(pictures)
+    found = choose({"short": pool}, [Wanted("short", 1, 22)], 10, None, np.random.default_rng(0))
+    assert sum(one.is_poor for one in found) == 2
+
+
+def test_a_poor_place_waits_although_its_image_has_the_fewest():
+    pool = row("short", 0, 3) + [Candidate(1, "short", 1, 0, 0, 8, 8, is_poor=True)]
+    found = choose({"short": pool}, [Wanted("short", 1, 3)], 5, None, np.random.default_rng(0))
+    assert [one.picture for one in found] == [0, 0, 0]
+
+
 def test_places_are_shared_fairly_and_keep_their_distance():
     pools = {
         "open_circuit": [one for picture in range(4) for one in row("open_circuit", picture, 40)],

@@ -135,8 +135,9 @@ def test_every_training_defect_has_its_turn_before_a_better_one_comes_again():
     poor = [Candidate(0, "spur", 0, 900, 0, 40, 40, 0.7, model=2)]
     found = in_turns([*small, *large, *poor], 50)
     assert [(one.model, one.turn) for one in found] == [
-        (0, 0), (1, 0), (0, 1), (1, 1), (0, 2), (1, 2), (0, 3), (0, 4), (2, 5)
+        (0, 0), (1, 0), (0, 1), (1, 1), (0, 2), (1, 2), (0, 3), (0, 4), (2, 0)
     ]  # fmt: skip
+    assert [one.model for one in found if one.is_poor] == [2]
     assert [one.x for one in found if one.model == 1] == [10, 110, 210]
 
 

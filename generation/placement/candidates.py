@@ -35,7 +35,8 @@ class Candidate:
     """A possible place: the image's number, the class, center and box in px of the output image.
 
     `model` is the number of the training defect whose surroundings it was found by, and `turn` how many better places
-    of the same one there are: places of earlier turns are taken first, so that all of them come in.
+    of the same one there are: places of earlier turns are taken first, so that all of them come in. One that `is_poor`
+    is taken only where no other is left.
     """
 
     picture: int
@@ -48,6 +49,12 @@ class Candidate:
     score: float = 0.0
     model: int = 0
     turn: int = 0
+    is_poor: bool = False
+
+    @property
+    def order(self) -> tuple[bool, int]:
+        """The lower, the earlier it is taken."""
+        return self.is_poor, self.turn
 
     def annotation(self, size: Size) -> labels.Annotation:
         """The place as an annotation of an image of `size`; the center is the middle of pixel (x, y)."""
@@ -266,8 +273,9 @@ def choose(
 ) -> list[Candidate]:
     """Draw places from the pools (class -> candidates): at most `per_image` on an image, `spacing` px apart.
 
-    Turn by turn, the class that has the fewest places gets one, on the image that has the fewest of that
-    class, then of all. Ends when all counts are met or nothing fits any more.
+    In turn, the class that has the fewest places gets one: not a poor one where it can be, on the image that has the
+    fewest of that class, then of the earliest turn, then on the image that has the fewest of all. Ends when all counts
+    are met or nothing fits any more.
     """
     queues = {one.class_name: _queues(pools[one.class_name], stream) for one in wanted}
     requested = {one.class_name: one.count for one in wanted}
@@ -277,9 +285,10 @@ def choose(
     met: Counter[str] = Counter()
     taken: dict[int, list[Candidate]] = {number: [] for number in numbers}
 
-    def crowd(name: str, number: int) -> tuple[int, int, int]:
+    def wait(name: str, number: int) -> tuple[bool, int, int, int, int]:
+        first = queues[name][number][0]
         same = sum(one.class_name == name for one in taken[number])
-        return same, len(taken[number]), luck[number]
+        return first.is_poor, same, first.turn, len(taken[number]), luck[number]
 
     while requested:
         name = min(requested, key=lambda name: met[name])
@@ -289,7 +298,7 @@ def choose(
         if met[name] == requested[name] or not rooms:
             del requested[name]
             continue
-        number = min(rooms, key=lambda number: crowd(name, number))
+        number = min(rooms, key=lambda number: wait(name, number))
         candidate = queues[name][number].popleft()
         if _apart(candidate, taken[number], spacing):
             taken[number].append(candidate)
@@ -302,7 +311,7 @@ def _queues(pool: Sequence[Candidate], stream: np.random.Generator) -> dict[int,
     """The candidates of each image by turns, those of a turn in random order."""
     queues: dict[int, deque[Candidate]] = {}
     mixed = [pool[index] for index in stream.permutation(len(pool)).tolist()]
-    for one in sorted(mixed, key=lambda one: one.turn):
+    for one in sorted(mixed, key=lambda one: one.order):
         queues.setdefault(one.picture, deque()).append(one)
     return queues
 

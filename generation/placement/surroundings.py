@@ -139,9 +139,8 @@ def in_turns(pool: Sequence[Candidate], spacing: float) -> list[Candidate]:
     placed = [
         replace(one, turn=turn) for own in of_model.values() for turn, one in enumerate(thinned(own, spacing))
     ]
-    last = max((one.turn for one in placed), default=0) + 1
-    placed = [one if one.score >= POOR else replace(one, turn=one.turn + last) for one in placed]
-    return sorted(placed, key=lambda one: (one.turn, -one.score))
+    placed = [replace(one, is_poor=one.score < POOR) for one in placed]
+    return sorted(placed, key=lambda one: (*one.order, -one.score))
 
 
 def thinned(pool: Sequence[Candidate], spacing: float) -> list[Candidate]:
