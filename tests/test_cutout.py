@@ -82,3 +82,26 @@ def test_an_outline_is_pasted_with_a_soft_edge():
     assert (alpha[shape] == 1).all() and 0.9 < alpha[10, 18] < 1 and 0 < alpha[7, 18] < 0.5
     assert alpha[:4].max() < 0.01 and alpha[:, :7].max() < 0.01
     assert outlined(cutout, np.zeros_like(shape)) is cutout
+
+
+def test_edges_that_the_twin_has_elsewhere_are_not_pasted():
+    twin = np.full((96, 96, 3), 10, np.uint8)
+    twin[:, 20:28] = twin[:, 56:62] = 240  # a trace left of the box, and one right of it
+    image = np.roll(twin, 1, axis=1)
+    image[43:49, 36:44] = 240
+    cutout = cut_out(image, BOX, twin)
+    left, top = 36 - BOX[0] + REACH, 43 - BOX[1] + REACH
+    assert cutout.alpha[top : top + 6, left : left + 8].min() > 0.95
+    cutout.alpha[top - 4 : top + 10, left - 4 : left + 12] = 0
+    assert cutout.alpha.max() < 0.001
+
+
+def test_what_mainly_lies_outside_the_box_is_not_the_defect():
+    image, twin = defective()
+    image[34:41, 49:57] = 200  # another defect, of which a px lies inside
+    cutout = cut_out(image, BOX, twin)
+    left, top = BOX[0] - REACH, BOX[1] - REACH
+    assert (
+        cutout.alpha[45 - top, 40 - left] > 0.95
+        and cutout.alpha[34 - top : 41 - top, 49 - left :].max() < 0.001
+    )

@@ -8,10 +8,13 @@ from scipy import ndimage
 
 from generation.quality.checks import visible_pixels
 from utils.shapes.boxes import Sides, turned
+from utils.shapes.changed import change_of_twin
 from utils.shapes.solid import solid
 
 REACH = 8  # px around a box that are cut out with it, at most
-VISIBLE, CERTAIN = 8, 24  # gray levels off the clean twin where a defect begins, and is whole
+VISIBLE, CERTAIN = 8.0, 24.0  # gray levels off the clean twin where a defect begins, and is whole,
+SHARE = 0.1  # of its contrast, where it begins if that is more
+PART = 0.2  # of its largest piece that another piece has at least; the rest is not of the defect
 AROUND = 2  # px around an outline that are pasted with the defect: annotators cut its edge off
 ALIGNED = 10.0  # mean difference around the box, gray levels, up to which a twin shows the same place
 
@@ -49,10 +52,9 @@ def filled(cutout: Cutout, twin: np.ndarray) -> Cutout:
     """The cutout with all that lies between its changed pixels, which a defect that crosses a trace does not change:
     their convex hull, unless that is much larger than they are. `twin` (h, w, 3) uint8 is what it hides."""
     left, top, right, bottom = cutout.box
-    difference = np.zeros(cutout.alpha.shape, np.float32)
-    inside = np.s_[top:bottom, left:right]
-    difference[inside] = np.abs(cutout.pixels[inside].astype(np.float32) - twin[inside]).max(axis=2)
-    hull = solid(visible_pixels(difference))
+    inside = np.zeros(cutout.alpha.shape, bool)
+    inside[top:bottom, left:right] = True
+    hull = solid(visible_pixels(np.where(inside, change_of_twin(cutout.pixels, twin, inside), 0)))
     if hull is None:
         return cutout
     soft = ndimage.gaussian_filter(hull.astype(np.float32), 0.7)
@@ -69,10 +71,18 @@ def outlined(cutout: Cutout, shape: np.ndarray) -> Cutout:
 
 def _changed(pixels: np.ndarray, twin: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """(h, w) in 0..1: how surely each pixel differs from the twin; 1 everywhere where that shows another place."""
-    difference = np.abs(pixels.astype(np.float32) - twin).max(axis=2)
+    difference = change_of_twin(pixels, twin, inside)
     if (~inside).any() and difference[~inside].mean() > ALIGNED:
         return np.ones(inside.shape, np.float32)
-    sure = np.clip((ndimage.gaussian_filter(difference, 1) - VISIBLE) / (CERTAIN - VISIBLE), 0, 1)
+    begins = max(VISIBLE, SHARE * float(np.percentile(difference[inside], 95)))
+    sure = np.clip((ndimage.gaussian_filter(difference, 1) / begins - 1) / (CERTAIN / VISIBLE - 1), 0, 1)
     if not sure[inside].any():
         return np.ones(inside.shape, np.float32)
-    return ndimage.gaussian_filter(ndimage.maximum_filter(sure, 3), 0.7)
+    return ndimage.gaussian_filter(ndimage.maximum_filter(_large_pieces(sure, inside), 3), 0.7)
+
+
+def _large_pieces(sure: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """`sure` (h, w) without the pieces of which little lies inside the box."""
+    labeled, _ = ndimage.label(sure > 0, structure=np.ones((3, 3)))
+    sizes = np.bincount(labeled.ravel(), np.where(inside, sure, 0).ravel())
+    return np.where((sizes >= PART * sizes.max())[labeled], sure, 0)

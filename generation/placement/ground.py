@@ -13,6 +13,7 @@ from scipy import ndimage
 from generation.placement.matching import Surround
 from generation.quality.checks import visible_pixels
 from utils.shapes.boxes import pixels_in
+from utils.shapes.changed import change_of_twin
 
 BESIDE = 3  # px around what a defect changes that count with it
 SLACK = 2  # px that a place may be off
@@ -25,9 +26,9 @@ COST = 1.0  # likeness that ground which is another all over costs; a tenth of i
 def with_change(surround: Surround, patch: np.ndarray) -> Surround:
     """The clean patch of a training defect with its ground: what the defect in `patch`, of the same size, changes of it
     in its box, and BESIDE px around that."""
-    inside = pixels_in(surround.box)
-    difference = np.zeros(patch.shape[:2], np.float32)
-    difference[inside] = _difference(patch[inside], surround.pixels[inside])
+    inside = np.zeros(patch.shape[:2], bool)
+    inside[pixels_in(surround.box)] = True
+    difference = np.where(inside, change_of_twin(patch, surround.pixels, inside), 0)
     changed = visible_pixels(difference)
     if not changed.any():
         return surround
@@ -70,10 +71,6 @@ def _share_of_another(place: np.ndarray, own: np.ndarray, near: np.ndarray, cont
     light = np.clip(np.median(there - here, axis=2, keepdims=True), -relit, relit)
     off = np.abs(there - here - light).max(axis=3) > ANOTHER * contrast
     return float(off.mean(axis=2).min())
-
-
-def _difference(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    return np.abs(one.astype(np.float32) - other).max(axis=2)
 
 
 def _cut(pixels: np.ndarray, sides: tuple[float, float, float, float], size: tuple[int, int]) -> np.ndarray:

@@ -1,0 +1,53 @@
+"""What a defect changes of a clean twin, exact or a little off."""
+
+import numpy as np
+import pytest
+
+from utils.shapes.changed import change_of_twin
+
+
+def traces(shift: int = 0) -> np.ndarray:
+    """Two bright traces, 6 px wide, on a dark board of 64 x 64 px."""
+    image = np.full((64, 64, 3), 10, np.uint8)
+    for left in (14, 44):
+        image[:, left + shift : left + 6 + shift] = 240
+    return image
+
+
+@pytest.fixture
+def inside() -> np.ndarray:
+    mask = np.zeros((64, 64), bool)
+    mask[20:44, 12:34] = True
+    return mask
+
+
+@pytest.mark.parametrize("shift", [0, 1, 2])
+def test_a_shifted_twin_shows_the_defect_alone(inside: np.ndarray, shift: int):
+    image = traces()
+    image[28:36, 20:30] = 240  # a spur beside the left trace
+    change = change_of_twin(image, traces(shift), inside)
+    assert change.dtype == np.float32
+    expected = np.zeros((64, 64))
+    expected[28:36, 20 + 2 * shift : 30] = (
+        230  # `shift` px of it may be the trace, which lies as far to the right
+    )
+    np.testing.assert_array_equal(change, expected)
+
+
+def test_an_exact_twin_is_compared_by_the_pixel(inside: np.ndarray):
+    image = traces()
+    image[30, 17:25, 1] += 15  # a line of one px, weaker than a trace's edge
+    expected = np.zeros((64, 64))
+    expected[30, 17:25] = 15
+    np.testing.assert_array_equal(change_of_twin(image, traces(), inside), expected)
+
+
+def test_a_twin_that_is_off_by_more_is_off(inside: np.ndarray):
+    assert (
+        change_of_twin(traces(), traces(4), inside) > 200
+    ).sum() == 64 * 4 * 2  # two px on either side of a trace
+
+
+def test_a_box_that_is_all_of_the_patch_has_nothing_to_go_by():
+    everything = np.ones((64, 64), bool)
+    assert (change_of_twin(traces(), traces(1), everything) > 0).sum() == 64 * 4
