@@ -36,6 +36,12 @@ def test_only_visible_change_in_the_box_counts():
     assert change_in_box(gray(110), gray(), BOX) is None
 
 
+def test_edges_that_the_twin_has_a_px_farther_are_no_change():
+    patch, twin = dark_spot(), gray()
+    patch[:, 42:46] = twin[:, 43:47] = 250  # a trace that begins in the box
+    assert change_in_box(patch, twin, BOX) == change_in_box(dark_spot(), gray(), BOX)
+
+
 def test_without_a_twin_contrast_is_that_to_the_ring():
     assert contrast_to_ring(dark_spot(), BOX) == 40.0
     assert contrast_to_ring(gray(), BOX) == 0.0

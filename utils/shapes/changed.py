@@ -9,8 +9,8 @@ FARTHEST = 2  # but by no more than this
 
 
 def change_of_twin(image: np.ndarray, twin: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """How far each pixel of an image (h, w, 3) uint8 is off its clean twin: (h, w) float32, gray levels, the largest
-    over the channels.
+    """How far each pixel of an image (h, w, 3), 0 to 255, is off its clean twin: (h, w) float32, gray levels, the
+    largest over the channels.
 
     Hard edges that are a fraction of a pixel apart differ as much as a defect does. So where the twin differs outside
     the defect's box, which is `inside` (h, w) bool, each pixel is compared with the likest one of those around it:

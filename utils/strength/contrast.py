@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from utils.images import load_rgb
 from utils.labels import Annotation, read_annotations
+from utils.shapes.changed import change_of_twin
 
 CHANGED = 14  # gray levels from which on a patch differs from its clean twin
 SPECK = 6  # px; smaller changes are noise
@@ -68,7 +69,9 @@ def change_in_box(
     """Mean change, in gray levels, of what differs inside a box, and the mean distance in px of its sides from the
     box's; None where nothing does. Both images (h, w, 3) float32."""
     left, top, right, bottom = box
-    change = np.abs(patch - twin).max(axis=2)[top:bottom, left:right]
+    inside = np.zeros(patch.shape[:2], bool)
+    inside[top:bottom, left:right] = True
+    change = change_of_twin(patch, twin, inside)[top:bottom, left:right]
     labeled, _ = ndimage.label(change > CHANGED, structure=EIGHT)
     sizes = np.bincount(labeled.ravel())
     sizes[0] = 0
