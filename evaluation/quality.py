@@ -53,6 +53,7 @@ from utils.judging.judge import SIDE, Judge, Reliability, WindowBox, load_judge,
 from utils.manifest import mask_of, read_manifest
 from utils.prepare_data.boxed import boxed_patch
 from utils.prepare_data.sources import DefectBox
+from utils.shapes.changed import change_of_twin
 from utils.verdicts import read_verdicts
 
 JUDGE = "judge-all.safetensors"  # beside the real data
@@ -166,7 +167,7 @@ def real_overlaps(folder: Path, names: Mapping[str, int], margin: float) -> list
             near = np.zeros(pixels.shape[:2], bool)
             left, top, right, bottom = (round(side) for side in clean.box)
             near[max(top - NEAR, 0) : bottom + NEAR, max(left - NEAR, 0) : right + NEAR] = True
-            change = np.where(near, np.abs(pixels - clean.pixels).max(axis=2), 0)
+            change = np.where(near, change_of_twin(pixels, clean.pixels, near), 0)
             found.append(box_iou(inset(clean.box, margin / clean.scale), visible_box(change)))
     return found
 
