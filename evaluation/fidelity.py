@@ -40,6 +40,7 @@ from utils import images, labels
 from utils.errors import UserError, run_main, shortened
 from utils.judging.judge import SIDE, WindowBox
 from utils.manifest import mask_of, read_manifest
+from utils.schema.prepared import PATCHES
 
 CELL = 128  # px of an image on the sheet
 PAIRS = 6  # in a row of it
@@ -289,9 +290,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--inception", type=Path, metavar="WEIGHTS", help=inception)
     args = parser.parse_args(argv)
     names = labels.load_class_names(args.real / "classes.json")
-    painted, train = read_painted(args.run), load_patches(args.real / "train/boxed", names)
+    painted, train = read_painted(args.run), load_patches(args.real / PATCHES, names)
     if len(train) < 2:
-        raise UserError(f"{args.real}/train/boxed: got one patch, expected two or more")
+        raise UserError(f"{args.real / PATCHES}: got one patch, expected two or more")
     patches = real_patches(args.real, names)
     if args.inception:
         features = inception_features(args.inception)

@@ -32,7 +32,7 @@ from generation.quality.checks import (
     tint,
     visible_box,
 )
-from generation.training_defects import INDEX, PATCHES, read_patches
+from generation.training_defects import read_patches
 from training.folds import read_origins
 from training.judge import (
     JudgeOptions,
@@ -53,6 +53,7 @@ from utils.judging.judge import SIDE, Judge, Reliability, WindowBox, load_judge,
 from utils.manifest import mask_of, read_manifest
 from utils.prepare_data.boxed import boxed_patch
 from utils.prepare_data.sources import DefectBox
+from utils.schema.prepared import INDEX, PATCHES, PIECES
 from utils.shapes.changed import change_of_twin
 from utils.verdicts import read_verdicts
 
@@ -174,7 +175,7 @@ def real_overlaps(folder: Path, names: Mapping[str, int], margin: float) -> list
 
 def real_patches(folder: Path, names: Mapping[str, int]) -> list[Patch]:
     """All real defects of a prepared folder: the training patches, and patches of the held-out images."""
-    found, origins = load_patches(folder / "train/boxed", names), read_origins(folder)
+    found, origins = load_patches(folder / PATCHES, names), read_origins(folder)
     for path in images.list_images(folder / "test") if (folder / "test").is_dir() else []:
         pixels = images.load_rgb(path)
         for one in labels.read_annotations(path.with_suffix(".txt"), names):
@@ -244,7 +245,7 @@ def real_judge(
 ) -> tuple[Judge, Reliability]:
     """The judge of `path`, trained on `patches` and written there if there is none."""
     if not path.is_file():
-        clean = folder / "train/clean"
+        clean = folder / PIECES
         tiles = load_tiles(clean if clean.is_dir() else None)
         options = JudgeOptions(show_progress=True)
         judge, reliability = train_judge(patches, tiles, sorted(names, key=names.__getitem__), options)

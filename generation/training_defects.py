@@ -15,9 +15,8 @@ from utils import images, labels
 from utils.errors import UserError, shortened
 from utils.files import files_sha256
 from utils.schema.manifest import first_problem
+from utils.schema.prepared import CLASSES, INDEX, OUTLINES, PATCHES, TWINS
 
-INDEX, CLASSES = "index.csv", "classes.json"
-PATCHES, TWINS, OUTLINES = "train/boxed/", "train/twins/", "train/outlines/"
 ALIGNED = 0.8  # likeness of the surroundings above which a clean image shows the same place
 
 

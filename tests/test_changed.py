@@ -40,6 +40,15 @@ def test_an_exact_twin_is_compared_by_the_pixel(inside: np.ndarray):
     np.testing.assert_array_equal(change_of_twin(image, traces(), inside), expected)
 
 
+def test_another_defect_does_not_make_the_twin_off(inside: np.ndarray):
+    image = traces()
+    image[30, 17:25, 1] += 15
+    image[50:60, 24:40] = 240
+    expected = np.zeros((64, 64))
+    expected[30, 17:25], expected[50:60, 24:40] = 15, 230
+    np.testing.assert_array_equal(change_of_twin(image, traces(), inside), expected)
+
+
 def test_a_twin_that_is_off_by_more_is_off(inside: np.ndarray):
     change = change_of_twin(traces(), traces(4), inside)
     assert (change > 200).sum() == 64 * 2 * 8  # 4 px on either side of a trace
@@ -48,3 +57,9 @@ def test_a_twin_that_is_off_by_more_is_off(inside: np.ndarray):
 def test_a_box_that_is_all_of_the_patch_has_nothing_to_go_by():
     everything = np.ones((64, 64), bool)
     assert (change_of_twin(traces(), traces(1), everything) > 0).sum() == 64 * 4
+
+
+def test_another_picture_is_no_twin_that_is_a_little_off(inside: np.ndarray):
+    one, other = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    expected = np.abs(one.astype(np.float32) - other).max(axis=2)
+    np.testing.assert_array_equal(change_of_twin(one, other, inside), expected)

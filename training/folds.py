@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-INDEX = "index.csv"  # which utils.prepare_data writes
+from utils.schema.prepared import INDEX
 
 
 @dataclass(frozen=True)

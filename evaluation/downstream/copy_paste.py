@@ -17,11 +17,12 @@ from evaluation.downstream.split import Split
 from generation.exemplars.cutout import Cutout, cut_out
 from generation.placement.matching import at_edges, likeness, make_template, reduced, to_planes
 from generation.placement.surroundings import COARSE, FINE, TurnedQuery, common_scale, read_queries
-from generation.training_defects import INDEX, PATCHES, allowed_turns
+from generation.training_defects import allowed_turns
 from utils.config import read_conf
 from utils.errors import UserError
 from utils.images import load_rgb, save_png
 from utils.labels import load_class_names, pixel_box, read_annotations
+from utils.schema.prepared import INDEX, PATCHES
 
 SLACK = 8  # px that a place may move for a better match
 AT_EDGE = 2 * (

@@ -10,8 +10,9 @@ from generation.exemplars.cutout import Cutout, cut_out, filled, outlined
 from generation.exemplars.exemplar import Exemplar, without_margin
 from generation.exemplars.laying import Exemplars
 from generation.placement.matching import Surround
-from generation.training_defects import OUTLINES, PATCHES, allowed_turns, read_patches
+from generation.training_defects import allowed_turns, read_patches
 from utils import images
+from utils.schema.prepared import OUTLINES, PATCHES
 
 MOST_SHAPED = 2 / 3  # of a class's defects
 

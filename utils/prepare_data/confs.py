@@ -15,6 +15,7 @@ from utils.prepare_data import rules
 from utils.prepare_data.grounds import paintable
 from utils.prepare_data.report import IndexRow
 from utils.prepare_data.sources import Survey, counted
+from utils.schema.prepared import PATCHES, PIECES, TILES
 from utils.strength.contrast import appearance, class_contrasts
 
 FOUNDATION = "checkpoint/foundation-64.safetensors"  # what the prior starts from
@@ -56,9 +57,9 @@ def look(
     folder: Path, rows: Sequence[IndexRow], survey: Survey, window: int, tile: int, minutes: float
 ) -> Decisions:
     """Apply the rules to what was written to `folder`; `rows` is its index."""
-    boxed = [row for row in rows if row.file.startswith("train/boxed/")]
+    boxed = [row for row in rows if row.file.startswith(PATCHES)]
     sizes = {name: [_size(row) for row in boxed if row.class_name == name] for name in survey.classes}
-    pieces = [row.file for row in rows if row.file.startswith("train/clean/")]
+    pieces = [row.file for row in rows if row.file.startswith(PIECES)]
     seen = pieces or [row.file for row in boxed]
     order = np.linspace(0, len(seen) - 1, min(len(seen), LOOKED_AT)).round().astype(int)
     tiles = [load_rgb(folder / seen[i]) for i in order]
@@ -88,7 +89,7 @@ def _size(row: IndexRow) -> tuple[float, float]:
 def write_confs(folder: Path, out: Path, rows: Sequence[IndexRow], found: Decisions) -> list[str]:
     """Write the confs to `folder`, which will be `out`; returns their names, in the order of use."""
     parts = Counter(row.file.split("/")[0] for row in rows)
-    tiles = any(row.file.startswith("train/defect_free/") for row in rows)
+    tiles = any(row.file.startswith(TILES) for row in rows)
     texts = {"train-prior.yml": prior_text(out, found)}
     if tiles and found.tile >= 64:
         texts["train-context.yml"] = context_text(out, found)

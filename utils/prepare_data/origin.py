@@ -11,8 +11,7 @@ from utils.prepare_data.sources import Survey
 from utils.prepare_data.survey import survey_source
 from utils.reading import read_json
 from utils.schema.manifest import first_problem
-
-ORIGIN, INDEX = "origin.json", "index.csv"
+from utils.schema.prepared import INDEX, ORIGIN
 
 
 class Preparation(BaseModel):

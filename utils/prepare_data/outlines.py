@@ -10,9 +10,9 @@ import numpy as np
 from utils.images import load_rgb, save_png
 from utils.labels import pixel_box, read_annotations
 from utils.prepare_data.report import IndexRow
+from utils.schema.prepared import OUTLINES, PATCHES, TWINS
 from utils.shapes.seen import seen_shape
 
-BOXED, TWINS, OUTLINES = "train/boxed/", "train/twins/", "train/outlines/"
 MOST_OF_A_CLASS = 2 / 3  # of the defects of a class must stand out; else those that do may do so by chance
 
 
@@ -26,7 +26,7 @@ def write_seen_shapes(
     of_class: dict[str, list[tuple[IndexRow, np.ndarray | None]]] = defaultdict(list)
     for row in rows:
         name = Path(row.file).name
-        if row.file.startswith(BOXED) and name not in known:
+        if row.file.startswith(PATCHES) and name not in known:
             patch = load_rgb(folder / row.file)
             height, width = patch.shape[:2]
             found = read_annotations((folder / row.file).with_suffix(".txt"), classes)

@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from utils.images import grid, load_rgb, resize_squash
 from utils.prepare_data.sources import Survey, counted, shorten
+from utils.schema.prepared import CENTERED, OUTLINES, PATCHES, TILES
 
 SHEET_COLUMNS = 12
 LABEL_WIDTH = 150
@@ -125,7 +126,7 @@ def _class_lines(survey: Survey, held: set[str]) -> list[str]:
 
 def _written_lines(survey: Survey, written: Prepared) -> list[str]:
     folders = Counter(str(Path(row.file).parent) for row in {row.file: row for row in written.rows}.values())
-    patches = [row for row in written.rows if row.file.startswith("train/defect/")]
+    patches = [row for row in written.rows if row.file.startswith(CENTERED)]
     scaled = [row.scale for row in patches if row.scale > 1]
     largest = f", the largest by {max(scaled):.2f}" if scaled else ""
     size = f"{written.patch_side}x{written.patch_side} px"
@@ -159,7 +160,7 @@ def _written_lines(survey: Survey, written: Prepared) -> list[str]:
 
 def _outline_lines(written: Prepared) -> list[str]:
     """How many outlines there are, and whence, and which classes have none."""
-    count = sum(row.file.startswith("train/outlines/") for row in written.rows)
+    count = sum(row.file.startswith(OUTLINES) for row in written.rows)
     if not count and not written.distrusted:
         return []
     lines = [f"train/outlines     the shapes of {count} of them"]
@@ -196,9 +197,9 @@ def contact_sheet(
     `folder` is where the files of `rows` are; all images are shown within `side` x `side` px.
     """
     rng = np.random.default_rng([seed, 2])
-    patches = [row for row in rows if row.file.startswith("train/boxed/")]
+    patches = [row for row in rows if row.file.startswith(PATCHES)]
     kinds = {name: [row for row in patches if row.class_name == name] for name in classes}
-    kinds["(tiles)"] = [row for row in rows if row.file.startswith("train/defect_free/")]
+    kinds["(tiles)"] = [row for row in rows if row.file.startswith(TILES)]
     bands = []
     for name, members in kinds.items():
         chosen = [members[i] for i in sorted(rng.permutation(len(members))[:SHEET_COLUMNS])]
@@ -211,10 +212,10 @@ def contact_sheet(
 
 def _with_outline(folder: Path, name: str) -> np.ndarray | None:
     """The boxed patch of that name with its defect's outline drawn in; None if that is not known."""
-    outline = folder / "train/outlines" / name
+    outline = folder / OUTLINES / name
     if not outline.is_file():
         return None
-    patch, shape = load_rgb(folder / "train/boxed" / name).copy(), load_rgb(outline)[..., 0] > 127
+    patch, shape = load_rgb(folder / PATCHES / name).copy(), load_rgb(outline)[..., 0] > 127
     patch[ndimage.binary_dilation(shape) & ~shape] = LINE
     return patch
 

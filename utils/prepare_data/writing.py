@@ -30,6 +30,7 @@ from utils.prepare_data.grounds import Square, drawn, free_squares
 from utils.prepare_data.outlines import write_seen_shapes
 from utils.prepare_data.report import IndexRow, Prepared, contact_sheet, report_text, write_index
 from utils.prepare_data.sources import DefectBox, SourceImage, Survey, file_name
+from utils.schema.prepared import CENTERED, INDEX, OUTLINES, PATCHES, PIECES, TILES, TWINS
 
 KIND = "prepared data set"  # in the folder's mark
 
@@ -61,20 +62,20 @@ def write_training_set(folder: Path, survey: Survey, held: set[str], cuts: Cuts,
         for box in cuts.defects.get(image.name, []):
             name = f"{file_name(box.class_name)}_{numbers[box.class_name]:04d}.png"
             patch, scale, over = cut_patch(pixels, box, cut.window, cut.margin)
-            save_png(folder / "train/defect" / name, patch)
-            rows.append(_box_row(f"train/defect/{name}", survey, image, box, scale, "train"))
+            save_png(folder / CENTERED / name, patch)
+            rows.append(_box_row(CENTERED + name, survey, image, box, scale, "train"))
             others = [other for other in image.boxes if other is not box]
-            scale = _write_boxed(folder / "train/boxed" / name, pixels, [box, *others], survey, cut.window)
+            scale = _write_boxed(folder / PATCHES / name, pixels, [box, *others], survey, cut.window)
             if image.counterpart is not None:
                 twin, _, _ = boxed_patch(last(image.counterpart.path), box, cut.window)
-                save_png(folder / "train/twins" / name, twin)
-                rows.append(_box_row(f"train/twins/{name}", survey, image.counterpart, box, scale, "train"))
+                save_png(folder / TWINS / name, twin)
+                rows.append(_box_row(TWINS + name, survey, image.counterpart, box, scale, "train"))
             shape = outline_patch(image.size, box, cut.window)
             if shape is not None:
-                save_png(folder / "train/outlines" / name, shape)
-                rows.append(_box_row(f"train/outlines/{name}", survey, image, box, scale, "train"))
+                save_png(folder / OUTLINES / name, shape)
+                rows.append(_box_row(OUTLINES + name, survey, image, box, scale, "train"))
             whole = sized(box, cut.window)
-            rows.append(_box_row(f"train/boxed/{name}", survey, image, whole, scale, "train"))
+            rows.append(_box_row(PATCHES + name, survey, image, whole, scale, "train"))
             numbers[box.class_name] += 1
             padded += over
             crowded += is_crowded(image, box, cut.window)
@@ -87,7 +88,7 @@ def _write_tiles(
 ) -> list[IndexRow]:
     rows = []
     for left, top in places:
-        file = f"train/defect_free/{image.name}_{left}_{top}.png"
+        file = f"{TILES}{image.name}_{left}_{top}.png"
         save_png(folder / file, pixels[top : top + tile, left : left + tile])
         source = survey.tree.relative(image.path)
         rows.append(IndexRow(file, source, "", left, top, left + tile, top + tile, 1, image.group, "train"))
@@ -99,7 +100,7 @@ def _write_pieces(
 ) -> list[IndexRow]:
     rows = []
     for number, piece in enumerate(pieces):
-        file = f"train/clean/{image.name}_{number:03d}.png"
+        file = f"{PIECES}{image.name}_{number:03d}.png"
         save_png(folder / file, cut_piece(pixels, piece))
         source = survey.tree.relative(image.path)
         box = (piece.left, piece.top, piece.right, piece.bottom)
@@ -233,7 +234,7 @@ def write_all(where: Destination, survey: Survey, held: set[str], cut: CutOption
     (folder / "report.txt").write_text(report, encoding="utf-8")
     sheet = contact_sheet(folder, rows, list(survey.classes), cut.patch, cut.seed)
     save_png(folder / "contact_sheet.png", sheet)
-    write_index(folder / "index.csv", rows)
+    write_index(folder / INDEX, rows)
     return report
 
 

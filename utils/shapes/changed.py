@@ -5,7 +5,9 @@ from scipy import ndimage
 
 OFF = 20.0  # gray levels off the twin that are no noise,
 MOST_OFF = 0.005  # of the pixels outside a defect's box, from which share on the twin is taken to be off by a px more,
-FARTHEST = 2  # but by no more than this
+FARTHEST = 2  # but by no more than this,
+EDGES = 0.3  # and not from which share on it is another picture
+SQUARE = np.ones((3, 3), bool)
 
 
 def change_of_twin(image: np.ndarray, twin: np.ndarray, inside: np.ndarray) -> np.ndarray:
@@ -13,18 +15,25 @@ def change_of_twin(image: np.ndarray, twin: np.ndarray, inside: np.ndarray) -> n
     largest over the channels.
 
     Hard edges that are a fraction of a pixel apart differ as much as a defect does. So where the twin differs outside
-    the defect's box, which is `inside` (h, w) bool, each pixel is compared with the likest one of those around it:
-    within 1 px, else within 2. What is as near to a change that is left counts as it is: a spur begins at its trace.
+    the defect's box, which is `inside` (h, w) bool, and other defects, each pixel is compared with the likest one of
+    those around it: within 1 px, else within 2. What is as near to a change that is left counts as it is: a spur begins
+    at its trace. A twin that is off nearly everywhere shows another picture, and is compared by the pixel.
     """
-    outside = ~inside
-    for reach in range(FARTHEST + 1):
-        side = (2 * reach + 1, 2 * reach + 1, 1)
-        low = ndimage.minimum_filter(twin, side).astype(np.float32)
-        high = ndimage.maximum_filter(twin, side).astype(np.float32)
-        found = np.maximum(low - image, image - high).clip(0).max(axis=2)
-        if not outside.any() or (found[outside] > OFF).mean() <= MOST_OFF:
-            break
-    if reach:
-        beside = ndimage.binary_dilation(found > OFF, np.ones((3, 3), bool), iterations=reach)
-        found = np.where(beside, np.abs(image.astype(np.float32) - twin).max(axis=2), found)
-    return np.asarray(found, np.float32)
+    exact = _change(image, twin, 0)
+    if not MOST_OFF < (exact > OFF)[~inside].sum() / max(1, (~inside).sum()) < EDGES:
+        return exact
+    changes = [exact, *(_change(image, twin, reach) for reach in range(1, FARTHEST + 1))]
+    defects = ndimage.binary_dilation(changes[-1] > OFF, SQUARE, iterations=FARTHEST)
+    outside = ~inside & ~defects
+    fits = [not outside.any() or (change[outside] > OFF).mean() <= MOST_OFF for change in changes]
+    reach = fits.index(True)  # the farthest one fits
+    beside = ndimage.binary_dilation(changes[reach] > OFF, SQUARE, iterations=max(1, reach))
+    return np.where(beside, exact, changes[reach])
+
+
+def _change(image: np.ndarray, twin: np.ndarray, reach: int) -> np.ndarray:
+    """How far each pixel is off the range of the twin's within `reach` px of it."""
+    side = (2 * reach + 1, 2 * reach + 1, 1)
+    low = ndimage.minimum_filter(twin, side).astype(np.float32)
+    high = ndimage.maximum_filter(twin, side).astype(np.float32)
+    return np.asarray(np.maximum(low - image, image - high).clip(0).max(axis=2), np.float32)
