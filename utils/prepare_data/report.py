@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from utils.images import grid, load_rgb, resize_squash
 from utils.prepare_data.sources import Survey, counted, shorten
-from utils.schema.prepared import CENTERED, OUTLINES, PATCHES, TILES
+from utils.schema.prepared import CENTERED, OUTLINES, PATCHES, TILES, TWINS
 
 SHEET_COLUMNS = 12
 LABEL_WIDTH = 150
@@ -54,6 +54,7 @@ class Prepared:
     small_images: int
     seen: int  # outlines that nobody drew
     distrusted: list[str]  # a sentence for each class of which too few defects stand out
+    borrowed: int  # clean twins from other photographs of the group
     warnings: tuple[str, ...] = ()  # what cannot be painted, or not well
 
 
@@ -136,6 +137,7 @@ def _written_lines(survey: Survey, written: Prepared) -> list[str]:
         f"{'':18} {written.padded} extend beyond the image's edge and were padded by reflection",
         f"{'':18} {written.crowded} show part of a defect of another class in their window",
         f"train/boxed        the same defects in {boxed} with the place of each box",
+        *_twin_lines(written),
         *_outline_lines(written),
         f"train/clean        {counted(folders['train/clean'], 'piece')} without defects, at the scales of the patches",
         f"train/defect_free  {counted(folders['train/defect_free'], 'tile')}",
@@ -156,6 +158,16 @@ def _written_lines(survey: Survey, written: Prepared) -> list[str]:
         f"test_clean         {counted(folders['test_clean'], 'clean counterpart')} with the same labels"
     )
     return lines
+
+
+def _twin_lines(written: Prepared) -> list[str]:
+    if not written.borrowed:
+        return []
+    count = sum(row.file.startswith(TWINS) for row in written.rows)
+    return [
+        f"train/twins        {count} of them without the defect,",
+        f"{'':18} {written.borrowed} from other photographs of their group, which show the same place",
+    ]
 
 
 def _outline_lines(written: Prepared) -> list[str]:

@@ -27,6 +27,7 @@ from utils.prepare_data.boxed import (
 from utils.prepare_data.confs import look, next_steps, write_confs
 from utils.prepare_data.cutting import CutOptions, Places, cut_patch, is_crowded, plan_tiles
 from utils.prepare_data.grounds import Square, drawn, free_squares
+from utils.prepare_data.groups.siblings import Siblings
 from utils.prepare_data.outlines import write_seen_shapes
 from utils.prepare_data.report import IndexRow, Prepared, contact_sheet, report_text, write_index
 from utils.prepare_data.sources import DefectBox, SourceImage, Survey, file_name
@@ -51,8 +52,9 @@ def write_training_set(folder: Path, survey: Survey, held: set[str], cuts: Cuts,
     rows: list[IndexRow] = []
     numbers: Counter[str] = Counter()
     last = ImageCache(limit=0)  # one clean image is often that of the next one, too
-    padded = crowded = 0
+    padded = crowded = borrowed = 0
     train = [image for image in survey.images if image.group not in held]
+    siblings = Siblings(train)
     for image in tqdm(train, desc="cutting", disable=None):
         if not any(image.name in part for part in (cuts.tiles, cuts.defects, cuts.pieces)):
             continue
@@ -66,10 +68,12 @@ def write_training_set(folder: Path, survey: Survey, held: set[str], cuts: Cuts,
             rows.append(_box_row(CENTERED + name, survey, image, box, scale, "train"))
             others = [other for other in image.boxes if other is not box]
             scale = _write_boxed(folder / PATCHES / name, pixels, [box, *others], survey, cut.window)
-            if image.counterpart is not None:
-                twin, _, _ = boxed_patch(last(image.counterpart.path), box, cut.window)
+            clean = image.counterpart or siblings.twin(image, pixels, sized(box, cut.window))
+            if clean is not None:
+                twin, _, _ = boxed_patch(last(clean.path), box, cut.window)
                 save_png(folder / TWINS / name, twin)
-                rows.append(_box_row(TWINS + name, survey, image.counterpart, box, scale, "train"))
+                rows.append(_box_row(TWINS + name, survey, clean, box, scale, "train"))
+                borrowed += image.counterpart is None
             shape = outline_patch(image.size, box, cut.window)
             if shape is not None:
                 save_png(folder / OUTLINES / name, shape)
@@ -80,7 +84,7 @@ def write_training_set(folder: Path, survey: Survey, held: set[str], cuts: Cuts,
             padded += over
             crowded += is_crowded(image, box, cut.window)
     seen, distrusted = write_seen_shapes(folder, rows, survey.classes)
-    return Prepared([*rows, *seen], cut.patch, padded, crowded, False, 0, len(seen), distrusted)
+    return Prepared([*rows, *seen], cut.patch, padded, crowded, False, 0, len(seen), distrusted, borrowed)
 
 
 def _write_tiles(
