@@ -37,7 +37,7 @@ from utils.network_metadata import (
 from utils.processes.exclusive import only_run_in
 from utils.processes.group import PATIENCE, decided, local_rank, process_group
 from utils.schema.generation import GenerationConfig
-from utils.strength.rule import strength_for, without_exemplars
+from utils.strength.rule import strength_for
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Run:
         if wanted.folder is None:
             return None
         turns, margin = (wanted.rotate90, wanted.flip), self.config.label_margin
-        return read_exemplars(Path(wanted.folder), self.classes, *turns, margin, wanted.min_likeness)
+        return read_exemplars(Path(wanted.folder), self.classes, *turns, margin)
 
     @cached_property
     def sampler(self) -> Sampler:
@@ -280,22 +280,8 @@ def job_options(config: GenerationConfig) -> JobOptions:
 def make_painter(run: Run, callback: ProgressCallback) -> Painter:
     """The run's sampler with its options, and in lower precision the one in float32 behind it."""
     exact = None if run.config.precision == "fp32" else lambda: run.exact_sampler
-    config, known = run.config, run.exemplars
-    without = options_without_exemplars(config) if known and config.exemplars.min_likeness else None
-    return Painter(
-        run.sampler, paint_options(config), run.device, callback, run.assessor, exact, known, without
-    )
-
-
-def options_without_exemplars(config: GenerationConfig) -> SamplerOptions:
-    """The sampler's options where no training defect fits: it starts from as much noise as it would without any, as far
-    as the networks were trained."""
-    schedule = config.ddim.schedule_params
-    allowed = [highest_start_step(config, trained.stop) or 1 for _, trained in trained_timesteps(config)]
-    highest = min(allowed, default=schedule.ddpm_num_steps - 1)
-    start = without_exemplars(schedule.resolved_start_step or highest)
-    update = {"schedule_params": schedule.model_copy(update={"start_step": min(start, highest)})}
-    return make_schedule(config.model_copy(update={"ddim": config.ddim.model_copy(update=update)}))[1]
+    options = paint_options(run.config)
+    return Painter(run.sampler, options, run.device, callback, run.assessor, exact, run.exemplars)
 
 
 def paint_options(config: GenerationConfig) -> PaintOptions:

@@ -6,7 +6,6 @@ windows; each window has its own crop state and class.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from copy import copy
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Protocol
@@ -166,12 +165,6 @@ class Sampler:
     ):
         self.contextual, self.prior, self.clean_class = contextual, prior, clean_class
         self.diffusion, self.options = diffusion, options
-
-    def with_options(self, options: SamplerOptions) -> "Sampler":
-        """The same models with other options."""
-        other = copy(self)
-        other.options = options
-        return other
 
     @torch.no_grad()
     def sample(

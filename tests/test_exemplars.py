@@ -345,18 +345,6 @@ def test_how_well_the_best_training_defect_fits(folder: Folder):
     assert wide == pytest.approx(1 - SIZE_MATTERS * np.log(28 / 20), abs=0.02)
 
 
-@pytest.mark.parametrize("vertical, fits", [(False, True), (True, False)])
-def test_a_context_is_left_as_it_is_where_no_training_defect_fits(folder: Folder, vertical: bool, fits: bool):
-    folder.add("gap", 0, square(crossed(), (59, 58, 69, 70), 0), crossed(), (54, 53, 74, 75))
-    annotation = Annotation(0, "spot", 0.5, 0.5, 20 / 64, 22 / 64)
-    defect = Defect(annotation, (32, 32), (0, 0, 64), (22, 21, 42, 43))
-    context = Context(0, 0, 64, ((0, 0),), 1.0)
-    job, item = Job(Path("a.png"), (defect,), (), "a", 0), BatchItem(0, 0, context, (0,))
-    for least, expected in ((0.6, fits), (0.0, True)):
-        exemplars = read_exemplars(folder.root, CLASSES, False, False, least=least)
-        assert exemplars.fit(job, item, crossed(vertical)[32:96, 32:96], SIDE) == expected
-
-
 def test_a_folder_without_training_defects_is_refused(tmp_path: Path):
     with pytest.raises(UserError, match=r"index.csv cannot be read"):
         read_exemplars(tmp_path, CLASSES, True, True)

@@ -9,9 +9,7 @@ from generation.models import check_metadata
 from generation.setup import (
     check_trained_range,
     highest_start_step,
-    make_run,
     make_schedule,
-    options_without_exemplars,
     visited_timesteps,
     with_strength,
 )
@@ -93,15 +91,6 @@ def test_the_start_by_the_contrast_of_the_training_defects(tmp_path: Path):
     # what the prior does not know stays refused
     with pytest.raises(UserError, match=r"start_step: got 14, .*expected at most 12"):
         make_schedule(config_with(tmp_path, whole, TRAINED, "ddim.start_step=auto", contrasts=contrasts))
-
-
-@pytest.mark.parametrize("start_step, without", [(4, 10), (8, 12), (12, 12)])
-def test_where_no_training_defect_fits_the_start_is_that_without_any(start_step: int, without: int):
-    # The demo's prior was trained on t < 500: up to step 12 of 25
-    config = load_generation_config(
-        ROOT / "confs/demo.yml", [f"ddim.schedule_params.start_step={start_step}"]
-    )
-    assert options_without_exemplars(make_run(config).config).start_index == without
 
 
 def test_weights_without_contrasts_leave_the_start_to_a_number(tmp_path: Path):

@@ -107,21 +107,6 @@ def paint_one(world: World, jobs: list[Job], **options: object) -> PaintedSample
     return sample
 
 
-def test_contexts_that_no_training_defect_fits_have_other_options_and_keep_their_place(monkeypatch):
-    painter = World().painter()
-    painter.without = replace(painter.sampler.options, start_index=3)
-    calls = []
-
-    def sample(sampler: Sampler, tasks: list[Task]) -> list[str]:
-        calls.append((sampler.options.start_index, [task.before for task in tasks]))
-        return [f"{task.before}, {sampler.options.start_index}" for task in tasks]
-
-    monkeypatch.setattr(painter, "sample", sample)
-    tasks = [Task(None, None, name, laid) for name, laid in (("a", True), ("b", False), ("c", True))]
-    assert painter.sample_all(painter.sampler, tasks) == ["a, 4", "b, 3", "c, 4"]
-    assert calls == [(4, ["a", "c"]), (3, ["b"])] and painter.sampler.options.start_index == 4
-
-
 # What is painted
 
 

@@ -39,17 +39,7 @@ class Exemplars:
 
     of_class: Mapping[int, Sequence[Exemplar]]
     margin: float = 0.0
-    min_likeness: float = 0.0
     _ranked: dict[tuple[Any, ...], Ranking] = field(default_factory=dict, compare=False, repr=False)
-
-    def fit(self, job: Job, item: BatchItem, before: np.ndarray, side: int) -> bool:
-        """Whether training defects look like they belong into the windows of `side` px of a context (S, S, 3) uint8:
-        `min_likeness` is reached in all of them."""
-        if not self.min_likeness:
-            return True
-        corners = zip(item.defects, item.context.windows, strict=True)
-        places = (self.place(before, job.defects[k], item.context, corner, side) for k, corner in corners)
-        return all(self.ranked(one).likeness >= self.min_likeness for one in places)
 
     def place(
         self, pixels: np.ndarray, wanted: Defect, context: Context, corner: tuple[int, int], side: int

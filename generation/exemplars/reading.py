@@ -23,10 +23,9 @@ def read_exemplars(
     rotate90: bool,
     flip: bool,
     margin: float = 0.0,
-    least: float = 0.0,
 ) -> Exemplars:
     """The training defects of a folder that `utils.prepare_data` wrote, whose boxes keep `margin` px from what is
-    visible; `least` is their `min_likeness`. Where the shapes of most defects of a class are known, the others, with
+    visible. Where the shapes of most defects of a class are known, the others, with
     whose boxes the ground around them would come, are left out. Raises UserError if the folder has none."""
     turns = allowed_turns(rotate90, flip)
     found: dict[int, list[Exemplar]] = {}
@@ -52,7 +51,7 @@ def read_exemplars(
         rest = [one for one in known if one.number in shaped]
         if len(rest) >= MOST_SHAPED * len(known):
             found[class_id] = rest
-    return Exemplars(found, margin, least)
+    return Exemplars(found, margin)
 
 
 def _cutout(pixels: np.ndarray, surround: Surround, outline: Path) -> Cutout:

@@ -30,7 +30,7 @@ from generation.scoring import (
     painted_region,
     score_window,
 )
-from guided_diffusion.ddim import Sampler, SamplerOptions, StepRecord
+from guided_diffusion.ddim import Sampler, StepRecord
 from guided_diffusion.refinement import NonFiniteEnergy
 from guided_diffusion.surroundings import box_masks
 from guided_diffusion.windows import Windows
@@ -117,7 +117,6 @@ class Painter:
     """The sampler with what it needs to paint images; `paint` works group by group.
 
     `exact`: the same sampler in float32, for what overflows; None: it is so already. `exemplars`: where it starts;
-    `without`: the sampler's options for contexts that none of them fits (None: its own).
     """
 
     sampler: Sampler
@@ -127,7 +126,6 @@ class Painter:
     assessor: Assessor | None = None
     exact: Callable[[], Sampler] | None = None
     exemplars: Exemplars | None = None
-    without: SamplerOptions | None = None
     load: ImageCache = field(init=False)
 
     def __post_init__(self) -> None:
@@ -195,34 +193,19 @@ class Painter:
     ) -> list[ContextResult | Failure]:
         """`contexts` (S, S, 3) uint8 at model size through the sampler; what overflows once more in float32."""
         pairs = zip(batch, contexts, strict=True)
-        tasks = [self.task(works[item.job].job, item, before) for item, before in pairs]
-        found = self.sample_all(self.sampler, tasks)
+        tasks = [Task(works[item.job].job, item, before) for item, before in pairs]
+        found = self.sample(self.sampler, tasks)
         failed = [n for n, result in enumerate(found) if isinstance(result, Failure)]
         if failed and self.exact is not None:
             names = ", ".join(sorted({tasks[n].job.name for n in failed}))
             log.warning("%s: numbers overflow; once more in float32", names)
-            again = self.sample_all(self.exact(), [tasks[n] for n in failed])
+            again = self.sample(self.exact(), [tasks[n] for n in failed])
             for n, result in zip(failed, again, strict=True):
                 found[n] = result
         return found
 
-    def task(self, job: Job, item: BatchItem, before: np.ndarray) -> Task:
-        """A context (S, S, 3) uint8 with how it starts."""
-        known, side = self.exemplars, self.options.crop_size
-        return Task(job, item, before, laid=known is not None and known.fit(job, item, before, side))
-
-    def sample_all(self, sampler: Sampler, tasks: Sequence[Task]) -> list[ContextResult | Failure]:
-        """A result per task, in their order: those that start from training defects, and the others, which are given
-        more noise."""
-        other = sampler if self.without is None else sampler.with_options(self.without)
-        found: dict[int, ContextResult | Failure] = {}
-        for laid, own in ((True, sampler), (False, other)):
-            numbers = [n for n, task in enumerate(tasks) if task.laid == laid]
-            found |= dict(zip(numbers, self.sample(own, [tasks[n] for n in numbers]), strict=True))
-        return [found[n] for n in range(len(tasks))]
-
     def sample(self, sampler: Sampler, tasks: Sequence[Task]) -> list[ContextResult | Failure]:
-        """A result per task, which all start alike; in halves when memory runs out, and anew without those whose
+        """A result per task; in halves when memory runs out, and anew without those whose
         numbers overflow."""
         if not tasks:
             return []
@@ -253,7 +236,7 @@ class Painter:
         corners = [corner for _, item in pairs for corner in item.context.windows]
         size, boxes = self.options.crop_size, self.boxes(pairs)
         start, support = clean, None
-        if self.exemplars is not None and tasks[0].laid:
+        if self.exemplars is not None:
             start, support = self.exemplars.starts(
                 pairs, [task.before for task in tasks], size, self.options.candidates
             )

@@ -35,13 +35,11 @@ class ContextResult:
 
 @dataclass(frozen=True)
 class Task:
-    """One context on its way through the sampler: `before` (S, S, 3) uint8 at model size; `laid`: it starts from
-    training defects that are laid over it."""
+    """One context on its way through the sampler: `before` (S, S, 3) uint8 at model size."""
 
     job: Job
     item: BatchItem
     before: np.ndarray
-    laid: bool = False
 
 
 def separate(

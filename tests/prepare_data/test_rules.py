@@ -96,11 +96,6 @@ def test_the_start_is_left_to_the_weights_and_told_as_they_will_resolve_it():
         assert rules.start(contrasts, 50) == rules.Choice("auto", told)
 
 
-def test_a_training_defect_has_to_fit_where_the_contrast_is_strong():
-    assert rules.min_likeness({"open": 240, "pin-hole": 90}).value == 0.6
-    assert rules.min_likeness({"hole": 128, "spur": 30}).value == rules.min_likeness({}).value == 0
-
-
 def test_the_margin_of_boxes_is_that_of_most_defects():
     assert rules.label_margin([8, 8.4, 7.6, 8, 8, 20], outlined=False).value == 8
     assert rules.label_margin([8] * 9, outlined=True).value == 0

@@ -45,7 +45,6 @@ class Decisions:
     steps: rules.Choice
     start: rules.Choice
     margin: rules.Choice
-    min_likeness: rules.Choice
     has_pieces: bool
     paintable: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -71,14 +70,14 @@ def look(
         one.margin * row.scale for one, row in zip(shown, boxed, strict=True) if one.margin is not None
     ]
     contrasts = class_contrasts(shown)
-    start, likeness = rules.start(contrasts, CHAIN), rules.min_likeness(contrasts)
+    start = rules.start(contrasts, CHAIN)
     trained = {row.source for row in boxed}
     known = [image.boxes for image in survey.defective if survey.tree.relative(image.path) in trained]
     outlined = bool(np.mean([box.outlined for boxes in known for box in boxes]) > 0.5)  # most boxes
     margin = rules.label_margin(margins, outlined)
     color = rules.color_jitter(kind)
     fit, told = paintable(rows, sizes, window)
-    chosen = sizes, kind, rotate90, flip, color, steps, start, margin, likeness, bool(pieces)
+    chosen = sizes, kind, rotate90, flip, color, steps, start, margin, bool(pieces)
     return Decisions(*chosen, tuple(fit), tuple(told), window, tile)
 
 
@@ -337,7 +336,6 @@ def _exemplar_lines(out: Path, found: Decisions) -> list[str]:
         "# From what: a training defect that fits the place, which the prior makes one with its surroundings",
         "exemplars:",
         _line("folder", out.as_posix(), "null = from the clean place: more varied, less sure", 2),
-        _chosen("min_likeness", found.min_likeness, 2),
         _chosen("rotate90", found.rotate90, 2),
         _chosen("flip", found.flip, 2),
         "",

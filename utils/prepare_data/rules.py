@@ -35,8 +35,6 @@ LONG_CHAIN, FIRST_BETA, LAST_BETA = 1000, 1e-4, 0.02
 
 # Boxes
 FEWEST_MARGINS = 5
-STRONG = 128.0  # gray levels of contrast, above which a training defect has to fit its place
-LIKE = 0.6  # likeness from which on it does
 ALIKE = 3.0  # native px, or half the margin: half the middle half of the margins must be that close
 
 
@@ -169,17 +167,6 @@ def start(contrasts: Mapping[str, float], steps: int) -> Choice:
     abar = np.cumprod(1 - beta)
     found = strength_for(contrasts, np.sqrt((1 - abar) / abar))
     return Choice("auto", f"{found.start_step(steps, exemplars=True)} of {steps}: {found.reason}")
-
-
-def min_likeness(contrasts: Mapping[str, float]) -> Choice:
-    """Below which likeness of the best training defect painting starts from the clean place. At a strong contrast the
-    little noise that training defects are given does not make one that does not fit fit (DeepPCB); at a weak one
-    painting from the clean place is no better there (PKU-Market-PCB)."""
-    if not contrasts or (strongest := max(contrasts.values())) <= STRONG:
-        return Choice(0, "a place that none fits is painted from the best one all the same")
-    return Choice(
-        LIKE, f"where none fits so well, from the clean place: at {strongest:.0f} gray levels a misfit shows"
-    )
 
 
 def label_margin(margins: Sequence[float], outlined: bool) -> Choice:

@@ -110,7 +110,3 @@ class ExemplarsConfig(Section):
     )
     rotate90: bool = Field(True, description="defects may be turned by quarters")
     flip: bool = Field(True, description="defects may be mirrored")
-    min_likeness: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.0,
-        description="where the surroundings of none are so alike, painting starts from the clean image; 0 = nowhere",
-    )

@@ -36,11 +36,6 @@ class Strength:
         return min(math.ceil((self.share + ROOM) * steps), steps)
 
 
-def without_exemplars(start_step: int) -> int:
-    """The start step that one with training defects laid over the images would be without them."""
-    return round(start_step / FROM_EXEMPLARS)
-
-
 def strength_for(contrasts: Mapping[str, float], noise: Sequence[float] | np.ndarray) -> Strength:
     """By the class with the most contrast, in gray levels: painting starts where noise-to-signal is NOISE_OF_CONTRAST
     times the contrast. Scaling an image by b shifts its log SNR by 2 log b (Chen 2023, arXiv 2301.10972).
