@@ -101,3 +101,36 @@ def test_later_sheets(name: str, share: int, interval: str, of_kept: int):
 def test_copper_by_turns():
     copper = [row for row in verdicts("verdicts-pku-turns.csv")[0] if row["class"] == "spurious_copper"]
     assert f"copper {sum(int(row['good']) for row in copper)} of {len(copper)}" in TEXT
+
+
+@pytest.mark.parametrize(
+    "name, row, told",
+    [
+        (
+            "verdicts-deeppcb-planned.csv",
+            "planned places, nothing left out",
+            "area 0.87 (95 % interval 0.67 to 1.00, three bad ones)",
+        ),
+        (
+            "verdicts-deeppcb-annotated.csv",
+            "annotated places of group 77000, nothing left out",
+            "0.64 (0.47 to 0.79) at annotated ones",
+        ),
+    ],
+)
+def test_sheets_of_templates(name: str, row: str, told: str):
+    rows, good, others = verdicts(name)
+    (line,) = re.findall(rf"{row} \(\[numbers\]\(photographs/{name}\)\) \|(.*?)\(\d+ %\) \|", TEXT)
+    counts = [
+        f"{sum(int(one['good']) for one in own)} of {len(own)}"
+        for kind in ("open", "short", "mousebite", "spur", "copper", "pin-hole")
+        for own in [[one for one in rows if one["class"] == kind]]
+    ]
+    assert [cell.strip() for cell in line.split("|")] == [*counts, f"{len(good)} of {len(rows)}"]
+    assert told in TEXT and f"{area(good, others):.2f}" in told
+
+
+def test_what_the_score_keeps_of_templates():
+    _, good, others = verdicts("verdicts-deeppcb-annotated.csv")
+    told = f"keeps {kept(good)} of the {len(good)} good ones and {kept(others)} of the {len(others)} others"
+    assert told in TEXT
