@@ -13,7 +13,7 @@ import torch
 from scipy import ndimage
 
 from generation.exemplars.exemplar import Exemplar, Place, warp_to_box, without_margin
-from generation.exemplars.ranking import Ranking, near_box, rank
+from generation.exemplars.ranking import Fit, near_box, rank
 from generation.geometry import Context, box_in_window, native_window
 from generation.jobs import BatchItem, Defect, Job
 from generation.placement.ground import RELIT
@@ -39,7 +39,7 @@ class Exemplars:
 
     of_class: Mapping[int, Sequence[Exemplar]]
     margin: float = 0.0
-    _ranked: dict[tuple[Any, ...], Ranking] = field(default_factory=dict, compare=False, repr=False)
+    _ranked: dict[tuple[Any, ...], list[Fit]] = field(default_factory=dict, compare=False, repr=False)
 
     def place(
         self, pixels: np.ndarray, wanted: Defect, context: Context, corner: tuple[int, int], side: int
@@ -78,16 +78,17 @@ class Exemplars:
     def laid_over(self, place: Place, variant: int) -> Laid:
         """The defect that fits best in a place; nothing is laid over it, and all is left open, for an unknown class.
 
-        `variant` 0 takes the defect whose surroundings are most like those of the box, 1 the next one, up to VARIANTS;
-        then it begins again. One of another group goes before those of groups that had their turn, which may be the
-        same defect at another time, if its surroundings are nearly as much alike.
+        `variant` 0 takes the defect that fits best by its surroundings and the ground under it, 1 the next one, as far
+        as there are such; then it begins again (see `ranking.rank`). One of another group goes before those of groups
+        that had their turn, which may be the same defect at another time, if it fits nearly as well.
         """
-        turns = self.ranked(place).turns
+        turns = self.ranked(place)
         if not turns:
             return Laid(place.window, np.ones(place.window.shape[:2], bool))
-        return _pasted(place, *turns[variant % len(turns)])
+        chosen = turns[variant % len(turns)]
+        return _pasted(place, chosen.exemplar, chosen.shift)
 
-    def ranked(self, place: Place) -> Ranking:
+    def ranked(self, place: Place) -> list[Fit]:
         """The defects for a place; candidates and samples of a place ask again, so it is kept for a while."""
         key = place.window.tobytes(), place.box, place.scale, place.class_id
         if key not in self._ranked:

@@ -1,4 +1,5 @@
-"""Which training defects fit a place: those whose surroundings look like its own, in all sizes and turns allowed."""
+"""Which training defects fit a place, in all sizes and turns allowed: those whose surroundings look like its own, and the
+ground under the defect as well."""
 
 import math
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from generation.exemplars.exemplar import Exemplar, Place, warp_to_box
+from generation.placement.ground import COST, shares_of_another
 from generation.placement.matching import likeness_of_moments, sides_at_edge
 from utils.shapes.boxes import pixels_in
 
@@ -19,41 +21,65 @@ STRETCH = math.log(1.5)  # most that a defect is stretched to fit a box, where o
 SIZE_MATTERS = 0.2  # likeness that a stretch by e costs
 NEARLY = 0.1  # likeness that a defect of another group may lack to go first
 VARIANTS = 4  # defects that take turns at one place
+RANKED = 2 * VARIANTS  # defects ranked for certain, which turns are drawn from
+WORSE = 0.2  # likeness that a defect may lack to the best one to have a turn
+GROUND_SHIFT = 2  # px off the likest position that a defect may be for a better ground
+GROUND_PIXELS = 256  # of the ground that are looked at
+EDGES_OFF = 1  # px that edges may be off where a defect is stretched
 
 
 @dataclass(frozen=True)
-class Ranking:
-    """The defects that take turns at a place, best first, each with its shift (x, y) px; the likeness of the best one's
-    surroundings less what its stretch costs, -inf without any."""
+class Look:
+    """A training defect laid so that its box fills that of a place: how far it was stretched for it, and how alike its
+    surroundings are to the window (see matching) at all shifts, less what these cost: (2 SHIFT + 1, 2 SHIFT + 1), row y
+    and column x being a shift of SHIFT - x, SHIFT - y."""
 
-    turns: Sequence[tuple[Exemplar, tuple[int, int]]]
-    likeness: float
+    exemplar: Exemplar
+    stretch: float
+    alike: torch.Tensor
 
-
-def rank(place: Place, known: Sequence[Exemplar]) -> Ranking:
-    side = len(place.window)
-    edges = sides_at_edge(place.box, side, side)
-    known = [one for one in known if one.clean.edges == edges] or known
-    fits = [(_stretch(one, place), one) for one in known]
-    least = min((stretch for stretch, _ in fits), default=0.0)
-    fits = [(stretch, one) for stretch, one in fits if stretch <= max(STRETCH, least + 1e-6)]
-    if not fits:
-        return Ranking([], -math.inf)
-    alike, shifts = likeness_in_window(place, [one for _, one in fits])
-    value = [a - SIZE_MATTERS * stretch for (stretch, _), a in zip(fits, alike, strict=True)]
-    best: dict[int, int] = {}
-    for k in np.argsort(value)[::-1]:
-        best.setdefault(fits[k][1].number, int(k))
-    chosen = _in_turn(list(best.values()), value, [one.group for _, one in fits])
-    return Ranking([(fits[k][1], shifts[k]) for k in chosen], value[chosen[0]])
+    @property
+    def most(self) -> float:
+        """The value of its fit on a ground as its own."""
+        return float(self.alike.max()) - SIZE_MATTERS * self.stretch
 
 
-def _in_turn(ranked: Sequence[int], value: Sequence[float], groups: Sequence[str]) -> list[int]:
-    """At most VARIANTS of the indices `ranked`, best first: groups take turns while they are nearly as good."""
-    rest, chosen = list(ranked), list[int]()
+@dataclass(frozen=True)
+class Fit:
+    """A training defect for a place: its shift (x, y) px there, and the likeness of both surroundings, less what shift,
+    stretch and another ground cost."""
+
+    exemplar: Exemplar
+    shift: tuple[int, int]
+    value: float
+
+
+def rank(place: Place, known: Sequence[Exemplar]) -> list[Fit]:
+    """The defects that take turns at a place, best first: at most VARIANTS; none if none is known.
+
+    The ground is looked at for those of the likest surroundings, until RANKED defects are better than the others can
+    be.
+    """
+    best: dict[int, Fit] = {}
+    for look in sorted(looks_at(place, known), key=lambda look: -look.most):
+        if sum(fit.value >= look.most for fit in best.values()) >= RANKED:
+            break
+        fit = best_fit(place, look)
+        number = look.exemplar.number
+        if number not in best or fit.value > best[number].value:
+            best[number] = fit
+    return _in_turn(sorted(best.values(), key=lambda fit: -fit.value))
+
+
+def _in_turn(ranked: Sequence[Fit]) -> list[Fit]:
+    """At most VARIANTS of the fits `ranked`, best first: groups take turns while they are nearly as good; what is much
+    worse than the best has none."""
+    rest, chosen = [fit for fit in ranked if fit.value > ranked[0].value - WORSE], list[Fit]()
     while rest and len(chosen) < VARIANTS:
-        seen = {groups[k] for k in chosen}
-        others = [k for k in rest if groups[k] not in seen and value[k] > value[rest[0]] - NEARLY]
+        seen = {fit.exemplar.group for fit in chosen}
+        others = [
+            fit for fit in rest if fit.exemplar.group not in seen and fit.value > rest[0].value - NEARLY
+        ]
         chosen.append(others[0] if others else rest[0])
         rest.remove(chosen[-1])
     return chosen
@@ -68,26 +94,61 @@ def _stretch(one: Exemplar, place: Place) -> float:
     )
 
 
-def likeness_in_window(place: Place, looks: Sequence[Exemplar]) -> tuple[list[float], list[tuple[int, int]]]:
-    """How alike each patch, laid so that its box fills the place's, is to the window (see matching), and with what
-    shift (x, y) in px it is so."""
+def looks_at(place: Place, known: Sequence[Exemplar]) -> list[Look]:
+    """The training defects whose box is at the same edges of the image as the place's and need not be stretched much;
+    where there are none, others."""
     window, box, side = place.window, place.box, len(place.window)
+    edges = sides_at_edge(box, side, side)
+    known = [one for one in known if one.clean.edges == edges] or known
+    stretched = [(_stretch(one, place), one) for one in known]
+    least = min((stretch for stretch, _ in stretched), default=0.0)
     near, around = near_box(box, side)
     if not around.any():
         around = near
     here = torch.from_numpy(window.astype(np.float32).transpose(2, 0, 1) / 127.5 - 1)
-    fields = torch.stack([_field(one, box, side) for one in looks])
     steps = torch.arange(-SHIFT, SHIFT + 1)
-    off = (steps[:, None].square() + steps.square()).sqrt()
-    found, shifts = [], []
-    for one, laid in zip(looks, fields, strict=True):
-        weights = torch.from_numpy(around if one.hidden else near).float()
-        alike = _likeness(here, laid, weights) - COST_OF_SHIFT * off
-        index = int(alike.argmax())
-        y, x = divmod(index, alike.shape[1])
-        found.append(float(alike.max()))
-        shifts.append((SHIFT - x, SHIFT - y))
-    return found, shifts
+    cost = COST_OF_SHIFT * (steps[:, None].square() + steps.square()).sqrt()
+    found = []
+    for stretch, one in stretched:
+        if stretch <= max(STRETCH, least + 1e-6):
+            weights = torch.from_numpy(around if one.hidden else near).float()
+            found.append(Look(one, stretch, _likeness(here, _field(one, box, side), weights) - cost))
+    return found
+
+
+def best_fit(place: Place, look: Look) -> Fit:
+    """A look at the shift where its surroundings and the ground under it fit best."""
+    value = _on_ground(place, look)
+    y, x = divmod(int(value.argmax()), value.shape[1])
+    return Fit(look.exemplar, (SHIFT - x, SHIFT - y), float(value[y, x]) - SIZE_MATTERS * look.stretch)
+
+
+def _on_ground(place: Place, look: Look) -> torch.Tensor:
+    """`look.alike` near its best shift, less what the ground there costs, -inf elsewhere; as it is where the defect's
+    own ground is not known."""
+    clean, side = look.exemplar.clean, len(place.window)
+    if clean.ground is None:
+        return look.alike
+    near = warp_to_box(clean.ground.astype(np.float32), clean.box, place.box, side, 0) >= 0.5
+    pixels = np.flatnonzero(near)
+    if not len(pixels):
+        return look.alike
+    near.flat[np.delete(pixels, np.s_[:: math.ceil(len(pixels) / GROUND_PIXELS)])] = False
+    rows, columns = (np.flatnonzero(near.any(axis=axis)) for axis in (1, 0))
+    (top, bottom), (left, right) = ((found[0], found[-1] + 1) for found in (rows, columns))
+    own = warp_to_box(clean.pixels, clean.box, place.box, side, 0)[top:bottom, left:right]
+    best = divmod(int(look.alike.argmax()), look.alike.shape[1])
+    first, last = ([min(max(k + step, 0), 2 * SHIFT) for k in best] for step in (-GROUND_SHIFT, GROUND_SHIFT))
+    padded = np.pad(place.window, [(SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)], mode="edge")
+    y0, x0 = (2 * SHIFT - k for k in last)  # the last row is where the patch lies highest
+    y1, x1 = (2 * SHIFT - k for k in first)
+    there = padded[top + y0 : bottom + y1, left + x0 : right + x1]
+    looked = near[top:bottom, left:right]
+    shares = shares_of_another(there, own, looked, clean.contrast, EDGES_OFF)[::-1, ::-1]
+    part = np.s_[first[0] : last[0] + 1, first[1] : last[1] + 1]
+    value = torch.full_like(look.alike, -torch.inf)
+    value[part] = look.alike[part] - COST * torch.from_numpy(shares.copy()).float()
+    return value
 
 
 def near_box(box: Sequence[float], side: int) -> tuple[np.ndarray, np.ndarray]:

@@ -58,19 +58,34 @@ def other_ground(surround: Surround, pixels: np.ndarray, middle: tuple[float, fl
     )
     place = _cut(pixels, sides, (right - left + 2 * SLACK, bottom - top + 2 * SLACK))
     own = surround.pixels[top:bottom, left:right].astype(np.float32)
-    return _share_of_another(place, own, near[top:bottom, left:right], surround.contrast)
+    return float(shares_of_another(place, own, near[top:bottom, left:right], surround.contrast).min())
 
 
-def _share_of_another(place: np.ndarray, own: np.ndarray, near: np.ndarray, contrast: float) -> float:
-    """The share of the pixels `near` (h, w) bool of a clean patch `own` (h, w, 3) that is another in `place`
-    (h + d, w + d, 3): the least one among all positions."""
-    windows = np.lib.stride_tricks.sliding_window_view(place, own.shape[:2], axis=(0, 1))
-    there = windows.transpose(0, 1, 3, 4, 2)[:, :, near].astype(np.float32)  # (positions, positions, n, 3)
-    here = own[near]
-    relit = min(RELIT, RELIT_SHARE * contrast)
+def shares_of_another(
+    place: np.ndarray, own: np.ndarray, near: np.ndarray, contrast: float, reach: int = 0
+) -> np.ndarray:
+    """The share of the pixels `near` (h, w) bool of a clean patch `own` (h, w, 3), 0 to 255, that is another in `place`
+    (h + m, w + n, 3), for each position of the patch there: (m + 1, n + 1). `contrast` is the defect's; a pixel may be
+    like any of those within `reach` px of its place, as edges are off where a patch was stretched."""
+    here, relit = own[near], min(RELIT, RELIT_SHARE * contrast)
+    there = _windows(place, near)
     light = np.clip(np.median(there - here, axis=2, keepdims=True), -relit, relit)
-    off = np.abs(there - here - light).max(axis=3) > ANOTHER * contrast
-    return float(off.mean(axis=2).min())
+    if not reach:
+        off = np.abs(there - here - light)
+    else:
+        sides = (2 * reach + 1, 2 * reach + 1, 1)
+        low, high = (
+            _windows(of_side(place, sides), near) - light
+            for of_side in (ndimage.minimum_filter, ndimage.maximum_filter)
+        )
+        off = np.maximum(low - here, here - high)
+    return np.asarray((off.max(axis=3) > ANOTHER * contrast).mean(axis=2))
+
+
+def _windows(place: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """The n pixels `near` (h, w) bool at each position in `place` (h + m, w + n, 3): float32 (m + 1, n + 1, n, 3)."""
+    windows = np.lib.stride_tricks.sliding_window_view(place, near.shape, axis=(0, 1))
+    return np.asarray(windows.transpose(0, 1, 3, 4, 2)[:, :, near], np.float32)
 
 
 def _cut(pixels: np.ndarray, sides: tuple[float, float, float, float], size: tuple[int, int]) -> np.ndarray:
