@@ -1,5 +1,5 @@
-"""Which training defects fit a place, in all sizes and turns allowed: those whose surroundings look like its own, and the
-ground under the defect as well."""
+"""Which training defects fit a place, in all sizes and turns allowed: by the looks of their surroundings, and of the
+ground under them."""
 
 import math
 from collections.abc import Sequence
