@@ -116,3 +116,17 @@ def test_other_files_are_refused_in_a_sentence(tmp_path: Path, text: str):
 def test_rows_that_lack_something_are_refused(tmp_path: Path, change: dict, what: str):
     with pytest.raises(UserError, match=f"not a results.csv of evaluation.downstream .{what}"):
         parse_rows(write_rows(tmp_path / "r.csv", {}, change))
+
+
+def test_a_run_that_has_not_learned_is_counted_and_left_out(tmp_path: Path):
+    rows = seeds([0.30, 0.32, 0.34])
+    stuck = {"map50_95": 0.0, "map50": 0.12, "seed": 3}  # a quarter of the median is 0.125
+    pasted = seeds([0.33, 0.35, 0.37, 0.39], arm="copy_paste", volume=1, synthetic=40)
+    path = write_rows(tmp_path / "results.csv", *rows, stuck, *pasted)
+    text = setting_text("s", parse_rows(path))
+    assert "| real only | 40 | 0 | 3 (and 1 failed) | 0.320 ± 0.020 |" in text
+    assert "| 40 | 40 | 4 | 0.360 ± 0.026 | 0.500 ± 0.000 | 0.400 ± 0.000 | +3.0 [+3.0, +3.0] gain |" in text
+    assert "Runs with less than 25% of the median mAP@50 of their arm have failed" in text
+    weak = {**stuck, "map50": 0.13}
+    text = setting_text("s", parse_rows(write_rows(path, *rows, weak, *pasted)))
+    assert "| real only | 40 | 0 | 4 |" in text and "failed" not in text

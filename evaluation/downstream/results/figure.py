@@ -38,7 +38,7 @@ def draw_panel(axis: Any, group: Group) -> None:
     from matplotlib import colormaps
 
     named: set[str] = set()
-    for arm, members in group.arms.items():
+    for arm, members in group.learned.items():
         name, volume = arm[:2]
         if name not in ORDER or arm[2:] != group.usual:
             continue

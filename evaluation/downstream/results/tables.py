@@ -24,6 +24,7 @@ TITLES = {
     "synthetic_only": "ours only",
 }
 ORDER = ("real", *PASTED, "procedural", "ours", "ours_filtered", "synthetic_only", "all_real")
+FAILED = 0.25  # of the median mAP@50 of its arm, below which a run has not learned
 METRICS = ("map50_95", "map50", "recall", "accuracy")
 NAMES = {"map50_95": "mAP50-95", "map50": "mAP50", "recall": "recall", "accuracy": "balanced accuracy"}
 
@@ -70,6 +71,11 @@ class Group:
         return dict(sorted(found.items(), key=lambda item: _order(item[0])))
 
     @cached_property
+    def learned(self) -> dict[tuple[str, int, int, float], list[ResultRow]]:
+        """Arm -> its runs without those that have not learned, which say nothing of the data."""
+        return {arm: _learned(rows) for arm, rows in self.arms.items()}
+
+    @cached_property
     def usual(self) -> tuple[int, float]:
         """Real defects a class and share of real examples of most rows: what the table compares at."""
         counts: dict[tuple[int, float], int] = defaultdict(int)
@@ -86,14 +92,15 @@ class Group:
     def curve(self) -> dict[int, float]:
         """Real defects in all -> mean of the main metric, of the arms without synthetic ones."""
         points: dict[int, list[float]] = defaultdict(list)
-        for row in self.rows:
-            if row["arm"] in ("real", "all_real"):
-                points[int(row["real"])].append(row.main)
+        for rows in self.learned.values():
+            for row in rows:
+                if row["arm"] in ("real", "all_real"):
+                    points[int(row["real"])].append(row.main)
         return {count: float(np.mean(values)) for count, values in points.items()}
 
     def values(self, arm: tuple[str, int, int, float]) -> dict[tuple[str, str], float]:
         """(split, seed) -> main metric."""
-        return {(row["split_seed"], row["seed"]): row.main for row in self.arms.get(arm, [])}
+        return {(row["split_seed"], row["seed"]): row.main for row in self.learned.get(arm, [])}
 
     def baselines(self) -> tuple[tuple | None, tuple | None]:
         """The arm `real` at the usual size, and the better of the copy-paste ones."""
@@ -104,6 +111,13 @@ class Group:
 
     def mean(self, arm: tuple[str, int, int, float]) -> float:
         return float(np.mean(list(self.values(arm).values())))
+
+
+def _learned(rows: Sequence[ResultRow]) -> list[ResultRow]:
+    """The runs of an arm but for those with an mAP@50 below a share of their median."""
+    found = [row.metric("map50") for row in rows]
+    least = FAILED * float(np.median(found))  # nan, which nothing is below, for a classifier
+    return [row for row, value in zip(rows, found, strict=True) if not value < least]
 
 
 def _order(arm: tuple[str, int, int, float]) -> tuple:
@@ -174,9 +188,11 @@ def main_table(group: Group) -> str:
     heads += ["against real only", "against copy-paste", "worth real defects"]
     real, pasted = group.baselines()
     lines = [_line(heads), _line(["---"] * len(heads))]
-    for arm, rows in group.arms.items():
+    for arm, rows in group.learned.items():
         cells = [arm_title(arm, group.usual), _mean_count(rows, "real"), _mean_count(rows, "synthetic")]
-        cells += [str(len(rows)), *(_mean_text(rows, name) for name in metrics)]
+        failed = len(group.arms[arm]) - len(rows)
+        cells += [f"{len(rows)} (and {failed} failed)" if failed else str(len(rows))]
+        cells += [_mean_text(rows, name) for name in metrics]
         for base in (real, pasted):
             comparable = base is not None and arm != base
             found = paired_difference(group.values(arm), group.values(base)) if comparable and base else None
@@ -187,12 +203,18 @@ def main_table(group: Group) -> str:
 
 
 def interval_note(group: Group) -> str:
-    """What the intervals of a table cover."""
-    if group.splits > 1:
-        return f"Intervals are over {group.splits} splits, each the mean of its seeds."
+    """What the intervals of a table cover, and what is left out of it."""
+    note = (
+        f"Intervals are over {group.splits} splits, each the mean of its seeds."
+        if group.splits > 1
+        else "Intervals are over the seeds of one split: they cover the noise of the detector's training alone, not "
+        "another draw of the data or another painter."
+    )
+    if group.learned == group.arms:
+        return note
     return (
-        "Intervals are over the seeds of one split: they cover the noise of the detector's training alone, not another "
-        "draw of the data or another painter."
+        f"{note} Runs with less than {FAILED:.0%} of the median mAP@50 of their arm have failed: they have not "
+        "learned, and are left out of means and pairs."
     )
 
 
@@ -207,7 +229,7 @@ def class_table(group: Group) -> str:
     names = [key for key in names if not all(np.isnan(row.metric(key)) for row in group.rows)]
     heads = ["AP50-95" if kind == "ap" else "right", *(key.partition(": ")[2] for key in names)]
     lines = [_line(heads), _line(["---"] * len(heads))]
-    for arm, rows in group.arms.items():
+    for arm, rows in group.learned.items():
         lines.append(_line([arm_title(arm, group.usual), *(_mean_text(rows, key) for key in names)]))
     return "\n".join(lines)
 
