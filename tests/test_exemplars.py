@@ -10,7 +10,7 @@ import torch
 
 from generation.exemplars.exemplar import Exemplar, Place, without_margin
 from generation.exemplars.laying import Exemplars
-from generation.exemplars.ranking import SHIFT, SIZE_MATTERS, VARIANTS, WORSE, Fit, best_fit, looks_at
+from generation.exemplars.ranking import SHIFT, SIZE_MATTERS, VARIANTS, WORSE, Fit, best_fit, stretched_to
 from generation.exemplars.reading import read_exemplars
 from generation.geometry import Context
 from generation.jobs import BatchItem, Defect, Job
@@ -90,7 +90,7 @@ def laid(
 
 
 def fits(place: Place, known: Sequence[Exemplar]) -> list[Fit]:
-    return [best_fit(place, look) for look in looks_at(place, known)]
+    return [best_fit(place, laid) for laid in stretched_to(place, known)]
 
 
 def window(vertical: bool = False) -> np.ndarray:

@@ -29,8 +29,8 @@ EDGES_OFF = 1  # px that edges may be off where a defect is stretched
 
 
 @dataclass(frozen=True)
-class Look:
-    """A training defect laid so that its box fills that of a place: how far it was stretched for it, and how alike its
+class Stretched:
+    """A training defect stretched so that its box fills that of a place: by how much (a logarithm), and how alike its
     surroundings are to the window (see matching) at all shifts, less what these cost: (2 SHIFT + 1, 2 SHIFT + 1), row y
     and column x being a shift of SHIFT - x, SHIFT - y."""
 
@@ -61,11 +61,11 @@ def rank(place: Place, known: Sequence[Exemplar]) -> list[Fit]:
     be.
     """
     best: dict[int, Fit] = {}
-    for look in sorted(looks_at(place, known), key=lambda look: -look.most):
-        if sum(fit.value >= look.most for fit in best.values()) >= RANKED:
+    for laid in sorted(stretched_to(place, known), key=lambda laid: -laid.most):
+        if sum(fit.value >= laid.most for fit in best.values()) >= RANKED:
             break
-        fit = best_fit(place, look)
-        number = look.exemplar.number
+        fit = best_fit(place, laid)
+        number = laid.exemplar.number
         if number not in best or fit.value > best[number].value:
             best[number] = fit
     return _in_turn(sorted(best.values(), key=lambda fit: -fit.value))
@@ -94,7 +94,7 @@ def _stretch(one: Exemplar, place: Place) -> float:
     )
 
 
-def looks_at(place: Place, known: Sequence[Exemplar]) -> list[Look]:
+def stretched_to(place: Place, known: Sequence[Exemplar]) -> list[Stretched]:
     """The training defects whose box is at the same edges of the image as the place's and need not be stretched much;
     where there are none, others."""
     window, box, side = place.window, place.box, len(place.window)
@@ -112,32 +112,32 @@ def looks_at(place: Place, known: Sequence[Exemplar]) -> list[Look]:
     for stretch, one in stretched:
         if stretch <= max(STRETCH, least + 1e-6):
             weights = torch.from_numpy(around if one.hidden else near).float()
-            found.append(Look(one, stretch, _likeness(here, _field(one, box, side), weights) - cost))
+            found.append(Stretched(one, stretch, _likeness(here, _field(one, box, side), weights) - cost))
     return found
 
 
-def best_fit(place: Place, look: Look) -> Fit:
-    """A look at the shift where its surroundings and the ground under it fit best."""
-    value = _on_ground(place, look)
+def best_fit(place: Place, laid: Stretched) -> Fit:
+    """The defect at the shift where its surroundings and the ground under it fit best."""
+    value = _on_ground(place, laid)
     y, x = divmod(int(value.argmax()), value.shape[1])
-    return Fit(look.exemplar, (SHIFT - x, SHIFT - y), float(value[y, x]) - SIZE_MATTERS * look.stretch)
+    return Fit(laid.exemplar, (SHIFT - x, SHIFT - y), float(value[y, x]) - SIZE_MATTERS * laid.stretch)
 
 
-def _on_ground(place: Place, look: Look) -> torch.Tensor:
-    """`look.alike` near its best shift, less what the ground there costs, -inf elsewhere; as it is where the defect's
+def _on_ground(place: Place, laid: Stretched) -> torch.Tensor:
+    """`laid.alike` near its best shift, less what the ground there costs, -inf elsewhere; as it is where the defect's
     own ground is not known."""
-    clean, side = look.exemplar.clean, len(place.window)
+    clean, side = laid.exemplar.clean, len(place.window)
     if clean.ground is None:
-        return look.alike
+        return laid.alike
     near = warp_to_box(clean.ground.astype(np.float32), clean.box, place.box, side, 0) >= 0.5
     pixels = np.flatnonzero(near)
     if not len(pixels):
-        return look.alike
+        return laid.alike
     near.flat[np.delete(pixels, np.s_[:: math.ceil(len(pixels) / GROUND_PIXELS)])] = False
     rows, columns = (np.flatnonzero(near.any(axis=axis)) for axis in (1, 0))
     (top, bottom), (left, right) = ((found[0], found[-1] + 1) for found in (rows, columns))
     own = warp_to_box(clean.pixels, clean.box, place.box, side, 0)[top:bottom, left:right]
-    best = divmod(int(look.alike.argmax()), look.alike.shape[1])
+    best = divmod(int(laid.alike.argmax()), laid.alike.shape[1])
     first, last = ([min(max(k + step, 0), 2 * SHIFT) for k in best] for step in (-GROUND_SHIFT, GROUND_SHIFT))
     padded = np.pad(place.window, [(SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)], mode="edge")
     y0, x0 = (2 * SHIFT - k for k in last)  # the last row is where the patch lies highest
@@ -146,8 +146,8 @@ def _on_ground(place: Place, look: Look) -> torch.Tensor:
     looked = near[top:bottom, left:right]
     shares = shares_of_another(there, own, looked, clean.contrast, EDGES_OFF)[::-1, ::-1]
     part = np.s_[first[0] : last[0] + 1, first[1] : last[1] + 1]
-    value = torch.full_like(look.alike, -torch.inf)
-    value[part] = look.alike[part] - COST * torch.from_numpy(shares.copy()).float()
+    value = torch.full_like(laid.alike, -torch.inf)
+    value[part] = laid.alike[part] - COST * torch.from_numpy(shares.copy()).float()
     return value
 
 
