@@ -45,6 +45,8 @@ def samples_by_annotation(jobs: Sequence[Job]) -> dict[str, list[Job]]:
 def collect_jobs(run: Run) -> list[Job]:
     """One job per output image; where defects are requested by numbers, their places are chosen first."""
     config = run.config
+    if config.plan.counts:
+        _ = run.assessor  # a judge that cannot be read is told before places are looked for
     label_folder = place_defects(run) if config.plan.counts else None
     geometry, options = make_geometry(config), job_options(config)
     jobs = plan_jobs(config.defect_free_dir, run.classes, geometry, options, label_folder)
@@ -57,7 +59,7 @@ def collect_jobs(run: Run) -> list[Job]:
 def prepare(run: Run, jobs: Sequence[Job], groups: Sequence[Sequence[Job]]) -> None:
     """Load the networks if they are needed, then make the output folder and begin the log."""
     if groups:
-        _ = run.sampler  # weights that do not fit are refused before anything is written
+        _ = run.sampler, run.assessor  # weights that do not fit are refused before anything is written
     config, outputs = run.config, run.outputs
 
     def begin() -> list[str]:
@@ -73,6 +75,8 @@ def prepare(run: Run, jobs: Sequence[Job], groups: Sequence[Sequence[Job]]) -> N
         told = "samples are of annotations that no longer exist: data sets leave them out"
         log.warning("%d %s: %s", len(outdated), told, some_of(outdated))
     log_settings(config, jobs, outputs.unrelated_samples(jobs) if config.overwrite else [])
+    if groups and run.assessor is not None:
+        log.info("judge: %s", run.assessor.reliability)
 
 
 def paint(run: Run, groups: Sequence[Sequence[Job]], jobs: Sequence[Job]) -> None:

@@ -97,7 +97,9 @@ def test_the_start_is_the_one_that_the_weights_know(place: Place, tmp_path: Path
     assert "ddim.schedule_params.start_step: 10 against 9" in capsys.readouterr().err
 
 
-def test_a_judge_scores_what_is_painted(place: Place, tmp_path: Path, capsys):
+def test_a_judge_scores_what_is_painted(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
     names = sorted(CLASSES, key=CLASSES.get)
     told = Reliability({name: 0.5 for name in names}, {name: 4 for name in names}, 0.75)
     save_judge(Judge(names, 1, references=2), tmp_path / "judge.safetensors", told)
@@ -109,8 +111,13 @@ def test_a_judge_scores_what_is_painted(place: Place, tmp_path: Path, capsys):
     assert parts < set(scores) and scores["coverage"] == 1.0
     assert 0 <= scores["score"] <= scores["judge"] < 1
     assert "AUC of defects against clean windows: 0.750" in place.log()
+    before = {path: path.read_bytes() for path in place.out.rglob("*") if path.is_file()}
     assert place.run(f"judge_path={tmp_path}/none.safetensors", "overwrite=true") == 2
     assert "none.safetensors" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in place.out.rglob("*") if path.is_file()} == before
+    monkeypatch.setattr("generation.run.place_defects", lambda run: pytest.fail("places were looked for"))
+    assert place.run(f"judge_path={tmp_path}/none.safetensors", "plan.counts={'spur': 1}", "outdir=new") == 2
+    assert "none.safetensors: no such checkpoint" in capsys.readouterr().err
 
 
 def test_a_prior_that_needs_boxes_refuses_points(place: Place, capsys):

@@ -1,6 +1,5 @@
 """The score of a painted defect when there is a judge: its answer, times what the plain checks leave of it."""
 
-import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,18 +7,18 @@ import numpy as np
 from generation.quality.checks import PaintedWindow, quality_checks, score_factor
 from utils import images, labels
 from utils.errors import UserError
-from utils.judging.judge import SIDE, Judge, load_judge
+from utils.judging.judge import SIDE, Judge, Reliability, load_judge
 from utils.judging.palette import foreign_color
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Assessor:
-    """Scores painted windows by a judge, who does not reject the classes `doubted` by itself."""
+    """Scores painted windows by a judge, who does not reject the classes `doubted` by itself; `reliability` is what is
+    known of it."""
 
     judge: Judge
     doubted: frozenset[str] = frozenset()
+    reliability: Reliability | None = None
 
     @property
     def classes(self) -> dict[str, int]:
@@ -61,11 +60,10 @@ def load_assessor(path: str, class_names: list[str]) -> Assessor | None:
         return None
     judge, reliability = load_judge(path)
     untested = [name for name in judge.labels[:-1] if name not in reliability.right]
-    assessor = Assessor(judge, frozenset([*reliability.unreliable, *untested]))
+    assessor = Assessor(judge, frozenset([*reliability.unreliable, *untested]), reliability)
     for name in class_names:
         try:
             labels.match_class(name, assessor.classes)
         except UserError as error:
             raise UserError(f"judge_path {path}: {error}; train a judge on data with that class") from error
-    log.info("judge: %s", reliability)
     return assessor
