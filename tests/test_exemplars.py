@@ -286,8 +286,9 @@ def test_the_candidates_of_two_samples_begin_with_four_defects(folder: Folder):
         job = Job(Path("a.png"), (wanted,), (), "a", sample)
         for attempt in (0, 1):
             item = BatchItem(0, 0, context, (0,), attempt)
-            start, _ = folder.read().starts([(job, item)], [clean[:64, :64]], 64, candidates=2)
-            seen.append(round(float(start[0, 0, 32, 32]), 3))
+            start = folder.read().starts([(job, item)], [clean[:64, :64]], 64, candidates=2)
+            seen.append(round(float(start.contexts[0, 0, 32, 32]), 3))
+            assert start.misfits == [0.0] and start.support.shape == (1, 1, 64, 64)
     assert len(set(seen)) == 4
 
 
@@ -377,6 +378,35 @@ def test_how_well_the_best_training_defect_fits(folder: Folder):
     assert exemplars.ranked(Place(along, box, 1.0, 1)) == []  # no defect of the class
     wide = exemplars.ranked(Place(along, (18, 21, 46, 43), 1.0, 0))[0].value
     assert wide == pytest.approx(1 - SIZE_MATTERS * np.log(28 / 20), abs=0.02)
+
+
+def test_what_fits_worse_than_usual(folder: Folder):
+    for name in ("first", "second", "third"):
+        folder.add(name, 0, square(crossed(), (59, 58, 69, 70), 0), crossed(), (54, 53, 74, 75))
+    exemplars = folder.read()
+    assert exemplars.usual_fit == pytest.approx(1, abs=0.01)
+    along, across = (Place(crossed(v)[32:96, 32:96], (22, 21, 42, 43), 1.0, 0) for v in (False, True))
+    assert exemplars.misfit(exemplars.laid_over(along, 0).fit) == 0
+    fit = exemplars.laid_over(across, 0).fit
+    assert fit < 0.3 and exemplars.misfit(fit) == pytest.approx(0.5 - fit)  # well is 0.5, usual is more
+    unknown = Place(along.window, along.box, 1.0, 1)
+    assert exemplars.laid_over(unknown, 0).fit is None and exemplars.misfit(None) is None
+
+
+def test_rough_textures_are_never_much_alike(folder: Folder):
+    rng = np.random.default_rng(0)
+    for k in range(4):
+        clean = rng.integers(0, 256, (128, 128, 3)).astype(np.uint8)
+        folder.add(f"spot{k}", 0, square(clean, (59, 59, 69, 69), 255), clean, (54, 54, 74, 74))
+    exemplars = folder.read()
+    assert exemplars.usual_fit < 0.1
+    place = Place(rng.integers(0, 256, (64, 64, 3)).astype(np.uint8), (22, 22, 42, 42), 1.0, 0)
+    assert exemplars.misfit(exemplars.laid_over(place, 0).fit) < 0.05
+
+
+def test_one_defect_of_a_class_has_no_other_to_fit(folder: Folder):
+    folder.add("gap", 0, square(crossed(), (59, 58, 69, 70), 0), crossed(), (54, 53, 74, 75))
+    assert folder.read(turns=True).usual_fit == 1.0
 
 
 def test_a_folder_without_training_defects_is_refused(tmp_path: Path):

@@ -146,3 +146,13 @@ def test_a_surplus_of_fine_texture_costs_nothing_and_a_lack_does():
     checks = quality_checks(painted())
     assert score_factor({**checks, "grain": 80.0}) == score_factor({**checks, "grain": 0.2}) == 1.0
     assert score_factor({**checks, "grain": 0.1}) == 0.0
+
+
+def test_a_training_defect_that_fits_badly_costs_the_score():
+    window = np.full((32, 32, 3), 100, np.uint8)
+    painted = PaintedWindow(window, window, np.zeros((32, 32), bool), None, None, misfit=0.125)
+    checks = quality_checks(painted)
+    assert checks["misfit"] == 0.125 and score_factor({"misfit": 0.125}) == 0.75
+    assert score_factor({"misfit": 0.5}) == 0 and "misfit" not in quality_checks(
+        replace(painted, misfit=None)
+    )

@@ -6,6 +6,7 @@ The defect brings the shape, the prior makes it one with its surroundings.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,23 +14,37 @@ import torch
 from scipy import ndimage
 
 from generation.exemplars.exemplar import Exemplar, Place, warp_to_box, without_margin
-from generation.exemplars.ranking import Fit, near_box, rank
+from generation.exemplars.ranking import Fit, near_box, rank, usual_fit
 from generation.geometry import Context, box_in_window, native_window
 from generation.jobs import BatchItem, Defect, Job
 from generation.placement.ground import RELIT
 from utils import images
 
 KEPT = 256  # places whose ranking is remembered
+WELL = 0.5  # fit with which nothing is wrong
 PRESENT = 0.5  # how much of it is pasted where a defect counts as present
 EDGE = 1.0  # px around it that may be painted anew with it
 
 
 @dataclass(frozen=True)
 class Laid:
-    """A window (S, S, 3) uint8 with a defect laid over it, and where that is with its edge (S, S) bool."""
+    """A window (S, S, 3) uint8 with a defect laid over it, where that is with its edge (S, S) bool, and how well it
+    fits there, up to 1 (see ranking); None where none is known."""
 
     pixels: np.ndarray
     support: np.ndarray
+    fit: float | None = None
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where the sampling of N contexts with M windows starts: `contexts` (N, 3, S, S) in [-1, 1], where in the windows
+    the defects may be, `support` (M, 1, h, w) of 0 and 1, and the `misfits` of their training defects, None where none
+    is known."""
+
+    contexts: torch.Tensor
+    support: torch.Tensor
+    misfits: Sequence[float | None]
 
 
 @dataclass(frozen=True)
@@ -58,22 +73,22 @@ class Exemplars:
         contexts: Sequence[np.ndarray],
         side: int,
         candidates: int = 1,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Where the sampling of `contexts` (S, S, 3) uint8 starts, (N, 3, S, S) in [-1, 1], and where in their windows
-        of `side` px the defects may be, (M, 1, side, side) of 0 and 1.
+    ) -> Start:
+        """Where the sampling of `contexts` (S, S, 3) uint8 starts, with windows of `side` px.
 
         The `candidates` of a place, and its samples, begin with other defects, as far as there are VARIANTS.
         """
-        starts, support = [], []
+        starts, laid_over = [], []
         for (job, item), before in zip(pairs, contexts, strict=True):
             pixels = before.copy()
             for k, (x, y) in zip(item.defects, item.context.windows, strict=True):
                 place = self.place(pixels, job.defects[k], item.context, (x, y), side)
                 laid = self.laid_over(place, job.index * candidates + item.attempt)
                 pixels[y : y + side, x : x + side] = laid.pixels
-                support.append(laid.support)
+                laid_over.append(laid)
             starts.append(images.to_tensor(pixels))
-        return torch.cat(starts), torch.from_numpy(np.stack(support))[:, None].float()
+        support = torch.from_numpy(np.stack([laid.support for laid in laid_over]))[:, None].float()
+        return Start(torch.cat(starts), support, [self.misfit(laid.fit) for laid in laid_over])
 
     def laid_over(self, place: Place, variant: int) -> Laid:
         """The defect that fits best in a place; nothing is laid over it, and all is left open, for an unknown class.
@@ -85,8 +100,16 @@ class Exemplars:
         turns = self.ranked(place)
         if not turns:
             return Laid(place.window, np.ones(place.window.shape[:2], bool))
-        chosen = turns[variant % len(turns)]
-        return _pasted(place, chosen.exemplar, chosen.shift)
+        return _pasted(place, turns[variant % len(turns)])
+
+    def misfit(self, fit: float | None) -> float | None:
+        """By how much a fit falls short of what is usual among the training defects, or of WELL if that is less."""
+        return None if fit is None else max(0.0, min(WELL, self.usual_fit) - fit)
+
+    @cached_property
+    def usual_fit(self) -> float:
+        """See `ranking.usual_fit`."""
+        return usual_fit(self.of_class)
 
     def ranked(self, place: Place) -> list[Fit]:
         """The defects for a place; candidates and samples of a place ask again, so it is kept for a while."""
@@ -98,9 +121,10 @@ class Exemplars:
         return self._ranked[key]
 
 
-def _pasted(place: Place, one: Exemplar, shift: tuple[int, int]) -> Laid:
-    """The window with the defect in its box, moved by `shift`, as light as its new surroundings."""
+def _pasted(place: Place, fit: Fit) -> Laid:
+    """The window with the defect in its box, shifted as it fits, as light as its new surroundings."""
     window, box, side = place.window, place.box, len(place.window)
+    one, shift = fit.exemplar, fit.shift
     moved = box[0] + shift[0], box[1] + shift[1], box[2] + shift[0], box[3] + shift[1]
     pixels = warp_to_box(one.cutout.pixels, one.cutout.box, moved, side, 0)
     height, width = one.cutout.alpha.shape
@@ -115,4 +139,4 @@ def _pasted(place: Place, one: Exemplar, shift: tuple[int, int]) -> Laid:
         pixels = pixels + light
     mixed = window + weight[..., None] * (pixels - window)
     support = ndimage.distance_transform_edt(weight < PRESENT) <= EDGE
-    return Laid(np.clip(np.rint(mixed), 0, 255).astype(np.uint8), support)
+    return Laid(np.clip(np.rint(mixed), 0, 255).astype(np.uint8), support, fit.value)

@@ -2,7 +2,7 @@
 ground under them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,7 @@ RANKED = 2 * VARIANTS  # defects ranked for certain, which turns are drawn from
 WORSE = 0.2  # likeness that a defect may lack to the best one to have a turn
 GROUND_SHIFT = 2  # px off the likest position that a defect may be for a better ground
 GROUND_PIXELS = 256  # of the ground that are looked at
+PLACE = 64  # px around training defects that others are compared with them in
 EDGES_OFF = 1  # px that edges may be off where a defect is stretched
 
 
@@ -69,6 +70,36 @@ def rank(place: Place, known: Sequence[Exemplar]) -> list[Fit]:
         if number not in best or fit.value > best[number].value:
             best[number] = fit
     return _in_turn(sorted(best.values(), key=lambda fit: -fit.value))
+
+
+def usual_fit(of_class: Mapping[int, Sequence[Exemplar]]) -> float:
+    """What three quarters of the training defects have at least: the best fit of another one of their class, upright,
+    at their own place. 1 where no class has two.
+
+    Rough textures are never much alike, so that it is low for them.
+    """
+    found = []
+    for class_id, known in of_class.items():
+        upright = list({one.number: one for one in reversed(known)}.values())  # the first of each
+        for one in upright:
+            rest = [other for other in upright if other is not one]
+            if rest and (place := _own_place(one, class_id)):
+                found += [fit.value for fit in rank(place, rest)[:1]]
+    return float(np.percentile(found, 25)) if found else 1.0
+
+
+def _own_place(one: Exemplar, class_id: int) -> Place | None:
+    """The place of a training defect in a square of its clean patch, PLACE px wide or less; None if it does not fit."""
+    height, width = one.clean.pixels.shape[:2]
+    side, (left, top, right, bottom) = min(PLACE, height, width), one.clean.box
+    if max(right - left, bottom - top) > side:
+        return None
+    x, y = (
+        int(min(max((low + high - side) / 2, 0), limit - side))
+        for low, high, limit in ((left, right, width), (top, bottom, height))
+    )
+    window = one.clean.pixels[y : y + side, x : x + side]
+    return Place(window, (left - x, top - y, right - x, bottom - y), one.clean.scale, class_id)
 
 
 def _in_turn(ranked: Sequence[Fit]) -> list[Fit]:

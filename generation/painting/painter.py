@@ -235,12 +235,12 @@ class Painter:
         owner = [n for n, (_, item) in enumerate(pairs) for _ in item.defects]
         corners = [corner for _, item in pairs for corner in item.context.windows]
         size, boxes = self.options.crop_size, self.boxes(pairs)
-        start, support = clean, None
+        begin, support, start = clean, None, None
         if self.exemplars is not None:
-            start, support = self.exemplars.starts(
+            start = self.exemplars.starts(
                 pairs, [task.before for task in tasks], size, self.options.candidates
             )
-            start, support = start.to(self.device), support.to(self.device)
+            begin, support = start.contexts.to(self.device), start.support.to(self.device)
         windows = Windows(corners, size, torch.tensor(owner, device=self.device), boxes, support)
         classes = [job.defects[k].annotation.class_id for job, item in pairs for k in item.defects]
         noise = SampleNoise([item_seed(self.options.seed, job, item) for job, item in pairs], owner)
@@ -253,12 +253,12 @@ class Painter:
                 masks.append(record.accumulated)
 
         result = sampler.sample(
-            clean, windows, torch.tensor(classes, device=self.device), noise, on_step, start
+            clean, windows, torch.tensor(classes, device=self.device), noise, on_step, begin
         )
         self.callback.finish()
         strips = attention_strips(masks, len(owner))
         last, masked = sampler.options.timesteps[-1], self.options.masked
-        return separate(result, tasks, strips, support, last, masked)
+        return separate(result, tasks, strips, start, last, masked)
 
     def boxes(self, pairs: Sequence[tuple[Job, BatchItem]]) -> Tensor | None:
         """Masks (M, 1, h, w) of the boxes of the defects in their windows, for a prior that sees its surroundings."""
@@ -304,7 +304,8 @@ class Painter:
             )
             if self.assessor is not None:
                 after = painted[part] if mask is None else composite(native[part], painted[part], mask)
-                seen = PaintedWindow(native[part], after, region.mask, region.box, box, o.label_margin)
+                off = result.misfits[k] if result.misfits else None
+                seen = PaintedWindow(native[part], after, region.mask, region.box, box, o.label_margin, off)
                 scores |= self.assessor.scores(seen, wanted.annotation.class_name)
             found.append(
                 PaintedDefect(

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from generation.exemplars.laying import Start
 from generation.jobs import BatchItem, Job
 from generation.scoring import Failure
 from guided_diffusion.ddim import Result
@@ -25,6 +26,7 @@ class ContextResult:
     attention: np.ndarray | None  # (m, h, w) in [0, 1]
     strips: Sequence[np.ndarray | None]  # (h, n * w) uint8 each, the attention at n steps
     support: np.ndarray | None = None  # (m, h, w) bool, where the defects may be; None: anywhere
+    misfits: Sequence[float | None] = ()  # of the training defects that the windows began with, if they did
 
     def kept_gray(self) -> "ContextResult":
         """The result without color, where the context has none."""
@@ -46,12 +48,12 @@ def separate(
     result: Result,
     tasks: Sequence[Task],
     strips: Sequence[np.ndarray | None],
-    support: Tensor | None,
+    start: Start | None,
     last: int,
     keep_gray: bool,
 ) -> list[ContextResult | Failure]:
     """The result of a batch context by context, with `keep_gray` without color where the context has none; a failure at
-    the step `last` where it is not finite. `support` (M, 1, h, w): where the defects may be; None: anywhere."""
+    the step `last` where it is not finite. `start`: the training defects that it began with, if it did."""
     afters, crops = images.to_uint8(result.sample), images.to_uint8(result.crop)
     found: list[ContextResult | Failure] = []
     first = 0
@@ -62,8 +64,10 @@ def separate(
             found.append(Failure(last, "the networks' output is not a number"))
             continue
         attention = None if result.attention is None else result.attention[rows, 0].cpu().numpy()
-        allowed = None if support is None else support[rows, 0].cpu().numpy() > 0
-        made = ContextResult(task.before, afters[n], crops[rows], attention, strips[rows], allowed)
+        made = ContextResult(task.before, afters[n], crops[rows], attention, strips[rows])
+        if start is not None:
+            allowed = start.support[rows, 0].cpu().numpy() > 0
+            made = replace(made, support=allowed, misfits=start.misfits[rows])
         found.append(made.kept_gray() if keep_gray else made)
     return found
 

@@ -24,21 +24,21 @@ SURROUNDINGS = 8  # px around a mask whose texture the painted region should hav
 RAMPS = {
     "coverage": (0.5, 0.95),
     "size_iou": (0.1, 0.6),
-    "grain": (
-        0.1,
-        0.2,
-    ),  # smooth holes and bites are real; a surplus is edges, of which a flat ground has none
+    # Smooth holes and bites are real; a surplus is edges, of which a flat ground has none
+    "grain": (0.1, 0.2),
     "tint": (12.0, 3.0),
     "color": (6.0, 3.0),  # gray levels of chroma: 95 % of held-out real defects are below 2
     "spill": (0.5, 0.02),
     "domain": (2.0, 1.2),  # 1 in 20 windows of the training images exceeds 1
+    "misfit": (0.5, 0.0),  # likeness; 3 in 4 training defects have none at the places of others
 }
 
 
 @dataclass(frozen=True)
 class PaintedWindow:
     """A window before and after painting, the defect's mask, its box, and the box that was requested (None: only a
-    center was) with `margin` px around the defect; `box` None: nothing was painted."""
+    center was) with `margin` px around the defect; `box` None: nothing was painted. `misfit`: how badly the training
+    defect fits there that it was painted from, None without one."""
 
     before: np.ndarray
     after: np.ndarray
@@ -46,6 +46,7 @@ class PaintedWindow:
     box: PixelBox | None
     wanted: PixelBox | None
     margin: float = 0.0
+    misfit: float | None = None
 
     @property
     def change(self) -> np.ndarray:
@@ -61,16 +62,19 @@ def quality_checks(painted: PaintedWindow) -> dict[str, float]:
     since annotators do not keep it to the pixel. grain: fine texture of the painted
     region as a ratio to that of its clean surroundings. tint: mean difference of the channels where a gray image was
     painted, in gray levels; 0 for color images. spill: pixels changed beyond the mask's soft edge, as a ratio to the
-    mask's.
+    mask's. misfit: how much less like its own the place is for the training defect that was laid there than is usual
+    among training defects, in likeness (1: the same), with what another ground under it and its stretch cost; absent
+    where none was.
     """
     change, mask = painted.change, painted.mask
-    return {
+    checks = {
         "coverage": coverage(change, mask),
         "size_iou": 1.0 if painted.wanted is None else size_iou(painted.box, painted.wanted, painted.margin),
         "grain": grain(painted),
         "tint": tint(painted.before, painted.after, mask),
         "spill": float((change > 0)[~grown(mask, SOFT_EDGE)].sum() / max(mask.sum(), 1)),
     }
+    return checks if painted.misfit is None else checks | {"misfit": painted.misfit}
 
 
 def score_factor(checks: Mapping[str, float]) -> float:

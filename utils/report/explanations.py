@@ -54,6 +54,12 @@ NUMBERS = {
         "distance of the clean place to the training images, 1 in 20 of which exceeds 1: full score up to 1.2, none "
         "from 2",
     ),
+    "misfit": Explanation(
+        "misfit",
+        "",
+        "how much less like its own the place is for the training defect that was laid there than is usual, in "
+        "likeness: full score at 0, none from 0.5",
+    ),
     "agreement": Explanation("agreement", "", "0 to 1: how alike the change and what the prior wanted are"),
     "contrast": Explanation("contrast", " gray levels", "mean change inside the mask"),
     "outside": Explanation("outside", " gray levels", "mean change that the model made off the windows"),
