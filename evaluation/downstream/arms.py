@@ -49,7 +49,7 @@ def main_arms(config: DownstreamConfig) -> list[Arm]:
     for name in config.arms:
         if name in ("real", "all_real"):
             arms.append(replace(base, name=name))
-        elif name in ("ours", "ours_filtered"):
+        elif name in ("ours", "ours_filtered", "copy_paste"):
             arms += [replace(base, name=name, volume=volume) for volume in config.volumes]
         else:
             arms.append(replace(base, name=name, volume=first))

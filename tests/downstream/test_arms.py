@@ -21,12 +21,13 @@ def test_arms_volumes_sizes_shares_and_ablations():
         ("ours", 1, 20, 0.5),
         ("ours", 3, 20, 0.5),
         ("copy_paste", 1, 20, 0.5),
+        ("copy_paste", 3, 20, 0.5),
         ("all_real", 0, 20, 0.5),
         ("real", 0, 10, 0.5),
         ("ours", 1, 20, 0.25),
         ("ours, no_guidance", 1, 20, 0.5),
     ]
-    assert list_arms(config)[:5] == main_arms(config)
+    assert list_arms(config)[:6] == main_arms(config)
 
 
 def test_an_arm_asked_for_twice_runs_once():

@@ -130,3 +130,23 @@ def test_a_run_that_has_not_learned_is_counted_and_left_out(tmp_path: Path):
     weak = {**stuck, "map50": 0.13}
     text = setting_text("s", parse_rows(write_rows(path, *rows, weak, *pasted)))
     assert "| real only | 40 | 0 | 4 |" in text and "failed" not in text
+
+
+def test_pasting_is_compared_at_the_same_volume(tmp_path: Path):
+    pasted = dict(arm="copy_paste", volume=1, synthetic=40)
+    ours = dict(arm="ours_filtered", volume=1, synthetic=40)
+    rows = [
+        *seeds([0.30, 0.32]),
+        *seeds([0.33, 0.35], **pasted),
+        *seeds([0.43, 0.45], **pasted | {"volume": 3, "synthetic": 120}),
+        *seeds([0.34, 0.36], **ours),
+        *seeds([0.40, 0.42], **ours | {"volume": 3, "synthetic": 120}),
+        *seeds([0.38, 0.40], **ours | {"volume": 2, "synthetic": 80}),
+    ]
+    text = setting_text("s", parse_rows(write_rows(tmp_path / "results.csv", *rows)))
+    (once, twice, thrice) = [line for line in text.splitlines() if "ours, filtered" in line][:3]
+    assert "| +4.0 [+4.0, +4.0] gain | +1.0 [+1.0, +1.0] gain |" in once
+    assert (
+        "| +8.0 [+8.0, +8.0] gain | +5.0 [+5.0, +5.0] gain |" in twice
+    )  # there is no pasting of this volume
+    assert "| +10.0 [+10.0, +10.0] gain | -3.0 [-3.0, -3.0] loss |" in thrice

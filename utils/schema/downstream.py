@@ -200,7 +200,9 @@ class DownstreamConfig(Section):
     curve: IntList = Field((), description="other numbers of a class to run the arm `real` with")
     arms: Arms = Field(get_args(ArmName), description="what is compared")
     volumes: IntList = Field(
-        (1, 2, 3), min_length=1, description="synthetic defects per real training defect, for the arms ours*"
+        (1, 2, 3),
+        min_length=1,
+        description="synthetic defects per real training defect, for the arms ours* and copy_paste",
     )
     min_score: Float = Field(
         0.5, ge=0, le=1, description="least score of a painted defect, in the filtered arm"

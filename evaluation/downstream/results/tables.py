@@ -102,12 +102,15 @@ class Group:
         """(split, seed) -> main metric."""
         return {(row["split_seed"], row["seed"]): row.main for row in self.learned.get(arm, [])}
 
-    def baselines(self) -> tuple[tuple | None, tuple | None]:
-        """The arm `real` at the usual size, and the better of the copy-paste ones."""
+    def baselines(self, volume: int) -> tuple[tuple | None, tuple | None]:
+        """The arm `real` at the usual size, and the better of the copy-paste ones of a volume; where it has none, of
+        the smallest one."""
         arms = [arm for arm in self.arms if arm[2:] == self.usual]
         real = next((arm for arm in arms if arm[0] == "real"), None)
         pasted = [arm for arm in arms if arm[0] in PASTED]
-        return real, max(pasted, key=self.mean) if pasted else None
+        volumes = {arm[1] for arm in pasted}
+        compared = volume if volume in volumes else min(volumes, default=0)
+        return real, max((arm for arm in pasted if arm[1] == compared), key=self.mean, default=None)
 
     def mean(self, arm: tuple[str, int, int, float]) -> float:
         return float(np.mean(list(self.values(arm).values())))
@@ -186,14 +189,13 @@ def main_table(group: Group) -> str:
     metrics = [name for name in METRICS if not all(np.isnan(row.metric(name)) for row in group.rows)]
     heads = ["arm", "real", "synthetic", "runs", *(NAMES[name] for name in metrics)]
     heads += ["against real only", "against copy-paste", "worth real defects"]
-    real, pasted = group.baselines()
     lines = [_line(heads), _line(["---"] * len(heads))]
     for arm, rows in group.learned.items():
         cells = [arm_title(arm, group.usual), _mean_count(rows, "real"), _mean_count(rows, "synthetic")]
         failed = len(group.arms[arm]) - len(rows)
         cells += [f"{len(rows)} (and {failed} failed)" if failed else str(len(rows))]
         cells += [_mean_text(rows, name) for name in metrics]
-        for base in (real, pasted):
+        for base in group.baselines(arm[1]):
             comparable = base is not None and arm != base
             found = paired_difference(group.values(arm), group.values(base)) if comparable and base else None
             cells.append(difference_text(found, several=group.splits > 1))
