@@ -25,7 +25,7 @@ from utils.images import save_png
 from utils.judging.judge import Judge, Reliability, box_mask, judge_inputs, load_judge, save_judge
 
 CLASSES = ("bright", "dark")
-QUICK = JudgeOptions(folds=2, steps=40, clean=40, batch_size=16, zoom=1.2)
+QUICK = JudgeOptions(folds=2, steps=80, clean=40, batch_size=16, zoom=1.2)
 
 
 def noisy(size: int, seed: int) -> np.ndarray:
