@@ -27,19 +27,27 @@ def difference(got: torch.Tensor, expected: np.ndarray) -> float:
 
 
 # Where a clean estimate lies on the bound of its clip, rounding decides whether a gradient flows there, and the pixel
-# takes a gradient step or none. PyTorch 2.6 rounds otherwise at one pixel of one loop, by how many threads and which
-# instructions there are; later steps carry a hundredth of that to its neighbors.
+# takes a gradient step of about 1e-3 or none. PyTorch 2.6 rounds otherwise at one pixel of one loop, and with one
+# thread, on processors with AVX-512, so that it takes more of them.
 ONE_PIXEL_DIFFERS = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 7)
 
 
+@pytest.fixture(autouse=True)
+def two_threads():
+    """With PyTorch 2.6, whose numbers are then those of the frozen ones."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2 if ONE_PIXEL_DIFFERS else before)
+    yield
+    torch.set_num_threads(before)
+
+
 def misfit(got: torch.Tensor, expected: np.ndarray) -> float:
-    """The largest difference; with PyTorch 2.6 that of 98 in 100 pixels, all but one being within 1e-3, that one within
-    5e-2."""
+    """The largest difference; with PyTorch 2.6 the second largest of a pixel, the largest being within 5e-3."""
     pixels = np.sort(np.abs(got.detach().numpy() - expected).max(axis=1).ravel())
     if not ONE_PIXEL_DIFFERS:
         return float(pixels[-1])
-    assert pixels[-1] < 5e-2 and pixels[-2] < 1e-3
-    return float(np.quantile(pixels, 0.98))
+    assert pixels[-1] < 5e-3
+    return float(pixels[-2])
 
 
 def loss_of(step: RefinementStep, target: Target) -> float:
