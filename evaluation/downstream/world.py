@@ -18,6 +18,7 @@ from utils.synthetic_pcb.writing import yolo_line
 
 GROUP_PATTERN = r"^(train|validation|test)_"  # of the file names
 FIRST_SEED = {"train": 2_000_000, "validation": 2_100_000, "test": 2_200_000, "procedural": 2_300_000}
+OF_WORLD = 10_000  # seeds of a part that a world has; WorldConfig allows no more boards, and ten worlds
 MARGIN = 24  # px between a defect's center and the board's edge
 SPACING = 40  # px between two centers
 PROCEDURAL_SIDE = 320  # px
@@ -32,7 +33,7 @@ def draw_pair(seed: int, side: int) -> tuple[np.ndarray, np.ndarray, list[BoardD
 
 
 def write_world(folder: Path, config: WorldConfig) -> None:
-    """Boards of all parts as a YOLO data set, with their clean twins in `clean/`."""
+    """Boards of all parts as a YOLO data set, with their clean twins in `clean/`; worlds share no board."""
     (folder / "images").mkdir(exist_ok=True)
     (folder / "clean").mkdir(exist_ok=True)
     (folder / "data.yaml").write_text(yaml.safe_dump({"names": list(CLASSES)}), encoding="utf-8")
@@ -46,7 +47,7 @@ def write_world(folder: Path, config: WorldConfig) -> None:
             path = folder / "images" / f"{part}_{index:04d}.png"
             if path.with_suffix(".txt").exists():  # written last
                 continue
-            image, clean, defects = draw_pair(FIRST_SEED[part] + index, config.size)
+            image, clean, defects = draw_pair(FIRST_SEED[part] + OF_WORLD * config.number + index, config.size)
             save_png(path, image)
             save_png(folder / "clean" / path.name, clean)
             lines = [yolo_line(one.box, one.class_name, config.size, config.size) for one in defects]

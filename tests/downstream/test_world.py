@@ -35,3 +35,16 @@ def test_procedural_boards_hold_the_wanted_defects_and_hide_the_others():
         for left, top, right, bottom in one.hidden.astype(int):
             part = (slice(top, bottom), slice(left, right))
             assert (one.image[part] != one.clean[part]).any()
+
+
+def test_another_world_has_other_boards_in_every_part(tmp_path: Path):
+    drawn = []
+    for number in (0, 1):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        write_world(
+            folder, WorldConfig(train_boards=2, validation_boards=1, test_boards=1, size=128, number=number)
+        )
+        drawn.append([path.read_bytes() for path in sorted(folder.glob("images/*.png"))])
+    assert len(drawn[0]) == 4
+    assert not set(drawn[0]) & set(drawn[1])

@@ -88,10 +88,11 @@ Shares = Annotated[
 class WorldConfig(Section):
     """The bundled synthetic world: boards of every part, each with up to six defects and a clean twin."""
 
-    train_boards: Int = Field(60, ge=2, description="boards to train on (the defects used are per_class)")
-    validation_boards: Int = Field(20, ge=1, description="boards of the validation part")
-    test_boards: Int = Field(60, ge=1, description="boards of the test part")
+    train_boards: Int = Field(60, ge=2, le=10_000, description="boards to train on (the defects used are per_class)")
+    validation_boards: Int = Field(20, ge=1, le=10_000, description="boards of the validation part")
+    test_boards: Int = Field(60, ge=1, le=10_000, description="boards of the test part")
     size: Int = Field(320, ge=128, le=4096, description="side of a board, px")
+    number: Int = Field(0, ge=0, le=9, description="which world; each has boards of its own in all parts")
 
 
 class PainterConfig(Section):
