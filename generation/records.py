@@ -45,7 +45,8 @@ class Provenance:
 
 @dataclass(frozen=True)
 class LabelRule:
-    """Whose box a label holds, `painted` or `annotation`, and the px that it keeps from what was painted."""
+    """Whose box a label holds, `painted` or `annotation`, and the px that it keeps from what was painted where no
+    training defect tells that."""
 
     whose: str = "painted"
     margin: float = 0.0
@@ -146,8 +147,10 @@ def label_box(sample: PaintedSample, k: int, rule: LabelRule) -> PixelBox | None
         return None
     if rule.whose == "annotation":
         return labels.pixel_box(annotation, width, height)
-    margin = round(rule.margin)
-    left, top, right, bottom = painted
+    drawn, margin = sample.defects[k].drawn, 0
+    if drawn is None:
+        margin = round(rule.margin)
+    left, top, right, bottom = painted if drawn is None else sample.defects[k].in_image(drawn)
     return (
         max(left - margin, 0),
         max(top - margin, 0),

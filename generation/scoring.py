@@ -38,7 +38,8 @@ class PaintedDefect:
 
     `window` (left, top, side) in px of the output image; `region` in px of the window; `crop` (h, w, 3) uint8,
     the prior's own result; `strip` (h, n * w) uint8, its attention at n steps, or None; `attempt` counts rerolls;
-    `alpha` (h, w) in [0, 1], the soft mask by which the defect alone is put into the image, None without one.
+    `alpha` (h, w) in [0, 1], the soft mask by which the defect alone is put into the image, None without one;
+    `drawn` the box that an annotator would draw, in px of the window, None where no training defect tells it.
     Without `accepted` the image does not hold it.
     """
 
@@ -51,14 +52,17 @@ class PaintedDefect:
     crop: np.ndarray
     strip: np.ndarray | None
     alpha: np.ndarray | None = None
+    drawn: PixelBox | None = None
 
     @property
     def box(self) -> PixelBox | None:
         """The region's box in px of the image."""
-        if self.region.box is None:
-            return None
+        return None if self.region.box is None else self.in_image(self.region.box)
+
+    def in_image(self, box: PixelBox) -> PixelBox:
+        """A box in px of the window in px of the image."""
         left, top, _ = self.window
-        x0, y0, x1, y1 = self.region.box
+        x0, y0, x1, y1 = box
         return x0 + left, y0 + top, x1 + left, y1 + top
 
 

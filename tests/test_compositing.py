@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from generation.painting.compositing import VISIBLE, composite, defect_region, soft_mask
+from generation.painting.compositing import VISIBLE, composite, defect_region, drawn_box, soft_mask
 
 SIZE = 48
 
@@ -74,3 +74,19 @@ def test_nothing_painted_is_no_region():
     assert not soft_mask(
         before, with_disk(before, (10, 10), 4, 90), (60, 60, 70, 70)
     ).any()  # box off the window
+
+
+@pytest.mark.parametrize(
+    "painted, laid, own, drawn",
+    [
+        ((10, 12, 20, 24), (10, 12, 20, 24), (7.0, 12.4, 21.0, 25.6), (7, 12, 21, 26)),  # as it was laid
+        ((11, 12, 22, 23), (10, 12, 20, 24), (7.0, 12.4, 21.0, 25.6), (8, 12, 23, 25)),  # a little else
+        ((10, 12, 20, 24), (10, 12, 20, 24), (13.0, 15.0, 17.0, 21.0), (13, 15, 17, 21)),  # drawn inside it
+        ((10, 12, 20, 24), (16, 12, 26, 24), (16.0, 12.0, 26.0, 24.0), None),  # another defect
+        ((10, 12, 13, 15), (9, 11, 14, 16), (11.5, 13.5, 11.5, 13.5), None),  # nothing would be left
+        (None, (10, 12, 20, 24), (7.0, 12.4, 21.0, 25.6), None),
+        ((10, 12, 20, 24), None, (7.0, 12.4, 21.0, 25.6), None),
+    ],
+)
+def test_boxes_are_drawn_as_around_the_training_defect(painted, laid, own, drawn):
+    assert drawn_box(painted, laid, own) == drawn

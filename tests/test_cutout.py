@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from generation.exemplars.cutout import REACH, Cutout, cut_out, filled, outlined
+from generation.exemplars.cutout import REACH, Cutout, cut_out, of_defect, outlined
 
 BOX = (30, 40, 50, 52)
 
@@ -58,9 +58,8 @@ def test_what_lies_between_changed_pixels_belongs_to_the_defect():
     hidden = cutout.alpha[44 - top, 38 - left : 42 - left]
     assert hidden.max() < 0.5
     window = np.s_[top : top + cutout.alpha.shape[0], left : left + cutout.alpha.shape[1]]
-    whole = filled(cutout, twin[window]).alpha
-    assert whole[41 - top : 51 - top, 37 - left : 43 - left].min() > 0.95
-    assert (whole >= cutout.alpha).all()
+    whole = of_defect(cutout, twin[window]).alpha
+    assert (whole[40 - top : 52 - top, 36 - left : 44 - left] > 0.95).all()
     assert whole[:, : 33 - left].max() < 0.1
 
 
@@ -71,7 +70,34 @@ def test_far_apart_changes_are_not_joined():
     cutout = cut_out(image, BOX, twin)
     left, top = BOX[0] - REACH, BOX[1] - REACH
     window = np.s_[top : top + cutout.alpha.shape[0], left : left + cutout.alpha.shape[1]]
-    assert filled(cutout, twin[window]) is cutout
+    alpha = of_defect(cutout, twin[window]).alpha
+    assert (alpha[41 - top : 44 - top, 31 - left : 34 - left] > 0.95).all()
+    assert (alpha[48 - top : 51 - top, 46 - left : 49 - left] > 0.95).all()
+    assert alpha[44 - top : 48 - top, 36 - left : 44 - left].max() < 0.01
+
+
+def test_the_ground_beside_a_bent_defect_is_not_pasted():
+    # Copper in the shape of an L: between its arms is board, at other places perhaps something else
+    twin = np.full((96, 96, 3), 20, np.uint8)
+    image = twin.copy()
+    image[41:51, 33:38] = image[46:51, 33:47] = 200
+    cutout = cut_out(image, BOX, twin)
+    left, top = BOX[0] - REACH, BOX[1] - REACH
+    window = np.s_[top : top + cutout.alpha.shape[0], left : left + cutout.alpha.shape[1]]
+    alpha = of_defect(cutout, twin[window]).alpha
+    assert (alpha[41 - top : 51 - top, 33 - left : 38 - left] > 0.95).all()
+    assert (alpha[46 - top : 51 - top, 33 - left : 47 - left] > 0.95).all()
+    assert alpha[42 - top : 44 - top, 40 - left : 44 - left].max() < 0.02
+
+
+def test_what_a_box_cuts_off_is_pasted_with_the_defect():
+    image, twin = defective()
+    box = (38, 44, 42, 48)  # 1 or 2 px too small
+    cutout = cut_out(image, box, twin)
+    left, top = box[0] - REACH, box[1] - REACH
+    window = np.s_[top : top + cutout.alpha.shape[0], left : left + cutout.alpha.shape[1]]
+    alpha = of_defect(cutout, twin[window]).alpha
+    assert alpha[43 - top : 49 - top, 36 - left : 44 - left].min() > 0.7  # less, the farther from the box
 
 
 def test_an_outline_is_pasted_with_a_soft_edge():

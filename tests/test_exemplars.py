@@ -12,6 +12,7 @@ from generation.exemplars.exemplar import Exemplar, Place, without_margin
 from generation.exemplars.laying import Exemplars
 from generation.exemplars.ranking import SHIFT, SIZE_MATTERS, VARIANTS, WORSE, Fit, best_fit, stretched_to
 from generation.exemplars.reading import read_exemplars
+from generation.exemplars.registration import registered
 from generation.geometry import Context
 from generation.jobs import BatchItem, Defect, Job
 from generation.training_defects import training_defects_sha256
@@ -407,6 +408,41 @@ def test_rough_textures_are_never_much_alike(folder: Folder):
 def test_one_defect_of_a_class_has_no_other_to_fit(folder: Folder):
     folder.add("gap", 0, square(crossed(), (59, 58, 69, 70), 0), crossed(), (54, 53, 74, 75))
     assert folder.read(turns=True).usual_fit == 1.0
+
+
+def gap_in_trace(folder: Folder) -> Exemplars:
+    """A gap of 10 px in the trace of 12 px, of the color of the board; its box keeps 5 px from it."""
+    patch = striped()
+    patch[58:70, 59:69] = patch[0, 0]
+    folder.add("gap", 0, patch, striped(), (54, 53, 74, 75))
+    return folder.read()
+
+
+@pytest.mark.parametrize("moved, height", [(0, 12), (1, 12), (0, 14), (1, 14)])
+def test_a_defect_is_brought_onto_the_ground_of_its_place(folder: Folder, moved: int, height: int):
+    ground = np.full((64, 64, 3), (20, 90, 30), np.uint8)
+    top = 32 - height // 2 + moved
+    ground[top : top + height] = (40, 160, 60)
+    place = Place(ground, (22, 21, 42, 43), 1.0, 0)  # of the size of the trace of 12 px, around the middle
+    exemplars = gap_in_trace(folder)
+    left, up, right, down = registered(place, exemplars.ranked(place)[0])
+    assert (left, right) == (22, 42)  # nothing tells where along the trace
+    assert (up + down) / 2 == 32 + moved
+    assert down - up == pytest.approx(22 * height / 12, abs=0.6)
+    found = exemplars.laid_over(place, 0)
+    assert found.box == (left, up, right, down)
+    bridge = found.pixels[top : top + height, 29:35].astype(int) - (20, 90, 30)
+    assert np.abs(bridge).max() <= 12  # of 70: nothing of the trace is left in the gap
+
+
+def test_a_defect_at_the_edge_of_the_image_is_not_moved(folder: Folder):
+    ground = np.full((64, 64, 3), (20, 90, 30), np.uint8)
+    ground[3:15] = (40, 160, 60)  # 2 px below where the box has it
+    place = Place(ground, (22, -4, 42, 18), 1.0, 0)
+    exemplars = gap_in_trace(folder)
+    fit = exemplars.ranked(place)[0]
+    x, y = fit.shift
+    assert registered(place, fit) == (22 + x, -4 + y, 42 + x, 18 + y)
 
 
 def test_a_folder_without_training_defects_is_refused(tmp_path: Path):

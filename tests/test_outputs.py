@@ -1,5 +1,6 @@
 """The output folder: what is done, what may be overwritten, and files that appear whole."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +173,17 @@ def test_labels_keep_a_margin_inside_the_image(tmp_path: Path):
     (defect,) = read_manifest(outputs.manifest_file)[0]["defects"]
     assert (defect["box"], defect["painted_box"]) == ([0, 0, 8, 7], [2, 1, 6, 5])
     assert outputs.paths.label(job(0)).read_text() == "0 0.500000 0.437500 1.000000 0.875000\n"
+
+
+def test_labels_hold_the_box_that_an_annotator_would_draw(tmp_path: Path):
+    outputs = Outputs(tmp_path / "out", overwrite=False, rule=LabelRule("painted", 2))
+    outputs.prepare(config(), CLASSES)
+    sample = painted(job(0))
+    left, top, _ = sample.defects[0].window
+    drawn = (3 - left, 1 - top, 7 - left, 9 - top)  # it goes 1 px beyond the image
+    outputs.save(replace(sample, defects=(replace(sample.defects[0], drawn=drawn),)), PROVENANCE, 1)
+    (defect,) = read_manifest(outputs.manifest_file)[0]["defects"]
+    assert (defect["box"], defect["painted_box"]) == ([3, 1, 7, 8], [2, 1, 6, 5])
 
 
 def test_a_sample_that_is_there_stays(tmp_path: Path):

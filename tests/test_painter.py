@@ -9,10 +9,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from generation.exemplars.laying import Laid
 from generation.geometry import Geometry
 from generation.jobs import Job, item_seed, plan_jobs, turn_items
 from generation.painting.canvas import Canvas
 from generation.painting.painter import Painter, PaintOptions, Task, Work, attention_strips, separate
+from generation.painting.results import ContextResult
 from generation.scoring import PaintedSample
 from guided_diffusion.ddim import Result, Sampler
 from tests import defaults
@@ -299,6 +301,28 @@ def test_what_is_painted_by_masks_on_an_image_of_few_tones_has_those_alone(tmp_p
         (sample,) = World().painter(masked=masked).paint([job], lambda path, picture=picture: picture)
         assert sample.defects[0].region.mask.any()
         assert (set(np.unique(sample.image)) <= {GRAY, GRAY + 40}) == kept
+
+
+def test_the_label_is_drawn_as_around_the_training_defect_that_was_laid(tmp_path: Path):
+    board(tmp_path, "0 0.25 0.5 0.1 0.15")  # 12 x 12 px around (30, 40)
+    (job,) = plan(tmp_path)
+    (item,) = turn_items([job], 0)
+    ((x, y),) = item.context.windows
+    painter = World().painter(masked=True, label_margin=1.0)
+    before = np.full((SIZE, SIZE, 3), GRAY, np.uint8)
+    laid = before[y : y + CROP, x : x + CROP].copy()
+    laid[4:11, 4:11] = 0
+    after = before.copy()
+    after[y : y + CROP, x : x + CROP] = laid
+    after[y + 4 : y + 11, x + 11] = 0  # a px wider
+    begun = Laid(laid, np.ones((CROP, CROP), bool), 1.0, (2.0, 3.0, 11.0, 9.0))
+    result = ContextResult(before, after, laid[None], None, [None], [begun], [0.0])
+    canvas = Canvas(tmp_path / "a.png", painter.load, True)
+    (found,) = painter.judge(item, job, canvas, result)
+    assert found.region.box == (4, 4, 12, 11)
+    assert found.drawn == (1, 2, 13, 10)  # the margin of 1 px around its own box, and the px
+    (other,) = painter.judge(item, job, canvas, replace(result, laid=()))
+    assert other.drawn is None
 
 
 # Scores and rerolls

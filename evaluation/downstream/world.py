@@ -47,7 +47,9 @@ def write_world(folder: Path, config: WorldConfig) -> None:
             path = folder / "images" / f"{part}_{index:04d}.png"
             if path.with_suffix(".txt").exists():  # written last
                 continue
-            image, clean, defects = draw_pair(FIRST_SEED[part] + OF_WORLD * config.number + index, config.size)
+            image, clean, defects = draw_pair(
+                FIRST_SEED[part] + OF_WORLD * config.number + index, config.size
+            )
             save_png(path, image)
             save_png(folder / "clean" / path.name, clean)
             lines = [yolo_line(one.box, one.class_name, config.size, config.size) for one in defects]

@@ -15,6 +15,7 @@ REACH = 8  # px around a box that are cut out with it, at most
 VISIBLE, CERTAIN = 8.0, 24.0  # gray levels off the clean twin where a defect begins, and is whole,
 SHARE = 0.1  # of its contrast, where it begins if that is more
 PART = 0.2  # of its largest piece that another piece has at least; the rest is not of the defect
+ALIKE = 0.5  # of its contrast, up to which a pixel may be off its usual color and look like it
 AROUND = 2  # px around an outline that are pasted with the defect: annotators cut its edge off
 ALIGNED = 10.0  # mean difference around the box, gray levels, up to which a twin shows the same place
 
@@ -48,17 +49,33 @@ def cut_out(image: np.ndarray, box: Sequence[float], twin: np.ndarray | None) ->
     return Cutout(pixels, alpha.astype(np.float32), inner)
 
 
-def filled(cutout: Cutout, twin: np.ndarray) -> Cutout:
-    """The cutout with all that lies between its changed pixels, which a defect that crosses a trace does not change:
-    their convex hull, unless that is much larger than they are. `twin` (h, w, 3) uint8 is what it hides."""
+def of_defect(cutout: Cutout, twin: np.ndarray) -> Cutout:
+    """The cutout with all that is of the defect, and no more: what it changes of `twin` (h, w, 3) uint8, and those
+    pixels beside and between that which look like it, as a defect that crosses a trace does not change that. What lies
+    between is in the convex hull, unless that is much larger than the changed pixels.
+
+    What does not look like it is the ground of its own place, which may be another where it is pasted.
+    """
     left, top, right, bottom = cutout.box
     inside = np.zeros(cutout.alpha.shape, bool)
     inside[top:bottom, left:right] = True
-    hull = solid(visible_pixels(np.where(inside, change_of_twin(cutout.pixels, twin, inside), 0)))
-    if hull is None:
+    change = change_of_twin(cutout.pixels, twin, inside)
+    changed = visible_pixels(np.where(cutout.alpha > 0, change, 0))  # beyond the box, too
+    if not changed.any():
         return cutout
-    soft = ndimage.gaussian_filter(hull.astype(np.float32), 0.7)
-    return replace(cutout, alpha=np.maximum(cutout.alpha, soft))
+    hull = solid(visible_pixels(np.where(inside, change, 0)))
+    off = np.abs(cutout.pixels - np.median(cutout.pixels[changed], axis=0)).max(axis=2)
+    alike = off < ALIKE * float(np.median(change[changed]))
+    alpha, shape = cutout.alpha, changed | (ndimage.binary_dilation(changed, np.ones((3, 3))) & alike)
+    if hull is not None:
+        shape |= hull & alike
+        alpha = np.maximum(np.maximum(alpha, _soft(hull)), np.where(changed, 0, hull & alike))
+    return replace(cutout, alpha=np.minimum(alpha, _soft(shape)).astype(np.float32))
+
+
+def _soft(shape: np.ndarray) -> np.ndarray:
+    """A shape (h, w) bool, 1 all over, with a soft edge around it: float32 in 0..1."""
+    return np.maximum(ndimage.gaussian_filter(shape.astype(np.float32), 0.7), shape)
 
 
 def outlined(cutout: Cutout, shape: np.ndarray) -> Cutout:

@@ -15,36 +15,44 @@ from scipy import ndimage
 
 from generation.exemplars.exemplar import Exemplar, Place, warp_to_box, without_margin
 from generation.exemplars.ranking import Fit, near_box, rank, usual_fit
+from generation.exemplars.registration import registered
 from generation.geometry import Context, box_in_window, native_window
 from generation.jobs import BatchItem, Defect, Job
 from generation.placement.ground import RELIT
 from utils import images
+from utils.shapes.boxes import Sides
 
 KEPT = 256  # places whose ranking is remembered
 WELL = 0.5  # fit with which nothing is wrong
 PRESENT = 0.5  # how much of it is pasted where a defect counts as present
-EDGE = 1.0  # px around it that may be painted anew with it
+EDGE = 2.0  # px around it that may be painted anew with it
 
 
 @dataclass(frozen=True)
 class Laid:
-    """A window (S, S, 3) uint8 with a defect laid over it, where that is with its edge (S, S) bool, and how well it
-    fits there, up to 1 (see ranking); None where none is known."""
+    """A window (S, S, 3) uint8 with a defect laid over it, where that is with its edge (S, S) bool, how well it fits
+    there, up to 1 (see ranking), and its own box as it lies there, without margin, in px of the window. None where no
+    defect is known."""
 
     pixels: np.ndarray
     support: np.ndarray
     fit: float | None = None
+    box: Sides | None = None
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where the sampling of N contexts with M windows starts: `contexts` (N, 3, S, S) in [-1, 1], where in the windows
-    the defects may be, `support` (M, 1, h, w) of 0 and 1, and the `misfits` of their training defects, None where none
-    is known."""
+    """Where the sampling of N contexts with M windows starts: `contexts` (N, 3, S, S) in [-1, 1], what was laid over
+    the windows, and the `misfits` of these training defects, None where none is known."""
 
     contexts: torch.Tensor
-    support: torch.Tensor
+    laid: Sequence[Laid]
     misfits: Sequence[float | None]
+
+    @property
+    def support(self) -> torch.Tensor:
+        """Where in the windows the defects may be: (M, 1, h, w) of 0 and 1."""
+        return torch.from_numpy(np.stack([laid.support for laid in self.laid]))[:, None].float()
 
 
 @dataclass(frozen=True)
@@ -87,8 +95,7 @@ class Exemplars:
                 pixels[y : y + side, x : x + side] = laid.pixels
                 laid_over.append(laid)
             starts.append(images.to_tensor(pixels))
-        support = torch.from_numpy(np.stack([laid.support for laid in laid_over]))[:, None].float()
-        return Start(torch.cat(starts), support, [self.misfit(laid.fit) for laid in laid_over])
+        return Start(torch.cat(starts), laid_over, [self.misfit(laid.fit) for laid in laid_over])
 
     def laid_over(self, place: Place, variant: int) -> Laid:
         """The defect that fits best in a place; nothing is laid over it, and all is left open, for an unknown class.
@@ -122,10 +129,10 @@ class Exemplars:
 
 
 def _pasted(place: Place, fit: Fit) -> Laid:
-    """The window with the defect in its box, shifted as it fits, as light as its new surroundings."""
+    """The window with the defect on the ground that is like its own, in its box or near it, as light as its new
+    surroundings."""
     window, box, side = place.window, place.box, len(place.window)
-    one, shift = fit.exemplar, fit.shift
-    moved = box[0] + shift[0], box[1] + shift[1], box[2] + shift[0], box[3] + shift[1]
+    one, moved = fit.exemplar, registered(place, fit)
     pixels = warp_to_box(one.cutout.pixels, one.cutout.box, moved, side, 0)
     height, width = one.cutout.alpha.shape
     alpha = np.zeros((height + 2, width + 2), np.float32)
@@ -139,4 +146,4 @@ def _pasted(place: Place, fit: Fit) -> Laid:
         pixels = pixels + light
     mixed = window + weight[..., None] * (pixels - window)
     support = ndimage.distance_transform_edt(weight < PRESENT) <= EDGE
-    return Laid(np.clip(np.rint(mixed), 0, 255).astype(np.uint8), support, fit.value)
+    return Laid(np.clip(np.rint(mixed), 0, 255).astype(np.uint8), support, fit.value, moved)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from generation.exemplars.cutout import Cutout, cut_out, filled, outlined
+from generation.exemplars.cutout import Cutout, cut_out, of_defect, outlined
 from generation.exemplars.exemplar import Exemplar, without_margin
 from generation.exemplars.laying import Exemplars
 from generation.placement.matching import Surround
@@ -62,4 +62,4 @@ def _cutout(pixels: np.ndarray, surround: Surround, outline: Path) -> Cutout:
     part = np.s_[y : y + found.alpha.shape[0], x : x + found.alpha.shape[1]]
     if outline.is_file() and (shape := images.load_rgb(outline)[..., 0]).shape == pixels.shape[:2]:
         return outlined(found, shape[part] > 127)
-    return filled(found, surround.pixels[part]) if surround.is_clean else found
+    return of_defect(found, surround.pixels[part]) if surround.is_clean else found

@@ -7,7 +7,9 @@ change are the same thing.
 import numpy as np
 from scipy import ndimage
 
+from generation.quality.checks import box_iou
 from generation.scoring import EIGHT, SPECK, PixelBox, Region, box_of
+from utils.shapes.boxes import Sides
 
 SMOOTHING = 0.8  # px, of the change before thresholding, in which the noise of resynthesized texture cancels
 PEAK_FRACTION = 0.25  # the threshold in units of the strongest change (95th percentile inside the box)
@@ -15,6 +17,7 @@ THRESHOLDS = (6.0, 20.0)  # gray levels, its lowest and highest value
 MINOR = 0.02  # components smaller than this fraction of the largest one are left out
 CLOSING, GROWTH = 2, 2  # px, radius of the gaps that are closed, and of the growth around the visible change
 SOFTNESS = 1.0  # px, sigma of the mask's soft edge
+ALIKE = 0.5  # IoU of painted and laid change from which on they are one defect
 VISIBLE = 8.0  # gray levels from which on a change counts as visible, with a reserve for rounding below 10
 
 
@@ -40,6 +43,21 @@ def defect_region(
     mask = mask[CLOSING:-CLOSING, CLOSING:-CLOSING]
     contrast = float(change[mask].mean()) if mask.any() else 0.0
     return alpha, Region(mask, box_of(mask), contrast)
+
+
+def drawn_box(painted: PixelBox | None, laid: PixelBox | None, own: Sides) -> PixelBox | None:
+    """The box that an annotator would draw around what was painted, px of the window: as far from what is visible of
+    it, side by side, as the training defect's `own` box is from what is visible of that where it was laid.
+
+    Annotators draw boxes of another kind around a hole and around a gap, which one margin for all does not tell. None
+    where nothing is visible, or the painted defect is not the one that was laid.
+    """
+    if painted is None or laid is None or box_iou(painted, laid) < ALIKE:
+        return None
+    left, top, right, bottom = (
+        round(side + drawn - seen) for side, drawn, seen in zip(painted, own, laid, strict=True)
+    )
+    return (left, top, right, bottom) if left < right and top < bottom else None
 
 
 def soft_mask(

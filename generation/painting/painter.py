@@ -7,6 +7,7 @@ the next turn begins.
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ from generation.exemplars.laying import Exemplars
 from generation.geometry import Context, Window, box_in_window, native_window
 from generation.jobs import BatchItem, Job, candidates, item_seed, retry, turn_items
 from generation.painting.canvas import Canvas, placed_masks, soft_windows
-from generation.painting.compositing import at_size, composite, defect_region
+from generation.painting.compositing import at_size, composite, defect_region, drawn_box
 from generation.painting.results import ContextResult, Task, attention_strips, separate
 from generation.quality.assessment import Assessor
 from generation.quality.checks import PaintedWindow
@@ -38,6 +39,7 @@ from utils import images
 from utils.errors import UserError
 from utils.images import ImageCache, Loader
 from utils.seeding import SampleNoise
+from utils.shapes.boxes import Sides
 
 log = logging.getLogger(__name__)
 
@@ -281,6 +283,9 @@ class Painter:
         native = canvas.region(*square)
         alpha = self.alpha(context, square, range(len(result.crops)))
         painted = canvas.painted(context, result.before, result.after, alpha)
+        begun = native
+        if o.masked and result.laid:
+            begun = canvas.painted(context, result.before, result.begun(context.windows), alpha)
         outside = outside_change(result.before, result.after, context, o.crop_size)
         found = []
         mask: np.ndarray | None
@@ -291,22 +296,27 @@ class Painter:
             model = np.s_[y : y + o.crop_size, x : x + o.crop_size]
             wanted = job.defects[item.defects[k]]
             box = None if wanted.box is None else box_in_window(wanted.box, window, window[2])
+            drawn = None
             if o.masked:
-                allowed = None if result.support is None else at_size(result.support[k], window[2])
-                hard = canvas.tones is not None
-                mask, region = defect_region(native[part], painted[part], box, hard, allowed)
+                laid = result.laid[k] if result.laid else None
+                allowed = None if laid is None else at_size(laid.support, window[2])
+                region_of = partial(defect_region, box=box, hard=canvas.tones is not None, support=allowed)
+                mask, region = region_of(native[part], painted[part])
+                if laid is not None and laid.box is not None:
+                    _, seen = region_of(native[part], begun[part])
+                    drawn = drawn_box(region.box, seen.box, self.annotated(laid.box, window[2]))
             else:
-                seen = None if result.attention is None else result.attention[k]
+                attention = None if result.attention is None else result.attention[k]
                 center = (wanted.center[0] + 0.5 - window[0], wanted.center[1] + 0.5 - window[1])
-                mask, region = None, painted_region(native[part], painted[part], seen, center)
+                mask, region = None, painted_region(native[part], painted[part], attention, center)
             scores = score_window(
                 region, (result.before[model], result.after[model]), result.crops[k], outside
             )
             if self.assessor is not None:
                 after = painted[part] if mask is None else composite(native[part], painted[part], mask)
                 off = result.misfits[k] if result.misfits else None
-                seen = PaintedWindow(native[part], after, region.mask, region.box, box, o.label_margin, off)
-                scores |= self.assessor.scores(seen, wanted.annotation.class_name)
+                shown = PaintedWindow(native[part], after, region.mask, region.box, box, o.label_margin, off)
+                scores |= self.assessor.scores(shown, wanted.annotation.class_name)
             found.append(
                 PaintedDefect(
                     window,
@@ -318,9 +328,16 @@ class Painter:
                     crop=result.crops[k],
                     strip=result.strips[k],
                     alpha=mask,
+                    drawn=drawn,
                 )
             )
         return found
+
+    def annotated(self, box: Sides, side: int) -> Sides:
+        """A training defect's box with its margin, in px of a window of `side` native px."""
+        left, top, right, bottom = (limit * side / self.options.crop_size for limit in box)
+        margin = self.options.label_margin
+        return left - margin, top - margin, right + margin, bottom + margin
 
     def put(
         self,

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from generation.exemplars.laying import Start
+from generation.exemplars.laying import Laid, Start
+from generation.geometry import Corner
 from generation.jobs import BatchItem, Job
 from generation.scoring import Failure
 from guided_diffusion.ddim import Result
@@ -25,8 +26,16 @@ class ContextResult:
     crops: np.ndarray  # (m, h, w, 3) uint8, the prior's own results
     attention: np.ndarray | None  # (m, h, w) in [0, 1]
     strips: Sequence[np.ndarray | None]  # (h, n * w) uint8 each, the attention at n steps
-    support: np.ndarray | None = None  # (m, h, w) bool, where the defects may be; None: anywhere
-    misfits: Sequence[float | None] = ()  # of the training defects that the windows began with, if they did
+    laid: Sequence[Laid] = ()  # the training defects that the windows began with, if they did,
+    misfits: Sequence[float | None] = ()  # and how badly these fit
+
+    def begun(self, windows: Sequence[Corner]) -> np.ndarray:
+        """The context (S, S, 3) uint8 with the training defects that its windows, at these corners, began with."""
+        pixels = self.before.copy()
+        for laid, (x, y) in zip(self.laid, windows, strict=True):
+            height, width = laid.pixels.shape[:2]
+            pixels[y : y + height, x : x + width] = laid.pixels
+        return pixels
 
     def kept_gray(self) -> "ContextResult":
         """The result without color, where the context has none."""
@@ -66,8 +75,7 @@ def separate(
         attention = None if result.attention is None else result.attention[rows, 0].cpu().numpy()
         made = ContextResult(task.before, afters[n], crops[rows], attention, strips[rows])
         if start is not None:
-            allowed = start.support[rows, 0].cpu().numpy() > 0
-            made = replace(made, support=allowed, misfits=start.misfits[rows])
+            made = replace(made, laid=start.laid[rows], misfits=start.misfits[rows])
         found.append(made.kept_gray() if keep_gray else made)
     return found
 

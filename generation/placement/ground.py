@@ -67,9 +67,8 @@ def shares_of_another(
     """The share of the pixels `near` (h, w) bool of a clean patch `own` (h, w, 3), 0 to 255, that is another in `place`
     (h + m, w + n, 3), for each position of the patch there: (m + 1, n + 1). `contrast` is the defect's; a pixel may be
     like any of those within `reach` px of its place, as edges are off where a patch was stretched."""
-    here, relit = own[near], min(RELIT, RELIT_SHARE * contrast)
-    there = _windows(place, near)
-    light = np.clip(np.median(there - here, axis=2, keepdims=True), -relit, relit)
+    here, there = own[near], _windows(place, near)
+    light = relit(there - here, contrast)
     if not reach:
         off = np.abs(there - here - light)
     else:
@@ -80,6 +79,13 @@ def shares_of_another(
         )
         off = np.maximum(low - here, here - high)
     return np.asarray((off.max(axis=3) > ANOTHER * contrast).mean(axis=2))
+
+
+def relit(off: np.ndarray, contrast: float) -> np.ndarray:
+    """The difference in light between two places, (..., 1, 3) gray levels, of the differences `off` (..., n, 3) of
+    their pixels; no more than those of one kind of ground may have for a defect of a contrast."""
+    most = min(RELIT, RELIT_SHARE * contrast)
+    return np.asarray(np.clip(np.median(off, axis=-2, keepdims=True), -most, most))
 
 
 def _windows(place: np.ndarray, near: np.ndarray) -> np.ndarray:

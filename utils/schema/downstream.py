@@ -88,7 +88,9 @@ Shares = Annotated[
 class WorldConfig(Section):
     """The bundled synthetic world: boards of every part, each with up to six defects and a clean twin."""
 
-    train_boards: Int = Field(60, ge=2, le=10_000, description="boards to train on (the defects used are per_class)")
+    train_boards: Int = Field(
+        60, ge=2, le=10_000, description="boards to train on (the defects used are per_class)"
+    )
     validation_boards: Int = Field(20, ge=1, le=10_000, description="boards of the validation part")
     test_boards: Int = Field(60, ge=1, le=10_000, description="boards of the test part")
     size: Int = Field(320, ge=128, le=4096, description="side of a board, px")
