@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from utils.shapes.changed import change_of_twin
+from utils.shapes.changed import above_noise, change_of_twin, relit
 
 
 def traces(shift: int = 0) -> np.ndarray:
@@ -63,3 +63,33 @@ def test_another_picture_is_no_twin_that_is_a_little_off(inside: np.ndarray):
     one, other = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     expected = np.abs(one.astype(np.float32) - other).max(axis=2)
     np.testing.assert_array_equal(change_of_twin(one, other, inside), expected)
+
+
+def test_a_twin_in_other_light_is_relit_by_what_surrounds_the_box():
+    rng = np.random.default_rng(3)
+    twin = rng.integers(90, 110, (40, 40, 3)).astype(np.uint8)
+    inside = np.zeros((40, 40), bool)
+    inside[12:28, 12:28] = True
+    image = twin + np.uint8(18)
+    image[16:24, 16:24] = 20
+    assert np.array_equal(relit(image, twin, inside), twin + np.float32(18))
+    far = (twin.astype(int) + 60).astype(np.uint8)
+    assert np.array_equal(relit(far, twin, inside), twin + np.float32(24))  # no more than that
+    assert np.array_equal(relit(image, twin, np.ones_like(inside)), twin.astype(np.float32))
+
+
+def test_what_differs_no_more_than_the_textures_around_is_no_change():
+    rng = np.random.default_rng(4)
+    change = np.abs(12 * rng.standard_normal((48, 48))).astype(np.float32)
+    inside = np.zeros((48, 48), bool)
+    inside[14:34, 14:34] = True
+    change[18:28, 20:30] = 70
+    left = above_noise(change, inside)
+    assert (left[19:27, 21:29] == 70).all()
+    rest = np.ones_like(inside)
+    rest[16:30, 18:32] = False
+    assert (left[rest] > 0).mean() < 0.1
+    # Another defect beside the box, that is as far off as the one inside: half of that counts at most
+    change[:12] = 70
+    assert (above_noise(change, inside)[19:27, 21:29] == 70).all()
+    assert np.array_equal(above_noise(change, np.ones_like(inside)), change)

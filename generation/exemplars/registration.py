@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from generation.exemplars.exemplar import Place
 from generation.exemplars.ranking import Fit
-from generation.placement.ground import relit
+from generation.placement.ground import light_between
 from generation.placement.matching import sides_at_edge
 from utils.shapes.boxes import Sides
 
@@ -71,5 +71,5 @@ def _another(
         [ndimage.map_coordinates(window[..., k], where, order=1, mode="nearest") for k in range(3)], axis=-1
     )
     off = there - own
-    off -= relit(off, contrast)
+    off -= light_between(off, contrast)
     return np.minimum(np.abs(off).max(axis=2) / contrast, 1).mean(axis=1)

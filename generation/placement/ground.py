@@ -13,7 +13,7 @@ from scipy import ndimage
 from generation.placement.matching import Surround
 from generation.quality.checks import visible_pixels
 from utils.shapes.boxes import pixels_in
-from utils.shapes.changed import change_of_twin
+from utils.shapes.changed import above_noise, change_of_twin, relit
 
 BESIDE = 3  # px around what a defect changes that count with it
 SLACK = 2  # px that a place may be off
@@ -28,7 +28,8 @@ def with_change(surround: Surround, patch: np.ndarray) -> Surround:
     in its box, and BESIDE px around that."""
     inside = np.zeros(patch.shape[:2], bool)
     inside[pixels_in(surround.box)] = True
-    difference = np.where(inside, change_of_twin(patch, surround.pixels, inside), 0)
+    twin = relit(patch, surround.pixels, inside)
+    difference = np.where(inside, above_noise(change_of_twin(patch, twin, inside), inside), 0)
     changed = visible_pixels(difference)
     if not changed.any():
         return surround
@@ -68,7 +69,7 @@ def shares_of_another(
     (h + m, w + n, 3), for each position of the patch there: (m + 1, n + 1). `contrast` is the defect's; a pixel may be
     like any of those within `reach` px of its place, as edges are off where a patch was stretched."""
     here, there = own[near], _windows(place, near)
-    light = relit(there - here, contrast)
+    light = light_between(there - here, contrast)
     if not reach:
         off = np.abs(there - here - light)
     else:
@@ -81,7 +82,7 @@ def shares_of_another(
     return np.asarray((off.max(axis=3) > ANOTHER * contrast).mean(axis=2))
 
 
-def relit(off: np.ndarray, contrast: float) -> np.ndarray:
+def light_between(off: np.ndarray, contrast: float) -> np.ndarray:
     """The difference in light between two places, (..., 1, 3) gray levels, of the differences `off` (..., n, 3) of
     their pixels; no more than those of one kind of ground may have for a defect of a contrast."""
     most = min(RELIT, RELIT_SHARE * contrast)

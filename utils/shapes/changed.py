@@ -7,6 +7,8 @@ OFF = 20.0  # gray levels off the twin that are no noise,
 MOST_OFF = 0.005  # of the pixels outside a defect's box, from which share on the twin is taken to be off by a px more,
 FARTHEST = 2  # but by no more than this,
 EDGES = 0.3  # and not from which share on it is another picture
+LIGHT = 24.0  # gray levels that a twin may be lighter or darker
+NOISE = 3.0  # medians of the change outside the box that are noise: about two standard deviations
 SQUARE = np.ones((3, 3), bool)
 
 
@@ -29,6 +31,27 @@ def change_of_twin(image: np.ndarray, twin: np.ndarray, inside: np.ndarray) -> n
     reach = fits.index(True)  # the farthest one fits
     beside = ndimage.binary_dilation(changes[reach] > OFF, SQUARE, iterations=max(1, reach))
     return np.where(beside, exact, changes[reach])
+
+
+def relit(image: np.ndarray, twin: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """The twin (h, w, 3), float32, in the light of the image: off by the median difference outside the defect's box,
+    but by no more than LIGHT."""
+    outside = ~inside
+    if not outside.any():
+        return twin.astype(np.float32)
+    light = np.median(image[outside].astype(np.float32) - twin[outside], axis=0)
+    return np.asarray(twin + np.clip(light, -LIGHT, LIGHT), np.float32)
+
+
+def above_noise(change: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """The change (h, w) of a twin without what is no more than is found outside the defect's box, where textures are
+    others: 0 there. Other defects may lie there, so that at most half of the defect's own change is taken for noise."""
+    smooth, outside = ndimage.gaussian_filter(change, 1), ~inside
+    if not (outside.any() and inside.any()):
+        return change
+    middle, high = np.percentile(smooth[outside], (50, 90))
+    own = np.percentile(smooth[inside], 95)
+    return np.where(smooth > min(max(NOISE * middle, high), own / 2), change, 0)
 
 
 def _change(image: np.ndarray, twin: np.ndarray, reach: int) -> np.ndarray:
