@@ -44,10 +44,10 @@ def samples_by_annotation(jobs: Sequence[Job]) -> dict[str, list[Job]]:
 
 def collect_jobs(run: Run) -> list[Job]:
     """One job per output image; where defects are requested by numbers, their places are chosen first."""
-    config = run.config
+    config, label_folder = run.config, None
     if config.plan.counts:
         _ = run.assessor  # a judge that cannot be read is told before places are looked for
-    label_folder = place_defects(run) if config.plan.counts else None
+        label_folder = place_defects(run)
     geometry, options = make_geometry(config), job_options(config)
     jobs = plan_jobs(config.defect_free_dir, run.classes, geometry, options, label_folder)
     check_class_ids(config, jobs, run.classes)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from generation.placement.ground import with_change
@@ -131,11 +132,16 @@ def _read_query(folder: Path, values: Mapping[str, str], classes: Mapping[str, i
     return Query(surround, annotation.class_id, center, size, row.group)
 
 
+def shows_same_place(surround: Surround, pixels: np.ndarray) -> bool:
+    """Whether an image (h, w, 3) uint8 looks like a patch around its box, and is of its size."""
+    return pixels.shape == surround.pixels.shape and same_surroundings(surround, pixels) >= ALIGNED
+
+
 def without_defect(surround: Surround, twin: Path) -> Surround:
     """The patch of the clean image at the same place, if there is one and it looks the same around the box."""
     if not twin.is_file():
         return surround
     pixels = images.load_rgb(twin)
-    if pixels.shape != surround.pixels.shape or same_surroundings(surround, pixels) < ALIGNED:
+    if not shows_same_place(surround, pixels):
         return surround
     return with_change(replace(surround, pixels=pixels, is_clean=True), surround.pixels)

@@ -46,13 +46,16 @@ def test_the_score_is_the_judges_answer_times_the_checks():
     assert Assessor(judge).scores(painted(), "short")["score"] == pytest.approx(0.3, abs=1e-5)
 
 
-def test_a_judge_does_not_reject_a_class_that_it_is_not_reliable_about(tmp_path):
+@pytest.mark.parametrize("short", [{"short": (0.5, 6)}, {}], ids=["few", "not tested"])
+def test_a_judge_does_not_reject_a_class_that_it_is_not_reliable_about(tmp_path, short):
     judge = judge_saying(np.log(0.6), np.log(0.3), np.log(0.1))
     judge.unit.fill_(1e6)
     path = tmp_path / "judge.safetensors"
-    save_judge(judge, path, Reliability({"spur": 0.9, "short": 0.5}, {"spur": 20, "short": 6}, 0.9))
+    found = {"spur": (0.9, 20), **short}
+    right, counts = ({name: pair[k] for name, pair in found.items()} for k in (0, 1))
+    save_judge(judge, path, Reliability(right, counts, 0.9))
     assessor = load_assessor(str(path), ["spur", "short"])
-    assert assessor is not None and assessor.doubted == {"short"}
+    assert assessor is not None
     short, spur = (assessor.scores(painted(), name) for name in ("Short", "spur"))
     assert short["score"] == 1.0 and short["judge"] == pytest.approx(0.3, abs=1e-5)
     assert spur["score"] == pytest.approx(0.6, abs=1e-5)

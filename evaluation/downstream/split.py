@@ -9,8 +9,8 @@ import numpy as np
 
 from evaluation.downstream.scenes import Scene
 from evaluation.downstream.world import GROUP_PATTERN
-from generation.placement.matching import Surround, same_surroundings
-from generation.training_defects import ALIGNED
+from generation.placement.matching import Surround
+from generation.training_defects import shows_same_place
 from utils.errors import UserError
 from utils.files import replace_folder
 from utils.images import load_rgb
@@ -86,7 +86,7 @@ def clean_twin(image: SourceImage, pixels: np.ndarray) -> np.ndarray | None:
         return None
     for box in image.boxes:
         patch, inner, scale = boxed_patch(pixels, box, WINDOW)
-        if same_surroundings(Surround(patch, inner, scale), boxed_patch(clean, box, WINDOW)[0]) < ALIGNED:
+        if not shows_same_place(Surround(patch, inner, scale), boxed_patch(clean, box, WINDOW)[0]):
             return None
     return clean
 

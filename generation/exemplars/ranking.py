@@ -31,12 +31,14 @@ EDGES_OFF = 1  # px that edges may be off where a defect is stretched
 
 @dataclass(frozen=True)
 class Stretched:
-    """A training defect stretched so that its box fills that of a place: by how much (a logarithm), and how alike its
-    surroundings are to the window (see matching) at all shifts, less what these cost: (2 SHIFT + 1, 2 SHIFT + 1), row y
-    and column x being a shift of SHIFT - x, SHIFT - y."""
+    """A training defect stretched so that its box fills that of a place: by how much (a logarithm), its clean patch as
+    it lies in the window and SHIFT px around it, (S + 2 SHIFT, S + 2 SHIFT, 3) float32, and how alike its surroundings
+    are to the window (see matching) at all shifts, less what these cost: (2 SHIFT + 1, 2 SHIFT + 1), row y and column x
+    being a shift of SHIFT - x, SHIFT - y."""
 
     exemplar: Exemplar
     stretch: float
+    patch: np.ndarray
     alike: torch.Tensor
 
     @property
@@ -136,14 +138,15 @@ def stretched_to(place: Place, known: Sequence[Exemplar]) -> list[Stretched]:
     near, around = near_box(box, side)
     if not around.any():
         around = near
-    here = torch.from_numpy(window.astype(np.float32).transpose(2, 0, 1) / 127.5 - 1)
+    here = _planes(window.astype(np.float32))
     steps = torch.arange(-SHIFT, SHIFT + 1)
     cost = COST_OF_SHIFT * (steps[:, None].square() + steps.square()).sqrt()
     found = []
     for stretch, one in stretched:
         if stretch <= max(STRETCH, least + 1e-6):
             weights = torch.from_numpy(around if one.hidden else near).float()
-            found.append(Stretched(one, stretch, _likeness(here, _field(one, box, side), weights) - cost))
+            patch = warp_to_box(one.clean.pixels, one.clean.box, box, side, SHIFT)
+            found.append(Stretched(one, stretch, patch, _likeness(here, _planes(patch), weights) - cost))
     return found
 
 
@@ -167,7 +170,7 @@ def _on_ground(place: Place, laid: Stretched) -> torch.Tensor:
     near.flat[np.delete(pixels, np.s_[:: math.ceil(len(pixels) / GROUND_PIXELS)])] = False
     rows, columns = (np.flatnonzero(near.any(axis=axis)) for axis in (1, 0))
     (top, bottom), (left, right) = ((found[0], found[-1] + 1) for found in (rows, columns))
-    own = warp_to_box(clean.pixels, clean.box, place.box, side, 0)[top:bottom, left:right]
+    own = laid.patch[SHIFT:-SHIFT, SHIFT:-SHIFT][top:bottom, left:right]
     best = divmod(int(laid.alike.argmax()), laid.alike.shape[1])
     first, last = ([min(max(k + step, 0), 2 * SHIFT) for k in best] for step in (-GROUND_SHIFT, GROUND_SHIFT))
     padded = np.pad(place.window, [(SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)], mode="edge")
@@ -203,7 +206,6 @@ def _likeness(here: torch.Tensor, field: torch.Tensor, weights: torch.Tensor) ->
     return likeness_of_moments(product, (mean, variance), (mean_there, square_there))
 
 
-def _field(one: Exemplar, box: Sequence[float], side: int) -> torch.Tensor:
-    """The clean patch as it lies in the window and SHIFT px around it, (3, side + 2 SHIFT, ...) in [-1, 1]."""
-    laid = warp_to_box(one.clean.pixels, one.clean.box, box, side, SHIFT)
-    return torch.from_numpy(laid.transpose(2, 0, 1) / 127.5 - 1)
+def _planes(pixels: np.ndarray) -> torch.Tensor:
+    """(h, w, 3) float32, 0 to 255, -> (3, h, w) in [-1, 1]."""
+    return torch.from_numpy(pixels.transpose(2, 0, 1) / 127.5 - 1)

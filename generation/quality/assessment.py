@@ -13,11 +13,10 @@ from utils.judging.palette import foreign_color
 
 @dataclass(frozen=True)
 class Assessor:
-    """Scores painted windows by a judge, who does not reject the classes `doubted` by itself; `reliability` is what is
-    known of it."""
+    """Scores painted windows by a judge, who does not reject by itself the classes that it is not reliable about;
+    without a known `reliability` it is taken to be so about all."""
 
     judge: Judge
-    doubted: frozenset[str] = frozenset()
     reliability: Reliability | None = None
 
     @property
@@ -43,7 +42,8 @@ class Assessor:
         if self.judge.palettes is not None:
             palette = self.judge.palettes[class_id].numpy()
             checks["color"] = foreign_color(painted.before, painted.after, painted.mask, palette)
-        counted = float(box is not None) if known in self.doubted else answer
+        rejects = self.reliability is None or self.reliability.is_reliable(known)
+        counted = answer if rejects else float(box is not None)
         return {"score": counted * score_factor(checks), "judge": answer, **checks}
 
     def _answer(self, after: np.ndarray, box: tuple[int, int, int, int], class_name: str) -> float:
@@ -59,8 +59,7 @@ def load_assessor(path: str, class_names: list[str]) -> Assessor | None:
     if not path:
         return None
     judge, reliability = load_judge(path)
-    untested = [name for name in judge.labels[:-1] if name not in reliability.right]
-    assessor = Assessor(judge, frozenset([*reliability.unreliable, *untested]), reliability)
+    assessor = Assessor(judge, reliability)
     for name in class_names:
         try:
             labels.match_class(name, assessor.classes)
