@@ -19,8 +19,9 @@ from guided_diffusion.transfer import to_device
 class Windows:
     """The M windows of N images: corners (left, top) in px, side in px, and the image of each.
 
-    `boxes` (M, 1, size, size) are masks of the defects' boxes, for a prior that sees its surroundings, and `support`
-    (M, 1, size, size) of where in them the defects may be; None: anywhere.
+    `boxes` (M, 1, size, size) are masks of the defects' boxes, for a prior that sees its surroundings, `support`
+    (M, 1, size, size) of where in them the defects may be; None: anywhere. `known` (M, 3, size, size) in [-1, 1] are
+    the windows whose surroundings it sees; None: the clean ones.
     """
 
     corners: Sequence[tuple[int, int]]
@@ -28,6 +29,7 @@ class Windows:
     owner: Tensor  # (M,) int64, ascending
     boxes: Tensor | None = None
     support: Tensor | None = None
+    known: Tensor | None = None
 
     @cached_property
     def owners(self) -> list[int]:
@@ -61,8 +63,9 @@ class Windows:
         index = [m for i in images for m, o in enumerate(self.owners) if o == i]
         place = {i: n for n, i in enumerate(images)}
         renumbered = to_device(torch.tensor([place[self.owners[m]] for m in index]), self.owner.device)
-        boxes, support = (None if masks is None else masks[index] for masks in (self.boxes, self.support))
-        return Windows([self.corners[m] for m in index], self.size, renumbered, boxes, support), index
+        masks = self.boxes, self.support, self.known
+        own = [None if one is None else one[index] for one in masks]
+        return Windows([self.corners[m] for m in index], self.size, renumbered, *own), index
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,10 @@ class Target:
     @property
     def known(self) -> Surroundings | None:
         """What a prior that sees its surroundings is shown; None without boxes."""
-        boxes, support = self.windows.boxes, self.windows.support
-        return None if boxes is None else Surroundings(self.clean_windows, boxes, support)
+        one = self.windows
+        if one.boxes is None:
+            return None
+        return Surroundings(self.clean_windows if one.known is None else one.known, one.boxes, one.support)
 
     def select(self, images: Sequence[int]) -> "Target":
         """The target of some images only, in that order."""

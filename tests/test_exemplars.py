@@ -293,6 +293,22 @@ def test_the_candidates_of_two_samples_begin_with_four_defects(folder: Folder):
     assert len(set(seen)) == 4
 
 
+@pytest.mark.parametrize("shaped", [True, False])
+def test_of_a_defect_with_a_shape_what_lies_beyond_the_box_is_known(folder: Folder, shaped: bool):
+    twin = striped() if shaped else None
+    folder.add(
+        "gap", 0, square(striped(), (59, 58, 69, 70), 0), twin, (61, 60, 67, 68)
+    )  # a box that is too small
+    context = Context(0, 0, 64, ((0, 0),), 1.0)
+    wanted = Defect(Annotation(0, "spot", 0.5, 0.5, 0.1, 0.1), (32, 32), (0, 0, 64), (29, 28, 35, 36))
+    job, item = Job(Path("a.png"), (wanted,), (), "a", 0), BatchItem(0, 0, context, (0,), 0)
+    start = folder.read().starts([(job, item)], [window()], 64)
+    (laid,) = start.laid
+    assert laid.shaped == shaped and laid.pixels[32, 28, 1] < 60 and window()[32, 28, 1] == 160
+    known = ((start.known[0].permute(1, 2, 0) + 1) * 127.5).round().byte().numpy()
+    assert np.array_equal(known, laid.pixels if shaped else window())
+
+
 @pytest.mark.parametrize("name", ["train/boxed/gap.png", "train/boxed/gap.txt", "classes.json", "index.csv"])
 def test_all_that_is_read_is_in_the_hash(folder: Folder, name: str):
     folder.add("gap", 0, square(striped(), (59, 58, 69, 70), 0), striped(), (54, 53, 74, 75))

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from generation.exemplars.laying import Laid
+from generation.exemplars.laying import Laid, Start
 from generation.geometry import Geometry
 from generation.jobs import Job, item_seed, plan_jobs, turn_items
 from generation.painting.canvas import Canvas
@@ -323,6 +323,35 @@ def test_the_label_is_drawn_as_around_the_training_defect_that_was_laid(tmp_path
     assert found.drawn == (1, 2, 13, 10)  # the margin of 1 px around its own box, and the px
     (other,) = painter.judge(item, job, canvas, replace(result, laid=()))
     assert other.drawn is None
+
+
+def test_a_training_defect_with_a_shape_may_lie_beyond_the_requested_box(tmp_path: Path):
+    board(tmp_path, "0 0.25 0.5 0.05 0.075")  # 6 x 6 px around (30, 40): 5 to 11 of the window
+    (job,) = plan(tmp_path)
+    (item,) = turn_items([job], 0)
+    ((x, y),) = item.context.windows
+    painter = World().painter(masked=True, sees_surroundings=True)
+    laid = np.full((CROP, CROP, 3), GRAY, np.uint8)
+    laid[6:16, 6:16] = 0
+    shape = np.zeros((CROP, CROP), bool)
+    shape[5:16, 5:16] = True
+    begun = Laid(laid, shape, 1.0, (7.5, 7.5, 12.5, 13.0), shaped=True)
+    before = np.full((SIZE, SIZE, 3), GRAY, np.uint8)
+    after = before.copy()
+    after[y : y + CROP, x : x + CROP] = laid
+    canvas = Canvas(tmp_path / "a.png", painter.load, True)
+    for shaped, box, seen in (
+        (True, (6, 6, 16, 16), (7, 7, 13, 13)),
+        (False, (6, 6, 14, 14), (5, 5, 11, 11)),  # 3 px of soft edge
+    ):
+        one = replace(begun, shaped=shaped)
+        (found,) = painter.judge(
+            item, job, canvas, ContextResult(before, after, laid[None], None, [None], [one], [0.0])
+        )
+        assert found.region.box == box
+        mask = painter.boxes([(job, item)], Start(torch.zeros(1), torch.zeros(1), [one], [0.0]))
+        rows, columns = (torch.nonzero(mask[0, 0].amax(dim=k)).flatten().tolist() for k in (1, 0))
+        assert (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1) == seen
 
 
 # Scores and rerolls

@@ -1,5 +1,7 @@
 """Windows and targets on tensors small enough for paper."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -49,3 +51,14 @@ def test_target_of_some_images():
     swapped = target.select([1, 0])
     assert torch.equal(swapped.clean, target.clean.flip(0))
     assert torch.equal(swapped.clean_windows, target.clean_windows[[1, 2, 0]])
+
+
+def test_other_surroundings_than_the_clean_ones_may_be_known():
+    clean, boxes = numbered(2), torch.zeros(2, 1, 2, 2)
+    windows = Windows([(1, 0), (0, 2)], 2, torch.tensor([0, 1]), boxes)
+    assert torch.equal(Target.of_clean(clean, windows).known.clean, windows.cut(clean))
+    other = torch.rand(2, 3, 2, 2)
+    some = Target.of_clean(clean, replace(windows, known=other)).select([1])
+    assert torch.equal(some.known.clean, other[1:]) and torch.equal(
+        some.clean_windows, windows.cut(clean)[1:]
+    )

@@ -17,8 +17,8 @@ class Exemplar:
     """A training defect, turned: its clean patch (h, w, 3) uint8 with its box in px of it, and its cutout with the same
     box; boxes are without margin.
 
-    `hidden`: the patch is not clean, so that what is inside the box does not count. `number` is the defect's,
-    `group` that of its photograph.
+    `hidden`: the patch is not clean, so that what is inside the box does not count. `shaped`: the cutout is the
+    defect's shape, not its box. `number` is the defect's, `group` that of its photograph.
     """
 
     number: int
@@ -26,6 +26,7 @@ class Exemplar:
     clean: Surround
     cutout: Cutout
     hidden: bool
+    shaped: bool
 
     @property
     def size(self) -> tuple[float, float]:

@@ -32,20 +32,30 @@ EDGE = 2.0  # px around it that may be painted anew with it
 class Laid:
     """A window (S, S, 3) uint8 with a defect laid over it, where that is with its edge (S, S) bool, how well it fits
     there, up to 1 (see ranking), and its own box as it lies there, without margin, in px of the window. None where no
-    defect is known."""
+    defect is known.
+
+    `shaped`: its own pixels alone were laid, not its box with the ground around it.
+    """
 
     pixels: np.ndarray
     support: np.ndarray
     fit: float | None = None
     box: Sides | None = None
+    shaped: bool = False
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where the sampling of N contexts with M windows starts: `contexts` (N, 3, S, S) in [-1, 1], what was laid over
-    the windows, and the `misfits` of these training defects, None where none is known."""
+    """Where the sampling of N contexts with M windows starts: `contexts` (N, 3, S, S) in [-1, 1], the surroundings that
+    are `known` of the windows (M, 3, h, w), what was laid over them, and the `misfits` of these training defects, None
+    where none is known.
+
+    A defect reaches beyond the box that is drawn around it, or is moved beyond the requested one: what of it lies
+    there is known. Of a defect without a shape the photograph is.
+    """
 
     contexts: torch.Tensor
+    known: torch.Tensor
     laid: Sequence[Laid]
     misfits: Sequence[float | None]
 
@@ -86,16 +96,19 @@ class Exemplars:
 
         The `candidates` of a place, and its samples, begin with other defects, as far as there are VARIANTS.
         """
-        starts, laid_over = [], []
+        starts, laid_over, known = [], [], []
         for (job, item), before in zip(pairs, contexts, strict=True):
             pixels = before.copy()
             for k, (x, y) in zip(item.defects, item.context.windows, strict=True):
                 place = self.place(pixels, job.defects[k], item.context, (x, y), side)
                 laid = self.laid_over(place, job.index * candidates + item.attempt)
+                known.append(images.to_tensor(laid.pixels if laid.shaped else place.window))
                 pixels[y : y + side, x : x + side] = laid.pixels
                 laid_over.append(laid)
             starts.append(images.to_tensor(pixels))
-        return Start(torch.cat(starts), laid_over, [self.misfit(laid.fit) for laid in laid_over])
+        return Start(
+            torch.cat(starts), torch.cat(known), laid_over, [self.misfit(laid.fit) for laid in laid_over]
+        )
 
     def laid_over(self, place: Place, variant: int) -> Laid:
         """The defect that fits best in a place; nothing is laid over it, and all is left open, for an unknown class.
@@ -146,4 +159,4 @@ def _pasted(place: Place, fit: Fit) -> Laid:
         pixels = pixels + light
     mixed = window + weight[..., None] * (pixels - window)
     support = ndimage.distance_transform_edt(weight < PRESENT) <= EDGE
-    return Laid(np.clip(np.rint(mixed), 0, 255).astype(np.uint8), support, fit.value, moved)
+    return Laid(np.clip(np.rint(mixed), 0, 255).astype(np.uint8), support, fit.value, moved, one.shaped)

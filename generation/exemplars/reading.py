@@ -29,13 +29,10 @@ def read_exemplars(
     whose boxes the ground around them would come, are left out. Raises UserError if the folder has none."""
     turns = allowed_turns(rotate90, flip)
     found: dict[int, list[Exemplar]] = {}
-    shaped = set()
     for number, (query, file) in enumerate(read_patches(folder, classes, "exemplars.folder")):
         surround = query.surround
         pixels = images.load_rgb(folder / PATCHES / file)
         cutout = _cutout(pixels, surround, folder / OUTLINES / file)
-        if surround.is_clean or (folder / OUTLINES / file).is_file():
-            shaped.add(number)
         inner = without_margin(surround.box, margin / surround.scale, pixels.shape[1], pixels.shape[0])
         x, y = (int(surround.box[k]) - int(cutout.box[k]) for k in (0, 1))  # the cutout's corner in the patch
         left, top, right, bottom = inner
@@ -45,10 +42,11 @@ def read_exemplars(
             replace(surround, box=inner),
             replace(cutout, box=(left - x, top - y, right - x, bottom - y)),
             not surround.is_clean,
+            surround.is_clean or (folder / OUTLINES / file).is_file(),
         )
         found.setdefault(query.class_id, []).extend(one.turned(*turn) for turn in turns)
     for class_id, known in found.items():
-        rest = [one for one in known if one.number in shaped]
+        rest = [one for one in known if one.shaped]
         if len(rest) >= MOST_SHAPED * len(known):
             found[class_id] = rest
     return Exemplars(found, margin)

@@ -5,6 +5,7 @@ the next turn begins.
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from generation.exemplars.laying import Exemplars
-from generation.geometry import Context, Window, box_in_window, native_window
+from generation.exemplars.laying import Exemplars, Start
+from generation.geometry import Context, PixelBox, Window, box_in_window, native_window
 from generation.jobs import BatchItem, Job, candidates, item_seed, retry, turn_items
 from generation.painting.canvas import Canvas, placed_masks, soft_windows
 from generation.painting.compositing import BLENDED, at_size, composite, defect_region, drawn_box
@@ -236,14 +237,17 @@ class Painter:
         clean = torch.cat([images.to_tensor(task.before) for task in tasks]).to(self.device)
         owner = [n for n, (_, item) in enumerate(pairs) for _ in item.defects]
         corners = [corner for _, item in pairs for corner in item.context.windows]
-        size, boxes = self.options.crop_size, self.boxes(pairs)
-        begin, support, start = clean, None, None
+        size = self.options.crop_size
+        begin, support, known, start = clean, None, None, None
         if self.exemplars is not None:
             start = self.exemplars.starts(
                 pairs, [task.before for task in tasks], size, self.options.candidates
             )
-            begin, support = start.contexts.to(self.device), start.support.to(self.device)
-        windows = Windows(corners, size, torch.tensor(owner, device=self.device), boxes, support)
+            begin, support, known = (
+                one.to(self.device) for one in (start.contexts, start.support, start.known)
+            )
+        boxes = self.boxes(pairs, start)
+        windows = Windows(corners, size, torch.tensor(owner, device=self.device), boxes, support, known)
         classes = [job.defects[k].annotation.class_id for job, item in pairs for k in item.defects]
         noise = SampleNoise([item_seed(self.options.seed, job, item) for job, item in pairs], owner)
         masks: list[Tensor] = []
@@ -262,16 +266,24 @@ class Painter:
         last, masked = sampler.options.timesteps[-1], self.options.masked
         return separate(result, tasks, strips, start, last, masked)
 
-    def boxes(self, pairs: Sequence[tuple[Job, BatchItem]]) -> Tensor | None:
-        """Masks (M, 1, h, w) of the boxes of the defects in their windows, for a prior that sees its surroundings."""
+    def boxes(self, pairs: Sequence[tuple[Job, BatchItem]], start: Start | None) -> Tensor | None:
+        """Masks (M, 1, h, w) of the boxes of the defects in their windows, for a prior that sees its surroundings:
+        those of the training defects where they were laid, else the requested ones."""
         if not self.options.sees_surroundings:
             return None
-        size, boxes = self.options.crop_size, []
+        size = self.options.crop_size
+        boxes: list[PixelBox] = []
         for job, item in pairs:
             for k, corner in zip(item.defects, item.context.windows, strict=True):
                 box = job.defects[k].box
                 assert box is not None  # every defect has one: `JobOptions.boxes`
-                boxes.append(box_in_window(box, native_window(item.context, corner, size), size))
+                window = native_window(item.context, corner, size)
+                own = start.laid[len(boxes)] if start is not None else None
+                if own is not None and own.shaped and own.box is not None:
+                    left, top, right, bottom = self.annotated(own.box, window[2])
+                    box = math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)
+                    window = 0, 0, window[2]
+                boxes.append(box_in_window(box, window, size))
         return box_masks(boxes, size).to(self.device)
 
     # Scoring and pasting
@@ -300,7 +312,8 @@ class Painter:
             if o.masked:
                 laid = result.laid[k] if result.laid else None
                 allowed = None if laid is None else at_size(laid.support, window[2])
-                region_of = partial(defect_region, box=box, hard=canvas.tones is not None, support=allowed)
+                inside = None if laid is not None and laid.shaped else box
+                region_of = partial(defect_region, box=inside, hard=canvas.tones is not None, support=allowed)
                 mask, region = region_of(native[part], painted[part])
                 if laid is not None and laid.box is not None:
                     _, seen = region_of(native[part], begun[part])
@@ -316,7 +329,9 @@ class Painter:
             if self.assessor is not None:
                 after = painted[part] if mask is None else composite(native[part], painted[part], mask)
                 off = result.misfits[k] if result.misfits else None
-                shown = PaintedWindow(native[part], after, region.mask, region.box, box, o.label_margin, off)
+                shown = PaintedWindow(
+                    native[part], after, region.mask, region.box, box, o.label_margin, off, drawn
+                )
                 scores |= self.assessor.scores(shown, wanted.annotation.class_name)
             found.append(
                 PaintedDefect(

@@ -33,7 +33,7 @@ class Assessor:
         `quality_checks`.
         """
         checks = quality_checks(painted)
-        box = painted.wanted or painted.box
+        box = painted.drawn or painted.wanted or painted.box
         before = images.resize_squash(painted.before, SIDE)[None]
         checks["domain"] = float(self.judge.distance(before)[0])
         answer = 0.0 if box is None else self._answer(painted.after, box, class_name)

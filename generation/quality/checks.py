@@ -38,7 +38,8 @@ RAMPS = {
 class PaintedWindow:
     """A window before and after painting, the defect's mask, its box, and the box that was requested (None: only a
     center was) with `margin` px around the defect; `box` None: nothing was painted. `misfit`: how badly the training
-    defect fits there that it was painted from, None without one."""
+    defect fits there that it was painted from, None without one; `drawn`: the box that its annotator would draw, None
+    where that is not known."""
 
     before: np.ndarray
     after: np.ndarray
@@ -47,6 +48,7 @@ class PaintedWindow:
     wanted: PixelBox | None
     margin: float = 0.0
     misfit: float | None = None
+    drawn: PixelBox | None = None
 
     @property
     def change(self) -> np.ndarray:
@@ -58,18 +60,19 @@ def quality_checks(painted: PaintedWindow) -> dict[str, float]:
     """The checks by name.
 
     coverage: fraction of the visible change (above 10 gray levels) inside the mask, with 2 px of tolerance. size_iou:
-    intersection over union of the painted box and the likest one between the requested box and that without its margin,
-    since annotators do not keep it to the pixel. grain: fine texture of the painted
-    region as a ratio to that of its clean surroundings. tint: mean difference of the channels where a gray image was
-    painted, in gray levels; 0 for color images. spill: pixels changed beyond the mask's soft edge, as a ratio to the
-    mask's. misfit: how much less like its own the place is for the training defect that was laid there than is usual
-    among training defects, in likeness (1: the same), with what another ground under it and its stretch cost; absent
-    where none was.
+    intersection over union of the painted box, as an annotator would draw it where that is known, and the likest one
+    between the requested box and that without its margin, since annotators do not keep it to the pixel. grain: fine
+    texture of the painted region as a ratio to that of its clean surroundings. tint: mean difference of the channels
+    where a gray image was painted, in gray levels; 0 for color images. spill: pixels changed beyond the mask's soft
+    edge, as a ratio to the mask's. misfit: how much less like its own the place is for the training defect that was
+    laid there than is usual among training defects, in likeness (1: the same), with what another ground under it and
+    its stretch cost; absent where none was.
     """
     change, mask = painted.change, painted.mask
+    box, wanted = painted.drawn or painted.box, painted.wanted
     checks = {
         "coverage": coverage(change, mask),
-        "size_iou": 1.0 if painted.wanted is None else size_iou(painted.box, painted.wanted, painted.margin),
+        "size_iou": 1.0 if wanted is None else size_iou(box, wanted, painted.margin),
         "grain": grain(painted),
         "tint": tint(painted.before, painted.after, mask),
         "spill": float((change > 0)[~grown(mask, SOFT_EDGE)].sum() / max(mask.sum(), 1)),
