@@ -314,12 +314,12 @@ def test_the_label_is_drawn_as_around_the_training_defect_that_was_laid(tmp_path
     laid[4:11, 4:11] = 0
     after = before.copy()
     after[y : y + CROP, x : x + CROP] = laid
-    after[y + 4 : y + 11, x + 11 : x + 14] = 0  # 3 px wider, one more than blending may do
+    after[y + 4 : y + 11, x + 11] = 0  # a px wider
     begun = Laid(laid, np.ones((CROP, CROP), bool), 1.0, (2.0, 3.0, 11.0, 9.0))
     result = ContextResult(before, after, laid[None], None, [None], [begun], [0.0])
     canvas = Canvas(tmp_path / "a.png", painter.load, True)
     (found,) = painter.judge(item, job, canvas, result)
-    assert found.region.box == (4, 4, 14, 11)
+    assert found.region.box == (4, 4, 12, 11)
     assert found.drawn == (1, 2, 13, 10)  # the margin of 1 px around its own box, and the px
     (other,) = painter.judge(item, job, canvas, replace(result, laid=()))
     assert other.drawn is None

@@ -17,7 +17,6 @@ THRESHOLDS = (6.0, 20.0)  # gray levels, its lowest and highest value
 MINOR = 0.02  # components smaller than this fraction of the largest one are left out
 CLOSING, GROWTH = 2, 2  # px, radius of the gaps that are closed, and of the growth around the visible change
 SOFTNESS = 1.0  # px, sigma of the mask's soft edge
-BLENDED = 2.0  # px of the model by which painting may blend an edge
 ALIKE = 0.5  # IoU of painted and laid change from which on they are one defect
 VISIBLE = 8.0  # gray levels from which on a change counts as visible, with a reserve for rounding below 10
 
@@ -46,19 +45,18 @@ def defect_region(
     return alpha, Region(mask, box_of(mask), contrast)
 
 
-def drawn_box(painted: PixelBox | None, laid: PixelBox | None, own: Sides, slack: float) -> PixelBox | None:
-    """The box that an annotator would draw around what was painted, px of the window: the training defect's `own` box
-    where it was laid, each side moved by as much as what is visible after painting goes beyond what was visible when it
-    was laid, or falls short of it, by more than `slack` px. By less it does everywhere, since painting blends edges.
+def drawn_box(painted: PixelBox | None, laid: PixelBox | None, own: Sides) -> PixelBox | None:
+    """The box that an annotator would draw around what was painted, px of the window: as far from what is visible of
+    it, side by side, as the training defect's `own` box is from what is visible of that where it was laid.
 
     Annotators draw boxes of another kind around a hole and around a gap, which one margin for all does not tell. None
     where nothing is visible, or the painted defect is not the one that was laid.
     """
     if painted is None or laid is None or box_iou(painted, laid) < ALIKE:
         return None
-    off = np.subtract(painted, laid)
-    sides = np.rint(own + np.sign(off) * np.maximum(np.abs(off) - slack, 0)).astype(int)
-    left, top, right, bottom = sides.tolist()
+    left, top, right, bottom = (
+        round(side + drawn - seen) for side, drawn, seen in zip(painted, own, laid, strict=True)
+    )
     return (left, top, right, bottom) if left < right and top < bottom else None
 
 

@@ -19,7 +19,7 @@ from generation.exemplars.laying import Exemplars, Start
 from generation.geometry import Context, PixelBox, Window, box_in_window, native_window
 from generation.jobs import BatchItem, Job, candidates, item_seed, retry, turn_items
 from generation.painting.canvas import Canvas, placed_masks, soft_windows
-from generation.painting.compositing import BLENDED, at_size, composite, defect_region, drawn_box
+from generation.painting.compositing import at_size, composite, defect_region, drawn_box
 from generation.painting.results import ContextResult, Task, attention_strips, separate
 from generation.quality.assessment import Assessor
 from generation.quality.checks import PaintedWindow
@@ -317,8 +317,7 @@ class Painter:
                 mask, region = region_of(native[part], painted[part])
                 if laid is not None and laid.box is not None:
                     _, seen = region_of(native[part], begun[part])
-                    slack = BLENDED * window[2] / o.crop_size
-                    drawn = drawn_box(region.box, seen.box, self.annotated(laid.box, window[2]), slack)
+                    drawn = drawn_box(region.box, seen.box, self.annotated(laid.box, window[2]))
             else:
                 attention = None if result.attention is None else result.attention[k]
                 center = (wanted.center[0] + 0.5 - window[0], wanted.center[1] + 0.5 - window[1])

@@ -105,8 +105,8 @@ class GenerationConfig(Section):
 
     label_box: Literal["painted", "annotation"] = Field(
         "painted",
-        description="box of the labels: that of the training defect where it was laid, or (without exemplars) "
-        "label_margin around what was painted; or the annotation's own",
+        description="box of the labels: as far from what was painted as that of its training defect is from that, or "
+        "(without exemplars) label_margin around it; or the annotation's own",
     )
     label_margin: Float = Field(
         0.0,
