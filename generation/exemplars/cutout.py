@@ -60,10 +60,11 @@ def of_defect(cutout: Cutout, twin: np.ndarray) -> Cutout:
     inside = np.zeros(cutout.alpha.shape, bool)
     inside[top:bottom, left:right] = True
     change = _difference(cutout.pixels, twin, inside)
-    changed = visible_pixels(np.where(cutout.alpha > 0, change, 0))  # beyond the box, too
+    visible = visible_pixels(np.where(cutout.alpha > 0, change, 0))  # beyond the box, too
+    changed = _large_pieces(np.where(visible, change, 0), inside) > 0
     if not changed.any():
         return cutout
-    hull = solid(visible_pixels(np.where(inside, change, 0)))
+    hull = solid(changed & inside)
     off = np.abs(cutout.pixels - np.median(cutout.pixels[changed], axis=0)).max(axis=2)
     alike = off < ALIKE * float(np.median(change[changed]))
     alpha, shape = cutout.alpha, changed | (ndimage.binary_dilation(changed, np.ones((3, 3))) & alike)
@@ -105,7 +106,7 @@ def _difference(pixels: np.ndarray, twin: np.ndarray, inside: np.ndarray) -> np.
 
 
 def _large_pieces(sure: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """`sure` (h, w) without the pieces of which little lies inside the box."""
+    """`sure` (h, w), 0 where nothing is, without the pieces of which little lies inside the box."""
     labeled, _ = ndimage.label(sure > 0, structure=np.ones((3, 3)))
     sizes = np.bincount(labeled.ravel(), np.where(inside, sure, 0).ravel())
     return np.where((sizes >= PART * sizes.max())[labeled], sure, 0)

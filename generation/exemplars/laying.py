@@ -43,6 +43,10 @@ class Laid:
     box: Sides | None = None
     shaped: bool = False
 
+    def known(self, window: np.ndarray) -> np.ndarray:
+        """The window (S, S, 3) uint8 as the prior is told that it is: with a defect that has a shape, where that is."""
+        return np.where(self.support[..., None], self.pixels, window) if self.shaped else window
+
 
 @dataclass(frozen=True)
 class Start:
@@ -102,7 +106,7 @@ class Exemplars:
             for k, (x, y) in zip(item.defects, item.context.windows, strict=True):
                 place = self.place(pixels, job.defects[k], item.context, (x, y), side)
                 laid = self.laid_over(place, job.index * candidates + item.attempt)
-                known.append(images.to_tensor(laid.pixels if laid.shaped else place.window))
+                known.append(images.to_tensor(laid.known(place.window)))
                 pixels[y : y + side, x : x + side] = laid.pixels
                 laid_over.append(laid)
             starts.append(images.to_tensor(pixels))
