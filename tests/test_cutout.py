@@ -16,6 +16,13 @@ def defective(value: int = 220) -> tuple[np.ndarray, np.ndarray]:
     return image, twin
 
 
+def whole_alpha(cutout: Cutout, box: tuple[int, int, int, int], twin: np.ndarray) -> np.ndarray:
+    """The alpha of a cutout around `box` with all that is of the defect; `twin` is of the whole image."""
+    left, top = box[0] - REACH, box[1] - REACH
+    height, width = cutout.alpha.shape
+    return of_defect(cutout, twin[top : top + height, left : left + width]).alpha
+
+
 def test_the_mask_is_what_differs_from_the_clean_twin():
     image, twin = defective()
     cutout = cut_out(image, BOX, twin)
@@ -57,9 +64,9 @@ def test_what_lies_between_changed_pixels_belongs_to_the_defect():
     left, top = BOX[0] - REACH, BOX[1] - REACH
     hidden = cutout.alpha[44 - top, 38 - left : 42 - left]
     assert hidden.max() < 0.5
-    window = np.s_[top : top + cutout.alpha.shape[0], left : left + cutout.alpha.shape[1]]
-    whole = of_defect(cutout, twin[window]).alpha
+    whole = whole_alpha(cutout, BOX, twin)
     assert (whole[40 - top : 52 - top, 36 - left : 44 - left] > 0.95).all()
+    assert (whole >= cutout.alpha)[40 - top : 52 - top, 36 - left : 44 - left].all()
     assert whole[:, : 33 - left].max() < 0.1
 
 
@@ -69,8 +76,7 @@ def test_far_apart_changes_are_not_joined():
     image[41:44, 31:34] = image[48:51, 46:49] = 200
     cutout = cut_out(image, BOX, twin)
     left, top = BOX[0] - REACH, BOX[1] - REACH
-    window = np.s_[top : top + cutout.alpha.shape[0], left : left + cutout.alpha.shape[1]]
-    alpha = of_defect(cutout, twin[window]).alpha
+    alpha = whole_alpha(cutout, BOX, twin)
     assert (alpha[41 - top : 44 - top, 31 - left : 34 - left] > 0.95).all()
     assert (alpha[48 - top : 51 - top, 46 - left : 49 - left] > 0.95).all()
     assert alpha[44 - top : 48 - top, 36 - left : 44 - left].max() < 0.01
@@ -83,8 +89,7 @@ def test_the_ground_beside_a_bent_defect_is_not_pasted():
     image[41:51, 33:38] = image[46:51, 33:47] = 200
     cutout = cut_out(image, BOX, twin)
     left, top = BOX[0] - REACH, BOX[1] - REACH
-    window = np.s_[top : top + cutout.alpha.shape[0], left : left + cutout.alpha.shape[1]]
-    alpha = of_defect(cutout, twin[window]).alpha
+    alpha = whole_alpha(cutout, BOX, twin)
     assert (alpha[41 - top : 51 - top, 33 - left : 38 - left] > 0.95).all()
     assert (alpha[46 - top : 51 - top, 33 - left : 47 - left] > 0.95).all()
     assert alpha[42 - top : 44 - top, 40 - left : 44 - left].max() < 0.02
@@ -95,8 +100,7 @@ def test_what_a_box_cuts_off_is_pasted_with_the_defect():
     box = (38, 44, 42, 48)  # 1 or 2 px too small
     cutout = cut_out(image, box, twin)
     left, top = box[0] - REACH, box[1] - REACH
-    window = np.s_[top : top + cutout.alpha.shape[0], left : left + cutout.alpha.shape[1]]
-    alpha = of_defect(cutout, twin[window]).alpha
+    alpha = whole_alpha(cutout, box, twin)
     assert alpha[43 - top : 49 - top, 36 - left : 44 - left].min() > 0.7  # less, the farther from the box
 
 

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from generation.quality.checks import visible_pixels
 from utils.shapes.boxes import Sides, turned
-from utils.shapes.changed import above_noise, change_of_twin, relit
+from utils.shapes.changed import above_noise, change_of_twin, relit, sure_change
 from utils.shapes.solid import solid
 
 REACH = 8  # px around a box that are cut out with it, at most
@@ -59,7 +59,7 @@ def of_defect(cutout: Cutout, twin: np.ndarray) -> Cutout:
     left, top, right, bottom = cutout.box
     inside = np.zeros(cutout.alpha.shape, bool)
     inside[top:bottom, left:right] = True
-    change = _difference(cutout.pixels, twin, inside)
+    change = sure_change(cutout.pixels, twin, inside)
     visible = visible_pixels(np.where(cutout.alpha > 0, change, 0))  # beyond the box, too
     changed = _large_pieces(np.where(visible, change, 0), inside) > 0
     if not changed.any():
@@ -98,11 +98,6 @@ def _changed(pixels: np.ndarray, twin: np.ndarray, inside: np.ndarray) -> np.nda
     if not sure[inside].any():
         return np.ones(inside.shape, np.float32)
     return ndimage.gaussian_filter(ndimage.maximum_filter(_large_pieces(sure, inside), 3), 0.7)
-
-
-def _difference(pixels: np.ndarray, twin: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """(h, w) gray levels by which each pixel differs from the twin, 0 where that is not more than around the box."""
-    return above_noise(change_of_twin(pixels, relit(pixels, twin, inside), inside), inside)
 
 
 def _large_pieces(sure: np.ndarray, inside: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from scipy import ndimage
 from generation.placement.matching import Surround
 from generation.quality.checks import visible_pixels
 from utils.shapes.boxes import pixels_in
-from utils.shapes.changed import above_noise, change_of_twin, relit
+from utils.shapes.changed import sure_change
 
 BESIDE = 3  # px around what a defect changes that count with it
 SLACK = 2  # px that a place may be off
@@ -28,8 +28,7 @@ def with_change(surround: Surround, patch: np.ndarray) -> Surround:
     in its box, and BESIDE px around that."""
     inside = np.zeros(patch.shape[:2], bool)
     inside[pixels_in(surround.box)] = True
-    twin = relit(patch, surround.pixels, inside)
-    difference = np.where(inside, above_noise(change_of_twin(patch, twin, inside), inside), 0)
+    difference = np.where(inside, sure_change(patch, surround.pixels, inside), 0)
     changed = visible_pixels(difference)
     if not changed.any():
         return surround

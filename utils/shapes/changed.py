@@ -43,6 +43,12 @@ def relit(image: np.ndarray, twin: np.ndarray, inside: np.ndarray) -> np.ndarray
     return np.asarray(twin + np.clip(light, -LIGHT, LIGHT), np.float32)
 
 
+def sure_change(image: np.ndarray, twin: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """What a defect changes, (h, w) gray levels: `change_of_twin` in the light of the image, 0 where it is no more than
+    noise."""
+    return above_noise(change_of_twin(image, relit(image, twin, inside), inside), inside)
+
+
 def above_noise(change: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """The change (h, w) of a twin without what is no more than is found outside the defect's box, where textures are
     others: 0 there. Other defects may lie there, so that at most half of the defect's own change is taken for noise."""
