@@ -4,9 +4,12 @@ For `background: masked`. Outside the soft mask the image stays the photograph, 
 change are the same thing.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy import ndimage
 
+from generation.exemplars.laying import Laid
 from generation.quality.checks import box_iou
 from generation.scoring import EIGHT, SPECK, PixelBox, Region, box_of
 from utils.shapes.boxes import Sides
@@ -19,6 +22,43 @@ CLOSING, GROWTH = 2, 2  # px, radius of the gaps that are closed, and of the gro
 SOFTNESS = 1.0  # px, sigma of the mask's soft edge
 ALIKE = 0.5  # IoU of painted and laid change from which on they are one defect
 VISIBLE = 8.0  # gray levels from which on a change counts as visible, with a reserve for rounding below 10
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is seen of a painted window: its `region`, the soft mask `alpha` (h, w) in [0, 1] of what is put into the
+    image, None for all, and the box that an annotator would draw, `drawn`, as in PaintedDefect."""
+
+    region: Region
+    alpha: np.ndarray | None = None
+    drawn: PixelBox | None = None
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """A window as painting began, `pixels` (h, w, 3) uint8: with the training defect that was `laid` over it, and that
+    one's `own` box in px of the window, as annotators drew it, None where no defect is known."""
+
+    pixels: np.ndarray
+    laid: Laid
+    own: Sides | None
+
+
+def seen_by_mask(
+    before: np.ndarray, after: np.ndarray, box: PixelBox | None, begun: Beginning | None, hard: bool
+) -> Seen:
+    """The defect alone in a window `before` (h, w, 3) uint8 that was painted, `after`: inside the requested `box` or,
+    with a shape, inside the edge of the training defect that painting `begun` with. `hard` as in `defect_region`."""
+    if begun is None:
+        alpha, region = defect_region(before, after, box, hard)
+        return Seen(region, alpha)
+    support = at_size(begun.laid.support, len(before))
+    inside = None if begun.laid.shaped else box
+    alpha, region = defect_region(before, after, inside, hard, support)
+    if begun.own is None:
+        return Seen(region, alpha)
+    _, known = defect_region(before, begun.pixels, inside, hard, support)
+    return Seen(region, alpha, drawn_box(region.box, known.box, begun.own))
 
 
 def defect_region(

@@ -8,18 +8,17 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from generation.exemplars.laying import Exemplars, Start
+from generation.exemplars.laying import Exemplars, Laid, Start
 from generation.geometry import Context, PixelBox, Window, box_in_window, native_window
 from generation.jobs import BatchItem, Job, candidates, item_seed, retry, turn_items
 from generation.painting.canvas import Canvas, placed_masks, soft_windows
-from generation.painting.compositing import at_size, composite, defect_region, drawn_box
+from generation.painting.compositing import Beginning, Seen, composite, seen_by_mask
 from generation.painting.results import ContextResult, Task, attention_strips, separate
 from generation.quality.assessment import Assessor
 from generation.quality.checks import PaintedWindow
@@ -295,12 +294,11 @@ class Painter:
         native = canvas.region(*square)
         alpha = self.alpha(context, square, range(len(result.crops)))
         painted = canvas.painted(context, result.before, result.after, alpha)
-        begun = native
+        begun = None
         if o.masked and result.laid:
             begun = canvas.painted(context, result.before, result.begun(context.windows), alpha)
         outside = outside_change(result.before, result.after, context, o.crop_size)
         found = []
-        mask: np.ndarray | None
         for k, (x, y) in enumerate(context.windows):
             window = native_window(context, (x, y), o.crop_size)
             row, column = window[1] - top, window[0] - left
@@ -308,45 +306,44 @@ class Painter:
             model = np.s_[y : y + o.crop_size, x : x + o.crop_size]
             wanted = job.defects[item.defects[k]]
             box = None if wanted.box is None else box_in_window(wanted.box, window, window[2])
-            drawn = None
             if o.masked:
-                laid = result.laid[k] if result.laid else None
-                allowed = None if laid is None else at_size(laid.support, window[2])
-                inside = None if laid is not None and laid.shaped else box
-                region_of = partial(defect_region, box=inside, hard=canvas.tones is not None, support=allowed)
-                mask, region = region_of(native[part], painted[part])
-                if laid is not None and laid.box is not None:
-                    _, seen = region_of(native[part], begun[part])
-                    drawn = drawn_box(region.box, seen.box, self.annotated(laid.box, window[2]))
+                beginning = None if begun is None else self.beginning(begun[part], result.laid[k])
+                seen = seen_by_mask(native[part], painted[part], box, beginning, canvas.tones is not None)
             else:
                 attention = None if result.attention is None else result.attention[k]
                 center = (wanted.center[0] + 0.5 - window[0], wanted.center[1] + 0.5 - window[1])
-                mask, region = None, painted_region(native[part], painted[part], attention, center)
+                seen = Seen(painted_region(native[part], painted[part], attention, center))
             scores = score_window(
-                region, (result.before[model], result.after[model]), result.crops[k], outside
+                seen.region, (result.before[model], result.after[model]), result.crops[k], outside
             )
             if self.assessor is not None:
+                mask = seen.alpha
                 after = painted[part] if mask is None else composite(native[part], painted[part], mask)
                 off = result.misfits[k] if result.misfits else None
+                region = seen.region
                 shown = PaintedWindow(
-                    native[part], after, region.mask, region.box, box, o.label_margin, off, drawn
+                    native[part], after, region.mask, region.box, box, o.label_margin, off, seen.drawn
                 )
                 scores |= self.assessor.scores(shown, wanted.annotation.class_name)
             found.append(
                 PaintedDefect(
                     window,
                     context.scale,
-                    region,
+                    seen.region,
                     scores,
                     accepted=o.min_score == 0 or scores["score"] >= o.min_score,
                     attempt=item.attempt,
                     crop=result.crops[k],
                     strip=result.strips[k],
-                    alpha=mask,
-                    drawn=drawn,
+                    alpha=seen.alpha,
+                    drawn=seen.drawn,
                 )
             )
         return found
+
+    def beginning(self, pixels: np.ndarray, laid: Laid) -> Beginning:
+        """A native window (h, w, 3) uint8 as painting began."""
+        return Beginning(pixels, laid, None if laid.box is None else self.annotated(laid.box, len(pixels)))
 
     def annotated(self, box: Sides, side: int) -> Sides:
         """A training defect's box with its margin, in px of a window of `side` native px."""
