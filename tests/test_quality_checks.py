@@ -15,6 +15,7 @@ from generation.quality.checks import (
     size_iou,
     texture_ratio,
     visible_box,
+    wholeness,
 )
 
 BOX = (20, 24, 36, 40)
@@ -156,3 +157,20 @@ def test_a_training_defect_that_fits_badly_costs_the_score():
     assert score_factor({"misfit": 0.5}) == 0 and "misfit" not in quality_checks(
         replace(painted, misfit=None)
     )
+
+
+def test_a_defect_in_two_pieces_where_one_was_laid():
+    laid, halves, speck = np.zeros((3, 32, 32), bool)
+    laid[10:14, 4:24] = True
+    halves[10:14, 4:12] = halves[10:14, 20:28] = True
+    speck[10:14, 4:23] = speck[30, 30:32] = True  # 76 px and 2
+    assert wholeness(halves, laid) == 0.5 and wholeness(laid, laid) == 1
+    assert (
+        wholeness(halves, halves) == 1 and wholeness(laid, halves) == 1
+    )  # it was laid so, or is better than that
+    assert wholeness(speck, laid) == pytest.approx(76 / 78)
+    assert wholeness(laid & False, laid) == 1 and wholeness(laid, laid & False) == 1
+    window = np.full((32, 32, 3), 80, np.uint8)
+    checks = quality_checks(PaintedWindow(window, window, halves, None, None, whole=0.5))
+    assert checks["whole"] == 0.5 and score_factor({"whole": 0.5}) == 0
+    assert score_factor({"whole": 0.95}) == 1 and score_factor({"whole": 0.775}) == pytest.approx(0.5)

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from generation.exemplars.laying import Laid
-from generation.quality.checks import box_iou
+from generation.quality.checks import box_iou, wholeness
 from generation.scoring import EIGHT, SPECK, PixelBox, Region, box_of
 from utils.shapes.boxes import Sides
 
@@ -27,21 +27,38 @@ VISIBLE = 8.0  # gray levels from which on a change counts as visible, with a re
 @dataclass(frozen=True)
 class Seen:
     """What is seen of a painted window: its `region`, the soft mask `alpha` (h, w) in [0, 1] of what is put into the
-    image, None for all, and the box that an annotator would draw, `drawn`, as in PaintedDefect."""
+    image, None for all, the box that an annotator would draw, `drawn`, as in PaintedDefect, and how `whole` it is
+    beside the training defect that was laid there (see `wholeness`), None without one."""
 
     region: Region
     alpha: np.ndarray | None = None
     drawn: PixelBox | None = None
+    whole: float | None = None
 
 
 @dataclass(frozen=True)
 class Beginning:
-    """A window as painting began, `pixels` (h, w, 3) uint8: with the training defect that was `laid` over it, and that
-    one's `own` box in px of the window, as annotators drew it, None where no defect is known."""
+    """A window as painting began, `pixels` (h, w, 3) uint8: with the training defect that was `laid` over it. Training
+    boxes keep `margin` px from their defects."""
 
     pixels: np.ndarray
     laid: Laid
-    own: Sides | None
+    margin: float = 0.0
+
+    @property
+    def own(self) -> Sides | None:
+        """The training defect's own box in px of the window, as annotators drew it; None where no defect is known."""
+        box = self.laid.box
+        return (
+            None if box is None else annotated_box(box, len(self.pixels) / len(self.laid.pixels), self.margin)
+        )
+
+
+def annotated_box(box: Sides, scale: float, margin: float) -> Sides:
+    """A training defect's box in px of a window, each `scale` native ones, as annotators drew it around `margin`: in
+    native px."""
+    left, top, right, bottom = (side * scale for side in box)
+    return left - margin, top - margin, right + margin, bottom + margin
 
 
 def seen_by_mask(
@@ -55,10 +72,11 @@ def seen_by_mask(
     support = at_size(begun.laid.support, len(before))
     inside = None if begun.laid.shaped else box
     alpha, region = defect_region(before, after, inside, hard, support)
-    if begun.own is None:
+    if (own := begun.own) is None:
         return Seen(region, alpha)
     _, known = defect_region(before, begun.pixels, inside, hard, support)
-    return Seen(region, alpha, drawn_box(region.box, known.box, begun.own))
+    drawn = drawn_box(region.box, known.box, own)
+    return Seen(region, alpha, drawn, wholeness(region.mask, known.mask))
 
 
 def defect_region(
@@ -125,8 +143,10 @@ def soft_mask(
     return np.where(mask, 1.0, soft).astype(np.float32)
 
 
-def composite(before: np.ndarray, after: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """`before` with `after` put in by `alpha` (h, w): (h, w, 3) uint8."""
+def composite(before: np.ndarray, after: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
+    """`before` with `after` put in by `alpha` (h, w), None for all of it: (h, w, 3) uint8."""
+    if alpha is None:
+        return after
     mixed = before + alpha[..., None] * (after.astype(np.float32) - before)
     return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
 

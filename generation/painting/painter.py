@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from generation.exemplars.laying import Exemplars, Laid, Start
+from generation.exemplars.laying import Exemplars, Start
 from generation.geometry import Context, PixelBox, Window, box_in_window, native_window
 from generation.jobs import BatchItem, Job, candidates, item_seed, retry, turn_items
 from generation.painting.canvas import Canvas, placed_masks, soft_windows
-from generation.painting.compositing import Beginning, Seen, composite, seen_by_mask
+from generation.painting.compositing import Beginning, Seen, annotated_box, composite, seen_by_mask
 from generation.painting.results import ContextResult, Task, attention_strips, separate
 from generation.quality.assessment import Assessor
 from generation.quality.checks import PaintedWindow
@@ -39,7 +39,6 @@ from utils import images
 from utils.errors import UserError
 from utils.images import ImageCache, Loader
 from utils.seeding import SampleNoise
-from utils.shapes.boxes import Sides
 
 log = logging.getLogger(__name__)
 
@@ -279,7 +278,8 @@ class Painter:
                 window = native_window(item.context, corner, size)
                 own = start.laid[len(boxes)] if start is not None else None
                 if own is not None and own.shaped and own.box is not None:
-                    left, top, right, bottom = self.annotated(own.box, window[2])
+                    annotated = annotated_box(own.box, window[2] / size, self.options.label_margin)
+                    left, top, right, bottom = annotated
                     box = math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)
                     window = 0, 0, window[2]
                 boxes.append(box_in_window(box, window, size))
@@ -307,7 +307,7 @@ class Painter:
             wanted = job.defects[item.defects[k]]
             box = None if wanted.box is None else box_in_window(wanted.box, window, window[2])
             if o.masked:
-                beginning = None if begun is None else self.beginning(begun[part], result.laid[k])
+                beginning = None if begun is None else Beginning(begun[part], result.laid[k], o.label_margin)
                 seen = seen_by_mask(native[part], painted[part], box, beginning, canvas.tones is not None)
             else:
                 attention = None if result.attention is None else result.attention[k]
@@ -317,12 +317,18 @@ class Painter:
                 seen.region, (result.before[model], result.after[model]), result.crops[k], outside
             )
             if self.assessor is not None:
-                mask = seen.alpha
-                after = painted[part] if mask is None else composite(native[part], painted[part], mask)
-                off = result.misfits[k] if result.misfits else None
-                region = seen.region
+                after = composite(native[part], painted[part], seen.alpha)
+                region, off = seen.region, result.misfits[k] if result.misfits else None
                 shown = PaintedWindow(
-                    native[part], after, region.mask, region.box, box, o.label_margin, off, seen.drawn
+                    native[part],
+                    after,
+                    region.mask,
+                    region.box,
+                    box,
+                    o.label_margin,
+                    off,
+                    seen.drawn,
+                    seen.whole,
                 )
                 scores |= self.assessor.scores(shown, wanted.annotation.class_name)
             found.append(
@@ -340,16 +346,6 @@ class Painter:
                 )
             )
         return found
-
-    def beginning(self, pixels: np.ndarray, laid: Laid) -> Beginning:
-        """A native window (h, w, 3) uint8 as painting began."""
-        return Beginning(pixels, laid, None if laid.box is None else self.annotated(laid.box, len(pixels)))
-
-    def annotated(self, box: Sides, side: int) -> Sides:
-        """A training defect's box with its margin, in px of a window of `side` native px."""
-        left, top, right, bottom = (limit * side / self.options.crop_size for limit in box)
-        margin = self.options.label_margin
-        return left - margin, top - margin, right + margin, bottom + margin
 
     def put(
         self,

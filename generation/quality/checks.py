@@ -31,6 +31,7 @@ RAMPS = {
     "spill": (0.5, 0.02),
     "domain": (2.0, 1.2),  # 1 in 20 windows of the training images exceeds 1
     "misfit": (0.5, 0.0),  # likeness; 3 in 4 training defects have none at the places of others
+    "whole": (0.6, 0.95),  # of two equal pieces, where one was laid, the larger one is half
 }
 
 
@@ -39,7 +40,7 @@ class PaintedWindow:
     """A window before and after painting, the defect's mask, its box, and the box that was requested (None: only a
     center was) with `margin` px around the defect; `box` None: nothing was painted. `misfit`: how badly the training
     defect fits there that it was painted from, None without one; `drawn`: the box that its annotator would draw, None
-    where that is not known."""
+    where that is not known; `whole`: how much of it is in one piece, see `wholeness`, None where no one was laid."""
 
     before: np.ndarray
     after: np.ndarray
@@ -49,6 +50,7 @@ class PaintedWindow:
     margin: float = 0.0
     misfit: float | None = None
     drawn: PixelBox | None = None
+    whole: float | None = None
 
     @property
     def change(self) -> np.ndarray:
@@ -66,7 +68,7 @@ def quality_checks(painted: PaintedWindow) -> dict[str, float]:
     where a gray image was painted, in gray levels; 0 for color images. spill: pixels changed beyond the mask's soft
     edge, as a ratio to the mask's. misfit: how much less like its own the place is for the training defect that was
     laid there than is usual among training defects, in likeness (1: the same), with what another ground under it and
-    its stretch cost; absent where none was.
+    its stretch cost; absent where none was. whole: see `wholeness`; absent where no training defect was laid.
     """
     change, mask = painted.change, painted.mask
     box, wanted = painted.drawn or painted.box, painted.wanted
@@ -77,7 +79,8 @@ def quality_checks(painted: PaintedWindow) -> dict[str, float]:
         "tint": tint(painted.before, painted.after, mask),
         "spill": float((change > 0)[~grown(mask, SOFT_EDGE)].sum() / max(mask.sum(), 1)),
     }
-    return checks if painted.misfit is None else checks | {"misfit": painted.misfit}
+    known = {"misfit": painted.misfit, "whole": painted.whole}
+    return checks | {name: value for name, value in known.items() if value is not None}
 
 
 def score_factor(checks: Mapping[str, float]) -> float:
@@ -127,6 +130,19 @@ def size_iou(box: PixelBox | None, wanted: PixelBox, margin: float) -> float:
         return 0.0
     inner = inset(wanted, margin)
     return box_iou(box, np.clip(box, np.minimum(wanted, inner), np.maximum(wanted, inner)).tolist())
+
+
+def wholeness(mask: np.ndarray, laid: np.ndarray) -> float:
+    """The largest piece of a painted defect's mask (h, w) bool as a share of it, as a ratio to that of the training
+    defect that was `laid` there, at most 1: where this was in one piece, that is to be so. 1 where a mask is empty."""
+    if not (mask.any() and laid.any()):
+        return 1.0
+    return min(1.0, _largest_share(mask) / _largest_share(laid))
+
+
+def _largest_share(mask: np.ndarray) -> float:
+    labeled, _ = ndimage.label(mask, structure=EIGHT)
+    return float(np.bincount(labeled[mask]).max() / mask.sum())
 
 
 def box_iou(one: Sequence[float] | None, other: Sequence[float] | None) -> float:

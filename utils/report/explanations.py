@@ -60,6 +60,12 @@ NUMBERS = {
         "how much less like its own the place is for the training defect that was laid there than is usual, in "
         "likeness: full score at 0, none from 0.5",
     ),
+    "whole": Explanation(
+        "in one piece",
+        "",
+        "share of the largest piece, as a ratio to that of the training defect that was laid there: full score from "
+        "0.95, none up to 0.6",
+    ),
     "agreement": Explanation("agreement", "", "0 to 1: how alike the change and what the prior wanted are"),
     "contrast": Explanation("contrast", " gray levels", "mean change inside the mask"),
     "outside": Explanation("outside", " gray levels", "mean change that the model made off the windows"),
