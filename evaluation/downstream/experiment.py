@@ -7,7 +7,7 @@ from typing import Any
 
 from evaluation.downstream.copy_paste import paste_all
 from evaluation.downstream.leakage import find_leaks
-from evaluation.downstream.painting import ABLATIONS, Painting, paint, plan_places, rank_of, train_painter
+from evaluation.downstream.painting import ABLATIONS, Ablation, Painting, paint, plan_places, train_painter
 from evaluation.downstream.split import (
     TEST,
     VALIDATION,
@@ -109,7 +109,7 @@ class Experiment:
         return CachedStage("painter", {"prepared": self.prepared_stage.digest, **painter})
 
     def places_stage(self, ablation: str | None = None) -> CachedStage:
-        own = {"counts": self.wanted(ablation), "rank": rank_of(ablation)}
+        own = {"counts": self.wanted(ablation), "plan": dict(self.changes(ablation).plan)}
         return CachedStage("places", {"prepared": self.prepared_stage.digest, **own})
 
     def painted_stage(self, ablation: str | None = None) -> CachedStage:
@@ -118,7 +118,7 @@ class Experiment:
             {
                 "painter": self.painter_stage.digest,
                 "places": self.places_stage(ablation).digest,
-                "changes": [*self.config.painter.generate, *self.changes(ablation)],
+                "changes": [*self.config.painter.generate, *self.changes(ablation).keys],
             },
         )
 
@@ -126,8 +126,8 @@ class Experiment:
         return CachedStage("pasted", {"places": self.places_stage().digest, "poisson": poisson})
 
     @staticmethod
-    def changes(ablation: str | None) -> tuple[str, ...]:
-        return ABLATIONS[ablation] if ablation else ()
+    def changes(ablation: str | None) -> Ablation:
+        return ABLATIONS[ablation] if ablation else Ablation()
 
     def prepared(self) -> Path:
         """The folder that utils.prepare_data writes."""
@@ -148,14 +148,14 @@ class Experiment:
 
     def places(self, ablation: str | None = None) -> Path:
         """The folder of clean images with labels where to paint."""
-        prepared, counts, rank = self.prepared(), self.wanted(ablation), rank_of(ablation)
+        prepared, counts, changes = self.prepared(), self.wanted(ablation), self.changes(ablation).plan
         return self.stages.make(
-            self.places_stage(ablation), lambda folder: plan_places(prepared, folder, counts, rank)
+            self.places_stage(ablation), lambda folder: plan_places(prepared, folder, counts, changes)
         )
 
     def painted(self, ablation: str | None = None) -> Path:
         """The folder of a painting, with its pool of defects."""
-        changes = self.changes(ablation)
+        changes = self.changes(ablation).keys
         painting = Painting(self.prepared(), self.painter(), self.places(ablation), changes)
         return self.stages.make(
             self.painted_stage(ablation), lambda folder: paint(painting, folder, self.config)

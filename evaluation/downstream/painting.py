@@ -25,17 +25,26 @@ from utils.schema.fields import PROJECT
 PRIOR, JUDGE, CONTEXT = "prior/last.safetensors", "prior/judge.safetensors", "context/last.safetensors"
 INCOMPLETE = 3  # exit code: finished, but some samples failed or were rejected
 
-# Paintings with one thing changed: keys of sample_generation.py
-ABLATIONS: Mapping[str, tuple[str, ...]] = {
-    "window_composite": ("background=original",),
-    "uniform_places": (),  # the places differ, see `rank_of`
-    "no_guidance": ("prior_guidance=0",),
-    "no_exemplars": ("exemplars.folder=null",),
-    "one_candidate": ("candidates=1",),
-    "no_attention_mask": ("attention_features.enabled=false",),
-    "no_accumulation": ("attention_features.accumulation_enabled=false",),
-    "no_time_travel": ("ddim.use_timetravel=false",),
-    "no_refinement": ("optimize_xt.optimize_xt=false",),
+
+@dataclass(frozen=True)
+class Ablation:
+    """A painting with one thing changed: keys of sample_generation.py, and of the plan that its places come from."""
+
+    keys: Sequence[str] = ()
+    plan: Mapping[str, object] = field(default_factory=dict)
+
+
+ABLATIONS: Mapping[str, Ablation] = {
+    "window_composite": Ablation(["background=original"]),
+    "uniform_places": Ablation(plan={"plan.rank": "uniform"}),
+    "no_guidance": Ablation(["prior_guidance=0"]),
+    "no_exemplars": Ablation(["exemplars.folder=null"]),
+    "no_variety": Ablation(["exemplars.vary=0"], {"plan.vary": 0}),
+    "one_candidate": Ablation(["candidates=1"]),
+    "no_attention_mask": Ablation(["attention_features.enabled=false"]),
+    "no_accumulation": Ablation(["attention_features.accumulation_enabled=false"]),
+    "no_time_travel": Ablation(["ddim.use_timetravel=false"]),
+    "no_refinement": Ablation(["optimize_xt.optimize_xt=false"]),
 }
 # What refinement with a contextual model needs beside its weights
 WITH_CONTEXT = ("ddim.use_timetravel=true", "ddim.jump_length=5", "ddim.jump_n_sample=2")
@@ -49,11 +58,6 @@ class Painting:
     networks: Path
     places: Path
     changes: Sequence[str] = field(default_factory=tuple)
-
-
-def rank_of(ablation: str | None) -> str:
-    """How the places of a painting are chosen (`plan.rank`)."""
-    return "uniform" if ablation == "uniform_places" else "surroundings"
 
 
 def run_program(words: Sequence[str]) -> None:
@@ -108,14 +112,17 @@ def planned_conf(prepared: Path) -> Path:
     raise UserError(f"{prepared}: no clean image and no tile without defects to paint on; give a clean_dir")
 
 
-def plan_places(prepared: Path, folder: Path, counts: Mapping[str, int], rank: str) -> None:
-    """Places for so many defects of every class: clean images with labels, in `folder`."""
+def plan_places(
+    prepared: Path, folder: Path, counts: Mapping[str, int], changes: Mapping[str, object]
+) -> None:
+    """Places for so many defects of every class, by the written conf with `changes`: clean images with labels, in
+    `folder`."""
     overrides = {
         "model_path": None,
         "crop_model_path": FOUNDATION,  # asked for its window's size alone
         "prior_guidance": 0,
         "plan.counts": dict(counts),
-        "plan.rank": rank,
+        **changes,
     }
     config = load_generation_config(planned_conf(prepared), overrides)
     classes = load_class_names(prepared / "classes.json")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.downstream.painting import ABLATIONS, planned_conf, rank_of, run_program
+from evaluation.downstream.painting import ABLATIONS, planned_conf, run_program
 from utils.config import load_generation_config
 from utils.errors import UserError
 
@@ -27,12 +27,14 @@ def test_the_conf_that_plans_is_found(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
-def test_every_ablation_changes_keys_that_there_are_or_the_places(name: str):
-    usual = load_generation_config(
-        "confs/demo.yml", ["optimize_xt.optimize_xt=true", "exemplars.folder=data"]
-    )
-    changed = load_generation_config(
-        "confs/demo.yml", ["exemplars.folder=data", "background=masked", *ABLATIONS[name]]
-    )
-    assert changed != usual
-    assert (rank_of(name) == "uniform") == (not ABLATIONS[name])
+def test_every_ablation_changes_keys_that_there_are(name: str):
+    overrides = [
+        *("optimize_xt.optimize_xt=true", "exemplars.folder=data", "exemplars.vary=0.1", "background=masked"),
+        *("candidates=2", "plan.rank=surroundings", "plan.queries=data", "plan.vary=0.1", "prior_guidance=1"),
+    ]
+    own = ABLATIONS[name]
+    changes = [*own.keys, *(f"{key}={value}" for key, value in own.plan.items())]
+    usual = load_generation_config("confs/demo.yml", overrides)
+    for change in changes:
+        assert load_generation_config("confs/demo.yml", [*overrides, change]) != usual, change
+    assert changes

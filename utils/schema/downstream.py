@@ -35,6 +35,7 @@ AblationName = Literal[
     "uniform_places",
     "no_guidance",
     "no_exemplars",
+    "no_variety",
     "one_candidate",
     "no_attention_mask",
     "no_accumulation",
