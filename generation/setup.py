@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -68,8 +68,7 @@ class Run:
         if wanted.folder is None:
             return None
         turns, margin = (wanted.rotate90, wanted.flip), self.config.label_margin
-        known = read_exemplars(Path(wanted.folder), self.classes, *turns, margin)
-        return replace(known, vary=wanted.vary, seed=self.config.resolved_seed)
+        return read_exemplars(Path(wanted.folder), self.classes, *turns, margin)
 
     @cached_property
     def sampler(self) -> Sampler:

@@ -4,7 +4,6 @@ SDEdit).
 The defect brings the shape, the prior makes it one with its surroundings.
 """
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,11 +16,9 @@ from scipy import ndimage
 from generation.exemplars.exemplar import Exemplar, Place, warp_to_box, without_margin
 from generation.exemplars.ranking import Fit, near_box, rank, usual_fit
 from generation.exemplars.registration import registered
-from generation.exemplars.variation import along_edges, bent, followed, random_field
-from generation.geometry import Context, PixelBox, box_in_window, native_window
+from generation.geometry import Context, box_in_window, native_window
 from generation.jobs import BatchItem, Defect, Job
 from generation.placement.ground import RELIT
-from generation.quality.checks import visible_box
 from utils import images
 from utils.shapes.boxes import Sides
 
@@ -75,13 +72,10 @@ class Start:
 @dataclass(frozen=True)
 class Exemplars:
     """The training defects of every class, by its id, in all allowed turns. Requested boxes keep `margin` native px
-    from what is visible of a defect. Defects with a shape are bent by about `vary` of their sides (see variation),
-    as `seed`, the place and the variant have it."""
+    from what is visible of a defect."""
 
     of_class: Mapping[int, Sequence[Exemplar]]
     margin: float = 0.0
-    vary: float = 0.0
-    seed: int = 0
     _ranked: dict[tuple[Any, ...], list[Fit]] = field(default_factory=dict, compare=False, repr=False)
 
     def place(
@@ -130,8 +124,7 @@ class Exemplars:
         turns = self.ranked(place)
         if not turns:
             return Laid(place.window, np.ones(place.window.shape[:2], bool))
-        stream = np.random.default_rng([self.seed, zlib.crc32(place.window.tobytes()), variant])
-        return _pasted(place, turns[variant % len(turns)], self.vary, stream)
+        return _pasted(place, turns[variant % len(turns)])
 
     def misfit(self, fit: float | None) -> float | None:
         """By how much a fit falls short of what is usual among the training defects, or of WELL if that is less."""
@@ -152,9 +145,9 @@ class Exemplars:
         return self._ranked[key]
 
 
-def _pasted(place: Place, fit: Fit, vary: float, stream: np.random.Generator) -> Laid:
+def _pasted(place: Place, fit: Fit) -> Laid:
     """The window with the defect on the ground that is like its own, in its box or near it, as light as its new
-    surroundings, and bent by `vary`."""
+    surroundings."""
     window, box, side = place.window, place.box, len(place.window)
     one, moved = fit.exemplar, registered(place, fit)
     pixels = warp_to_box(one.cutout.pixels, one.cutout.box, moved, side, 0)
@@ -168,22 +161,6 @@ def _pasted(place: Place, fit: Fit, vary: float, stream: np.random.Generator) ->
         there = warp_to_box(one.clean.pixels, one.clean.box, moved, side, 0)
         light = np.clip(np.median(window[around] - there[around], axis=0), -RELIT, RELIT)
         pixels = pixels + light
-    mixed = _mixed(window, pixels, weight)
-    if vary and one.shaped:
-        field = along_edges(random_field(moved, side, vary, stream), window)
-        weight = bent(weight, field)
-        straight, mixed = mixed, _mixed(window, bent(pixels, field), weight)
-        moved = followed(moved, _seen(window, straight), _seen(window, mixed))
-    support = ndimage.distance_transform_edt(weight < PRESENT) <= EDGE
-    return Laid(mixed, support, fit.value, moved, one.shaped)
-
-
-def _mixed(window: np.ndarray, pixels: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """A window (S, S, 3) uint8 with `pixels` put in by their weight (S, S) in 0..1."""
     mixed = window + weight[..., None] * (pixels - window)
-    return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
-
-
-def _seen(window: np.ndarray, laid: np.ndarray) -> PixelBox | None:
-    """The box around what is visible of what was laid over a window, both (S, S, 3) uint8."""
-    return visible_box(np.abs(laid.astype(np.float32) - window).max(axis=2))
+    support = ndimage.distance_transform_edt(weight < PRESENT) <= EDGE
+    return Laid(np.clip(np.rint(mixed), 0, 255).astype(np.uint8), support, fit.value, moved, one.shaped)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from generation.geometry import Geometry, Size
+from generation.geometry import Geometry
 from generation.placement.candidates import (
     Allowed,
     Candidate,
@@ -48,12 +48,11 @@ POOR = 0.75  # likeness below which a place is taken only where no other is left
 
 @dataclass(frozen=True)
 class TurnedQuery:
-    """A query, turned, and by how much a box of it is wider and higher than its own (logarithms)."""
+    """A query, turned."""
 
     query: Query
     quarters: int
     mirrored: bool
-    stretch: tuple[float, float] = (0.0, 0.0)
 
     @cached_property
     def surround(self) -> Surround:
@@ -62,8 +61,8 @@ class TurnedQuery:
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of the box in native px."""
-        box = self.query.box if self.quarters % 2 == 0 else self.query.box[::-1]
-        return stretched(box, self.stretch)
+        width, height = self.query.box
+        return (width, height) if self.quarters % 2 == 0 else (height, width)
 
     @property
     def is_upright(self) -> bool:
@@ -90,7 +89,6 @@ def survey_surroundings(
     pools: dict[str, list[Candidate]] = {one.class_name: [] for one in wanted}
     counts = {one.class_name: dict.fromkeys(("possible", "looked_at", "kept"), 0) for one in wanted}
     problems: list[str] = []
-    largest = plan.vary, plan.vary
     numbers = random_stream(request.seed, "images").permutation(len(request.pictures))[:IMAGES]
     for number in tqdm(sorted(numbers.tolist()), desc="looking for places", disable=None):
         path = request.pictures[number]
@@ -99,7 +97,7 @@ def survey_surroundings(
         problems += [problem] if problem else []
         for one in wanted:
             own = [query for query in queries if query.class_id == one.class_id]
-            own = [query for query in own if not misfit(stretched(query.box, largest), picture, geometry)]
+            own = [query for query in own if not misfit(query.box, picture, geometry)]
             if not own:
                 continue
             stream = random_stream(request.seed, path.name, one.class_name)
@@ -167,8 +165,7 @@ def _check_classes(wanted: Sequence[Wanted], queries: Sequence[Query], plan: Pla
 def draw_looks(
     queries: Sequence[Query], plan: PlanConfig, picture: Picture, pictures: int, stream: np.random.Generator
 ) -> list[TurnedQuery]:
-    """Which queries are looked for on an image, how turned and how stretched: every query once before any is there
-    twice."""
+    """Which queries are looked for on an image, and how turned: every query once before any is there twice."""
     turns = allowed_turns(plan.rotate90, plan.flip)
     scale = float(np.median([query.surround.scale for query in queries]))
     places = picture.pixels.shape[0] * picture.pixels.shape[1] / (COARSE * scale) ** 2
@@ -177,15 +174,7 @@ def draw_looks(
     order = stream.permutation(len(queries))
     ways = [stream.permutation(len(turns)) for _ in queries]
     all_looks = (TurnedQuery(queries[i], *turns[ways[i][k]]) for k in range(len(turns)) for i in order)
-    looks = [look for look, _ in zip(all_looks, range(count), strict=False)]
-    stretches = stream.uniform(-plan.vary, plan.vary, (len(looks), 2)).tolist()
-    return [replace(look, stretch=(x, y)) for look, (x, y) in zip(looks, stretches, strict=True)]
-
-
-def stretched(box: Size, stretch: tuple[float, float]) -> Size:
-    """The width and height of a box stretched by logarithms along each axis."""
-    width, height = (max(1, round(side * math.exp(by))) for side, by in zip(box, stretch, strict=True))
-    return width, height
+    return [look for look, _ in zip(all_looks, range(count), strict=False)]
 
 
 class Pyramid:

@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from utils.schema.fields import (
-    Float,
     Int,
     PathInUnion,
     Section,
@@ -77,13 +76,6 @@ class PlanConfig(Section):
         True, description="rank: surroundings looks for the defects turned by quarters, too"
     )
     flip: bool = Field(True, description="rank: surroundings looks for the defects mirrored, too")
-    vary: Float = Field(
-        0.0,
-        ge=0,
-        le=0.5,
-        description="rank: surroundings stretches the boxes by up to this along each axis, at random (a logarithm: "
-        "0.2 is a fifth)",
-    )
     stride: Int = Field(16, ge=1, description="grid of candidate places, px")
     keep: Annotated[float, Field(ge=1e-4, le=1)] = Field(
         0.1,
@@ -118,10 +110,3 @@ class ExemplarsConfig(Section):
     )
     rotate90: bool = Field(True, description="defects may be turned by quarters")
     flip: bool = Field(True, description="defects may be mirrored")
-    vary: Float = Field(
-        0.0,
-        ge=0,
-        le=0.3,
-        description="defects whose shape is known are bent by about this share of their sides, at random, along the "
-        "edges of their new place",
-    )
