@@ -1,6 +1,6 @@
 """What is compared: the arms, and the tiles that detectors of each are trained on."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -102,7 +102,7 @@ class ArmBuilder:
         if key not in self._real:
             number = None if arm.name == "all_real" else arm.per_class
             chosen = self.split.chosen(number, self.experiment.seed)
-            tiles = training_tiles(self.split.training_scenes(chosen), self._side, self._stream(1))
+            tiles = self._tiles(self.split.training_scenes(chosen), 1)
             count = sum(map(len, chosen.values()))
             self._real[key] = [*tiles, *self._background(len(tiles))], count
         return self._real[key]
@@ -112,7 +112,7 @@ class ArmBuilder:
         if not arm.volume:
             return [], 0
         scenes = self._synthetic_scenes(arm)
-        tiles = training_tiles(scenes, self._side, self._stream(2))
+        tiles = self._tiles(scenes, 2)
         return tiles, len(tiles) // VIEWS
 
     def _synthetic_scenes(self, arm: Arm) -> Iterator[Scene]:
@@ -140,6 +140,10 @@ class ArmBuilder:
             if shares[k]:
                 found += clean_tiles(self.split.scene(scenes[k], []), self._side, int(shares[k]), rng)
         return found
+
+    def _tiles(self, scenes: Iterable[Scene], purpose: int) -> list[Example]:
+        alone = self.experiment.config.one_per_tile
+        return training_tiles(scenes, self._side, self._stream(purpose), alone)
 
     @property
     def _side(self) -> int:

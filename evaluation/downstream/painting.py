@@ -39,7 +39,6 @@ ABLATIONS: Mapping[str, Ablation] = {
     "uniform_places": Ablation(plan={"plan.rank": "uniform"}),
     "no_guidance": Ablation(["prior_guidance=0"]),
     "no_exemplars": Ablation(["exemplars.folder=null"]),
-    "no_variety": Ablation(["exemplars.vary=0"], {"plan.vary": 0}),
     "one_candidate": Ablation(["candidates=1"]),
     "no_attention_mask": Ablation(["attention_features.enabled=false"]),
     "no_accumulation": Ablation(["attention_features.accumulation_enabled=false"]),

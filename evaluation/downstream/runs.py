@@ -67,6 +67,7 @@ class Runner:
             "parts": experiment.split_key,
             "evaluate": config.evaluate,
             "tile": config.tile,
+            "one_per_tile": config.one_per_tile,
             "arm": asdict(run.arm),
             "detector": run.detector,
             "seed": run.seed,

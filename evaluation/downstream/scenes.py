@@ -49,12 +49,16 @@ class Scene:
         )
 
 
-def training_tiles(scenes: Iterable[Scene], side: int, rng: np.random.Generator) -> list[Example]:
-    """VIEWS tiles of every defect."""
+def training_tiles(
+    scenes: Iterable[Scene], side: int, rng: np.random.Generator, alone: bool = False
+) -> list[Example]:
+    """VIEWS tiles of every defect, with the others that are there or `alone`, the others hidden."""
     tiles = []
     for scene in scenes:
         for k, box in enumerate(scene.boxes):
-            tiles += [cut(scene, *best_corner(scene, box, side, rng), side, target=k) for _ in range(VIEWS)]
+            shown, target = (scene.showing([k]), 0) if alone else (scene, k)
+            for _ in range(VIEWS):
+                tiles.append(cut(shown, *best_corner(shown, box, side, rng), side, target=target))
     return tiles
 
 

@@ -42,6 +42,20 @@ def test_every_training_defect_is_whole_in_each_of_its_tiles():
     assert len({tuple(tile.boxes[0]) for tile in tiles[:VIEWS]}) > 1  # the defect lies elsewhere in each
 
 
+def test_tiles_may_show_one_defect_alone():
+    clean = np.full((100, 120, 3), 7, np.uint8)
+    crowded = scene([(40, 40, 50, 50), (54, 40, 64, 52)], clean=clean)
+    tiles = training_tiles([crowded], 64, np.random.default_rng(0), alone=True)
+    assert [tile.classes.tolist() for tile in tiles] == [[0]] * VIEWS + [[1]] * VIEWS
+    for tile in tiles:
+        ((left, top, right, bottom),) = tile.boxes.astype(int)
+        shown = np.zeros(tile.image.shape[:2], bool)
+        shown[top:bottom, left:right] = True
+        assert (tile.image[shown] == 255).all() and not (tile.image[~shown] == 255).any()
+    together = training_tiles([crowded], 64, np.random.default_rng(0))
+    assert max(len(tile.boxes) for tile in together) == 2
+
+
 def test_a_box_less_than_half_visible_is_painted_over():
     tile = cut(scene([(40, 10, 60, 20), (44, 50, 64, 60)]), 50, 0, 64)
     assert tile.boxes.tolist() == [[0, 10, 10, 20], [0, 50, 14, 60]]  # shares 0.5 and 0.7

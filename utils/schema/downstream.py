@@ -35,7 +35,6 @@ AblationName = Literal[
     "uniform_places",
     "no_guidance",
     "no_exemplars",
-    "no_variety",
     "one_candidate",
     "no_attention_mask",
     "no_accumulation",
@@ -219,6 +218,11 @@ class DownstreamConfig(Section):
         (), description="other shares to run the arm `ours` with, at the first volume"
     )
     tile: Int = Field(240, ge=64, le=2048, description="side of the square tiles that detectors see, px")
+    one_per_tile: bool = Field(
+        True,
+        description="a training tile shows one defect, others that are there are hidden: where an arm has more defects "
+        "an image, its detector would otherwise see more labels a step",
+    )
     device: Device | None = Field(
         None, description="null or auto = the GPU if there is one, else the CPU (detectors: the CPU)"
     )
