@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from generation.painting.compositing import VISIBLE, composite, defect_region, drawn_box, soft_mask
+from generation.exemplars.laying import Laid
+from generation.painting.compositing import (
+    VISIBLE,
+    Beginning,
+    composite,
+    defect_region,
+    drawn_box,
+    seen_by_mask,
+    soft_mask,
+)
 
 SIZE = 48
 
@@ -90,3 +99,30 @@ def test_nothing_painted_is_no_region():
 )
 def test_boxes_are_drawn_as_around_the_training_defect(painted, laid, own, drawn):
     assert drawn_box(painted, laid, own) == drawn
+
+
+def bar(*pieces: tuple[int, int]) -> np.ndarray:
+    """Plain, with a bar of 6 px height from column to column of each piece."""
+    image = np.full((SIZE, SIZE, 3), 120, np.uint8)
+    for left, right in pieces:
+        image[21:27, left:right] = 40
+    return image
+
+
+def test_what_is_seen_of_a_defect_that_began_as_a_training_defect():
+    # The model's window is half as wide; the training defect's own box keeps 3 native px from it on each side
+    laid = Laid(bar((8, 40))[::2, ::2], np.ones((24, 24), bool), 0.9, (4.0, 10.5, 20.0, 13.5), True)
+    begun = Beginning(bar((8, 40)), laid, margin=3)
+    assert begun.own == (5, 18, 43, 30)
+    requested = (20, 20, 28, 28)  # a defect with a shape may reach beyond it
+    one = seen_by_mask(bar(), bar((8, 40)), requested, begun, False)
+    assert one.region.box == (8, 21, 40, 27) and one.drawn == (5, 18, 43, 30) and one.whole == 1
+    two = seen_by_mask(bar(), bar((8, 20), (28, 40)), requested, begun, False)
+    assert two.region.box == (8, 21, 40, 27) and two.drawn == (5, 18, 43, 30) and two.whole == 0.5
+    alone = seen_by_mask(bar(), bar((8, 40)), requested, None, False)
+    assert alone.region.box == (17, 21, 31, 27)  # the requested box, 2 px of growth and a soft edge
+    assert alone.drawn is None and alone.whole is None
+
+
+def test_all_of_a_window_is_taken_without_a_mask():
+    assert np.array_equal(composite(bar(), bar((8, 40)), None), bar((8, 40)))
