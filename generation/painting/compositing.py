@@ -66,13 +66,10 @@ def seen_by_mask(
 ) -> Seen:
     """The defect alone in a window `before` (h, w, 3) uint8 that was painted, `after`: inside the requested `box` or,
     with a shape, inside the edge of the training defect that painting `begun` with. `hard` as in `defect_region`."""
-    if begun is None:
-        alpha, region = defect_region(before, after, box, hard)
-        return Seen(region, alpha)
-    support = at_size(begun.laid.support, len(before))
-    inside = None if begun.laid.shaped else box
+    support = None if begun is None else at_size(begun.laid.support, len(before))
+    inside = None if begun is not None and begun.laid.shaped else box
     alpha, region = defect_region(before, after, inside, hard, support)
-    if (own := begun.own) is None:
+    if begun is None or (own := begun.own) is None:
         return Seen(region, alpha)
     _, known = defect_region(before, begun.pixels, inside, hard, support)
     drawn = drawn_box(region.box, known.box, own)

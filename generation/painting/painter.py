@@ -278,8 +278,8 @@ class Painter:
                 window = native_window(item.context, corner, size)
                 own = start.laid[len(boxes)] if start is not None else None
                 if own is not None and own.shaped and own.box is not None:
-                    annotated = annotated_box(own.box, window[2] / size, self.options.label_margin)
-                    left, top, right, bottom = annotated
+                    scale, margin = window[2] / size, self.options.label_margin
+                    left, top, right, bottom = annotated_box(own.box, scale, margin)
                     box = math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)
                     window = 0, 0, window[2]
                 boxes.append(box_in_window(box, window, size))
