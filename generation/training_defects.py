@@ -16,7 +16,7 @@ from utils import images, labels
 from utils.errors import UserError, shortened
 from utils.files import files_sha256
 from utils.schema.manifest import first_problem
-from utils.schema.prepared import CLASSES, INDEX, OUTLINES, PATCHES, TWINS
+from utils.schema.prepared import CLASSES, INDEX, OUTLINES, PATCHES, TWINS, in_native_px
 
 ALIGNED = 0.8  # likeness of the surroundings above which a clean image shows the same place
 
@@ -48,8 +48,9 @@ def allowed_turns(rotate90: bool, flip: bool) -> list[tuple[int, bool]]:
 
 def training_defects_sha256(folder: Path) -> str:
     """A hash of all that `read_patches` and the exemplars read: index, classes, patches with their labels, clean twins
-    and outlines."""
-    below = [path for part in (PATCHES, TWINS, OUTLINES) for path in (folder / part).glob("*")]
+    and outlines, shrunk and not."""
+    parts = [name for part in (PATCHES, TWINS, OUTLINES) for name in (part, in_native_px(part))]
+    below = [path for part in parts for path in (folder / part).glob("*")]
     return files_sha256(
         folder, [path for path in (folder / INDEX, folder / CLASSES, *below) if path.is_file()]
     )

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from generation.geometry import Context, Geometry, place
-from generation.painting.canvas import Canvas, detail_kept, feathered_window, paste_context
+from generation.painting.canvas import Canvas, PaintedContext, feathered_window, paste_context
+from generation.painting.detail import detail_kept
 from utils import images
 from utils.labels import Annotation
 
@@ -41,16 +42,18 @@ def test_cutting_gives_the_pixels_at_scale_1_and_means_at_larger_ones():
 def test_alpha_0_leaves_every_byte(side: int):
     native, before, after = noise(side, side, 3), noise(64, 64, 3, seed=1), noise(64, 64, 3, seed=2)
     alpha = np.zeros((side, side), np.float32)
-    assert np.array_equal(paste_context(native, before, after, alpha), native)
+    assert np.array_equal(paste_context(native, PaintedContext(before, after), alpha), native)
     alpha[20:40, 10:50] = 1
-    changed = (paste_context(native, before, after, alpha) != native).any(axis=2)
+    changed = (paste_context(native, PaintedContext(before, after), alpha) != native).any(axis=2)
     assert changed[alpha == 1].any() and not changed[alpha == 0].any()
 
 
 def test_alpha_1_replaces_exactly_at_scale_1():
     before, after = noise(64, 64, 3), noise(64, 64, 3, seed=1)
     original = before.copy()
-    assert np.array_equal(paste_context(before, before, after, np.ones((64, 64), np.float32)), after)
+    assert np.array_equal(
+        paste_context(before, PaintedContext(before, after), np.ones((64, 64), np.float32)), after
+    )
     assert np.array_equal(before, original)  # not painted in place
 
 
@@ -63,11 +66,11 @@ def test_an_edge_does_not_show_through_what_is_painted_over_it():
     after = before.copy()
     after[:, 22:42] = 30
     ones = np.ones((128, 128), np.float32)
-    gap = paste_context(native, before, after, ones).astype(int)[:, 50:78]
+    gap = paste_context(native, PaintedContext(before, after), ones).astype(int)[:, 50:78]
     assert np.abs(gap - 30).max() <= 8
     change = images.resize_float(after.astype(np.float32) - before, (128, 128))
     assert np.abs(native + change - 30)[:, 50:78].max() > 20  # as it would show
-    rest = paste_context(native, before, after, ones)
+    rest = paste_context(native, PaintedContext(before, after), ones)
     assert np.array_equal(rest[:, :30], native[:, :30]) and np.array_equal(rest[:, 98:], native[:, 98:])
 
 
@@ -88,8 +91,10 @@ def test_scale_2_adds_the_change_and_keeps_the_fine_detail():
     context = place(at(0.5, 0.5), (128, 128), Geometry("native", 2.0, 64, 32))
     canvas, ones = canvas_of(picture), np.ones((128, 128), np.float32)
     before = canvas.context(context, 64)
-    assert np.array_equal(canvas.painted(context, before, before + np.uint8(30), ones), picture + 30)
-    assert np.array_equal(canvas.painted(context, before, before, ones), picture)
+    assert np.array_equal(
+        canvas.painted(context, PaintedContext(before, before + np.uint8(30)), ones), picture + 30
+    )
+    assert np.array_equal(canvas.painted(context, PaintedContext(before, before), ones), picture)
 
 
 def test_a_canvas_shows_what_was_painted_on_it_and_leaves_the_rest():

@@ -46,7 +46,7 @@ class Folder:
 
     def __init__(self, root: Path):
         self.root, self.rows = root, []
-        for name in ("boxed", "twins"):
+        for name in ("boxed", "twins", "native/boxed", "native/twins"):
             (root / "train" / name).mkdir(parents=True)
 
     def add(
@@ -309,9 +309,42 @@ def test_of_a_defect_with_a_shape_what_lies_beyond_the_box_is_known(folder: Fold
     assert np.array_equal(known, laid.pixels if shaped else window())
 
 
-@pytest.mark.parametrize("name", ["train/boxed/gap.png", "train/boxed/gap.txt", "classes.json", "index.csv"])
+def shrunk_gap(folder: Folder, native: tuple[int, int, int, int] | None) -> Exemplar:
+    """A gap of 10 px in the trace of a patch that was shrunk by 2, and the native gap, with its twin."""
+    folder.add("gap", 0, square(striped(), (59, 58, 69, 70), 0), striped(), (54, 53, 74, 75), scale=2.0)
+    large = striped().repeat(2, axis=0).repeat(2, axis=1)
+    if native:
+        save_png(folder.root / "train/native/boxed/gap.png", square(large, native, 0))
+        save_png(folder.root / "train/native/twins/gap.png", large)
+    return folder.read().of_class[0][0]
+
+
+def test_a_defect_that_was_shrunk_is_known_in_native_px_too(folder: Folder):
+    one = shrunk_gap(folder, (119, 116, 138, 140))  # 19 px: half a px of the patch less than there
+    assert one.native is not None and one.native.box == (8, 8, 48, 52)  # REACH px around it, larger by 2
+    over = folder.read().laid_over(Place(window(), (22, 21, 42, 43), 2.0, 0), 0).native
+    assert over is not None
+    large = window().repeat(2, axis=0).repeat(2, axis=1)
+    off = over.over(large)[..., 1].astype(int) - large[..., 1]
+    columns = np.flatnonzero(off[64] < -80)
+    assert (columns[0], columns[-1] + 1) == (55, 74) and off[64, 53] == 0 and off[64, 75] == 0
+    assert one.turned(1, False).native.box == (8, 8, 52, 48)
+
+
+def test_a_native_cutout_of_another_shape_does_not_count(folder: Folder):
+    assert shrunk_gap(folder, (119, 116, 126, 140)).native is None  # a third of the gap
+
+
+def test_a_patch_as_large_as_in_its_photograph_has_no_other(folder: Folder):
+    assert shrunk_gap(folder, None).native is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["train/boxed/gap.png", "train/boxed/gap.txt", "classes.json", "index.csv", "train/native/twins/gap.png"],
+)
 def test_all_that_is_read_is_in_the_hash(folder: Folder, name: str):
-    folder.add("gap", 0, square(striped(), (59, 58, 69, 70), 0), striped(), (54, 53, 74, 75))
+    shrunk_gap(folder, (119, 116, 138, 140))
     (folder.root / "classes.json").write_text('{"spot": 0, "scratch": 1}')
     before = training_defects_sha256(folder.root)
     assert training_defects_sha256(folder.root) == before

@@ -316,7 +316,7 @@ def test_the_label_is_drawn_as_around_the_training_defect_that_was_laid(tmp_path
     after[y : y + CROP, x : x + CROP] = laid
     after[y + 4 : y + 11, x + 11] = 0  # a px wider
     begun = Laid(laid, np.ones((CROP, CROP), bool), 1.0, (2.0, 3.0, 11.0, 9.0))
-    result = ContextResult(before, after, laid[None], None, [None], [begun], [0.0])
+    result = ContextResult(before, after, laid[None], None, [None], [begun], [0.0], item.context.windows)
     canvas = Canvas(tmp_path / "a.png", painter.load, True)
     (found,) = painter.judge(item, job, canvas, result)
     assert found.region.box == (4, 4, 12, 11)
@@ -346,7 +346,10 @@ def test_a_training_defect_with_a_shape_may_lie_beyond_the_requested_box(tmp_pat
     ):
         one = replace(begun, shaped=shaped)
         (found,) = painter.judge(
-            item, job, canvas, ContextResult(before, after, laid[None], None, [None], [one], [0.0])
+            item,
+            job,
+            canvas,
+            ContextResult(before, after, laid[None], None, [None], [one], [0.0], item.context.windows),
         )
         assert found.region.box == box
         mask = painter.boxes([(job, item)], Start(torch.zeros(1), torch.zeros(1), [one], [0.0]))

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from generation.painting.canvas import paste_context
+from generation.painting.canvas import PaintedContext, paste_context
 from utils.tones import Tones, find_tones
 
 SIDE = 96
@@ -89,7 +89,10 @@ def test_a_soft_change_gets_hard_edges_and_nothing_else_changes(level: int, side
     tones = find_tones(native)
     assert tones is not None
     done = paste_context(
-        native, before, with_blob(before, level, 3.0), np.ones((side, side), np.float32), tones
+        native,
+        PaintedContext(before, with_blob(before, level, 3.0)),
+        np.ones((side, side), np.float32),
+        tones,
     )
     assert set(np.unique(done)) == {0, 255}
     changed = (done != native).any(axis=2)

@@ -18,7 +18,8 @@ class Exemplar:
     box; boxes are without margin.
 
     `hidden`: the patch is not clean, so that what is inside the box does not count. `shaped`: the cutout is the
-    defect's shape, not its box. `number` is the defect's, `group` that of its photograph.
+    defect's shape, not its box. `number` is the defect's, `group` that of its photograph. `native` is the cutout in px
+    of its photograph, where the patch was shrunk, else None.
     """
 
     number: int
@@ -27,6 +28,7 @@ class Exemplar:
     cutout: Cutout
     hidden: bool
     shaped: bool
+    native: Cutout | None = None
 
     @property
     def size(self) -> tuple[float, float]:
@@ -38,7 +40,8 @@ class Exemplar:
         """Turned by quarters counterclockwise, then mirrored left to right."""
         turn = quarters, mirrored
         clean, cutout = self.clean.turned(*turn), self.cutout.turned(*turn)
-        return replace(self, clean=clean, cutout=cutout)
+        native = None if self.native is None else self.native.turned(*turn)
+        return replace(self, clean=clean, cutout=cutout, native=native)
 
 
 @dataclass(frozen=True)

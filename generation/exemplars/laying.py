@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from generation.exemplars.cutout import Cutout
 from generation.exemplars.exemplar import Exemplar, Place, warp_to_box, without_margin
 from generation.exemplars.ranking import Fit, near_box, rank, usual_fit
 from generation.exemplars.registration import registered
@@ -29,12 +30,29 @@ EDGE = 2.0  # px around it that may be painted anew with it
 
 
 @dataclass(frozen=True)
+class NativeDefect:
+    """A training defect in px of its photograph, the box that it fills in a window (S, S), `light` (3,) gray levels
+    lighter than where it is from, and how much of each pixel of the window is its own, `weight` (S, S) in 0..1."""
+
+    cutout: Cutout
+    box: Sides
+    light: np.ndarray
+    weight: np.ndarray
+
+    def over(self, window: np.ndarray) -> np.ndarray:
+        """The same window in native px (n, n, 3) uint8, with the defect laid over it."""
+        scale = len(window) / len(self.weight)
+        return mixed(window, self.cutout, [edge * scale for edge in self.box], self.light)[0]
+
+
+@dataclass(frozen=True)
 class Laid:
     """A window (S, S, 3) uint8 with a defect laid over it, where that is with its edge (S, S) bool, how well it fits
     there, up to 1 (see ranking), and its own box as it lies there, without margin, in px of the window. None where no
     defect is known.
 
-    `shaped`: its own pixels alone were laid, not its box with the ground around it.
+    `shaped`: its own pixels alone were laid, not its box with the ground around it. `native`: the same defect in px of
+    its photograph, where it was shrunk.
     """
 
     pixels: np.ndarray
@@ -42,6 +60,7 @@ class Laid:
     fit: float | None = None
     box: Sides | None = None
     shaped: bool = False
+    native: NativeDefect | None = None
 
     def known(self, window: np.ndarray) -> np.ndarray:
         """The window (S, S, 3) uint8 as the prior is told that it is: with a defect that has a shape, where that is."""
@@ -150,17 +169,28 @@ def _pasted(place: Place, fit: Fit) -> Laid:
     surroundings."""
     window, box, side = place.window, place.box, len(place.window)
     one, moved = fit.exemplar, registered(place, fit)
-    pixels = warp_to_box(one.cutout.pixels, one.cutout.box, moved, side, 0)
-    height, width = one.cutout.alpha.shape
-    alpha = np.zeros((height + 2, width + 2), np.float32)
-    alpha[1:-1, 1:-1] = one.cutout.alpha  # nothing is pasted beyond the cutout
-    left, top, right, bottom = one.cutout.box
-    weight = warp_to_box(alpha, (left + 1, top + 1, right + 1, bottom + 1), moved, side, 0)
+    light = np.zeros(3, np.float32)
     _, around = near_box(box, side)
     if around.any():
         there = warp_to_box(one.clean.pixels, one.clean.box, moved, side, 0)
         light = np.clip(np.median(window[around] - there[around], axis=0), -RELIT, RELIT)
-        pixels = pixels + light
-    mixed = window + weight[..., None] * (pixels - window)
+    pixels, weight = mixed(window, one.cutout, moved, light)
     support = ndimage.distance_transform_edt(weight < PRESENT) <= EDGE
-    return Laid(np.clip(np.rint(mixed), 0, 255).astype(np.uint8), support, fit.value, moved, one.shaped)
+    native = None if one.native is None else NativeDefect(one.native, moved, light, weight)
+    return Laid(pixels, support, fit.value, moved, one.shaped, native)
+
+
+def mixed(
+    window: np.ndarray, cutout: Cutout, box: Sequence[float], light: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """A window (S, S, 3) uint8 with a defect that fills `box` of it, `light` (3,) gray levels lighter than where it is
+    from, and how much of each pixel is the defect's own, (S, S) in 0..1."""
+    side = len(window)
+    pixels = warp_to_box(cutout.pixels, cutout.box, box, side, 0) + light
+    height, width = cutout.alpha.shape
+    alpha = np.zeros((height + 2, width + 2), np.float32)
+    alpha[1:-1, 1:-1] = cutout.alpha  # nothing is pasted beyond the cutout
+    left, top, right, bottom = cutout.box
+    weight = warp_to_box(alpha, (left + 1, top + 1, right + 1, bottom + 1), box, side, 0)
+    made = window + weight[..., None] * (pixels - window)
+    return np.clip(np.rint(made), 0, 255).astype(np.uint8), weight

@@ -1,19 +1,26 @@
 """An image while it is painted: the clean one from its file, and the contexts painted into it so far."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
 
 from generation.geometry import Context, Window
-from generation.quality.checks import FLOOR, fine_texture
+from generation.painting.detail import Fine, detail_kept
 from utils import images
 from utils.images import Loader
 from utils.tones import Tones, find_tones
 
-DETAIL_REACH = 1.5  # px, sigma of the neighborhood in which fine textures are compared
-PAINTED = 16.0  # gray levels of change from which on a pixel counts as painted anew
+
+@dataclass(frozen=True)
+class PaintedContext:
+    """A context at model size as the model got it, `before`, and as it was painted, `after`, (S, S, 3) uint8 both; and
+    what it looks like with the detail of training defects, in native px, where that is known."""
+
+    before: np.ndarray
+    after: np.ndarray
+    fine: Fine | None = None
 
 
 class Canvas:
@@ -55,11 +62,9 @@ class Canvas:
         """The context at model size: (image_size, image_size, 3) uint8."""
         return images.resize_squash(self.region(*self.square(context)), image_size)
 
-    def painted(
-        self, context: Context, before: np.ndarray, after: np.ndarray, alpha: np.ndarray
-    ) -> np.ndarray:
+    def painted(self, context: Context, painting: PaintedContext, alpha: np.ndarray) -> np.ndarray:
         """The context's square, native, with a painting of it put in (see `paste_context`)."""
-        return paste_context(self.region(*self.square(context)), before, after, alpha, self.tones)
+        return paste_context(self.region(*self.square(context)), painting, alpha, self.tones)
 
     def put(self, context: Context, square: np.ndarray) -> None:
         """Keep a painted square."""
@@ -84,16 +89,16 @@ def _overlay(target: np.ndarray, patch: np.ndarray, left: int, top: int) -> None
 
 
 def paste_context(
-    native: np.ndarray, before: np.ndarray, after: np.ndarray, alpha: np.ndarray, tones: Tones | None = None
+    native: np.ndarray, painting: PaintedContext, alpha: np.ndarray, tones: Tones | None = None
 ) -> np.ndarray:
     """A native context (side, side, 3) uint8 with its painting put in.
 
-    `before` and `after` (S, S, 3) uint8 are the context as the model got it and as it was painted. At scale 1
-    the painted pixels replace the image's, at larger scales the change is resampled and added, and what the model did
-    not see stays as far as `detail_kept` says. `alpha`
-    (side, side) in [0, 1] says how much of it is taken; where it is 0, pixels stay byte for byte. Of an image of few
-    `tones` the change is redrawn in them.
+    At scale 1 the painted pixels replace the image's, at larger scales the change is resampled and added, and what the
+    model did not see stays as far as `detail_kept` says, unless the painting has all detail.
+    `alpha` (side, side) in [0, 1] says how much of the painting is taken; where it is 0, pixels stay byte for byte. Of
+    an image of few `tones` the change is redrawn in them.
     """
+    before, after = painting.before, painting.after
     if tones is not None:
         return _blend(native, tones.redrawn(native, before, after).astype(np.float32), alpha)
     change, side = after.astype(np.float32) - before, len(native)
@@ -102,21 +107,10 @@ def paste_context(
     size = side, side
     detail = native - images.resize_float(before.astype(np.float32), size)
     kept = images.resize_float(detail_kept(before, after), size)
-    return _blend(native, native + images.resize_float(change, size) + (kept - 1) * detail, alpha)
-
-
-def detail_kept(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """How much of the detail that is too fine for the model stays: (S, S, 3) float32 in 0..1, `before` and `after` its
-    context (S, S, 3) uint8. Where something was painted, the ratio of the fine texture after to that before, at most 1:
-    the edge of a trace does not show through what was painted over it."""
-    fine_before, fine_after = (
-        ndimage.gaussian_filter(fine_texture(image), DETAIL_REACH) + FLOOR for image in (before, after)
-    )
-    ratio = np.minimum(fine_after / fine_before, 1)
-    change = np.abs(after.astype(np.float32) - before).max(axis=2)
-    painted = np.clip(ndimage.gaussian_filter(change, 1) / PAINTED, 0, 1)
-    kept = 1 + painted * (ratio - 1)
-    return np.repeat(kept[..., None], 3, axis=2).astype(np.float32)
+    made = native + images.resize_float(change, size) + (kept - 1) * detail
+    if painting.fine is not None:
+        made += painting.fine.weight[..., None] * (painting.fine.pixels - made)
+    return _blend(native, made, alpha)
 
 
 def _blend(old: np.ndarray, new: np.ndarray, alpha: np.ndarray) -> np.ndarray:

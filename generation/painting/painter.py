@@ -17,8 +17,9 @@ from torch import Tensor
 from generation.exemplars.laying import Exemplars, Start
 from generation.geometry import Context, PixelBox, Window, box_in_window, native_window
 from generation.jobs import BatchItem, Job, candidates, item_seed, retry, turn_items
-from generation.painting.canvas import Canvas, placed_masks, soft_windows
+from generation.painting.canvas import Canvas, PaintedContext, placed_masks, soft_windows
 from generation.painting.compositing import Beginning, Seen, annotated_box, composite, seen_by_mask
+from generation.painting.detail import with_detail
 from generation.painting.results import ContextResult, Task, attention_strips, separate
 from generation.quality.assessment import Assessor
 from generation.quality.checks import PaintedWindow
@@ -293,10 +294,10 @@ class Painter:
         left, top, side = square = canvas.square(context)
         native = canvas.region(*square)
         alpha = self.alpha(context, square, range(len(result.crops)))
-        painted = canvas.painted(context, result.before, result.after, alpha)
+        painted = self.native(context, canvas, result, result.after, alpha)
         begun = None
         if o.masked and result.laid:
-            begun = canvas.painted(context, result.before, result.begun(context.windows), alpha)
+            begun = self.native(context, canvas, result, result.begun, alpha)
         outside = outside_change(result.before, result.after, context, o.crop_size)
         found = []
         for k, (x, y) in enumerate(context.windows):
@@ -364,7 +365,16 @@ class Painter:
                 alpha = placed_masks(square, masks)
             else:
                 alpha = self.alpha(item.context, square, good, work.others(item))
-            canvas.put(item.context, canvas.painted(item.context, result.before, result.after, alpha))
+            canvas.put(item.context, self.native(item.context, canvas, result, result.after, alpha))
+
+    def native(
+        self, context: Context, canvas: Canvas, result: ContextResult, shown: np.ndarray, alpha: np.ndarray
+    ) -> np.ndarray:
+        """A context's square, native, with what is `shown` (S, S, 3) uint8 at model size put in by `alpha`."""
+        windows = [native_window(context, corner, self.options.crop_size) for corner in context.windows]
+        square = canvas.square(context)
+        fine = with_detail(result, shown, canvas.region(*square), square, windows)
+        return canvas.painted(context, PaintedContext(result.before, shown, fine), alpha)
 
     def alpha(
         self, context: Context, square: Window, accepted: Sequence[int], others: Sequence[Window] = ()

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -27,12 +28,14 @@ class ContextResult:
     attention: np.ndarray | None  # (m, h, w) in [0, 1]
     strips: Sequence[np.ndarray | None]  # (h, n * w) uint8 each, the attention at n steps
     laid: Sequence[Laid] = ()  # the training defects that the windows began with, if they did,
-    misfits: Sequence[float | None] = ()  # and how badly these fit
+    misfits: Sequence[float | None] = ()  # how badly these fit,
+    corners: Sequence[Corner] = ()  # and where the windows are
 
-    def begun(self, windows: Sequence[Corner]) -> np.ndarray:
-        """The context (S, S, 3) uint8 with the training defects that its windows, at these corners, began with."""
+    @cached_property
+    def begun(self) -> np.ndarray:
+        """The context (S, S, 3) uint8 with the training defects that its windows began with."""
         pixels = self.before.copy()
-        for laid, (x, y) in zip(self.laid, windows, strict=True):
+        for laid, (x, y) in zip(self.laid, self.corners, strict=True):
             height, width = laid.pixels.shape[:2]
             pixels[y : y + height, x : x + width] = laid.pixels
         return pixels
@@ -75,7 +78,8 @@ def separate(
         attention = None if result.attention is None else result.attention[rows, 0].cpu().numpy()
         made = ContextResult(task.before, afters[n], crops[rows], attention, strips[rows])
         if start is not None:
-            made = replace(made, laid=start.laid[rows], misfits=start.misfits[rows])
+            windows = task.item.context.windows
+            made = replace(made, laid=start.laid[rows], misfits=start.misfits[rows], corners=windows)
         found.append(made.kept_gray() if keep_gray else made)
     return found
 

@@ -15,7 +15,9 @@ from utils.prepare_data.boxed import (
     boxes_beside,
     choose_defects,
     cut_piece,
+    native_patch,
     outline_patch,
+    plan_patch,
     plan_pieces,
 )
 from utils.prepare_data.cutting import CutOptions, fitting_tile
@@ -63,10 +65,29 @@ def test_the_outline_lies_in_its_patch_as_the_defect_does():
     patch, inner, scale = boxed_patch(image, box, 64)
     assert shape.shape == patch.shape[:2] and set(np.unique(shape)) == {0, 255}
     assert (shape > 0).sum() == pytest.approx(96 * 56 / scale**2, rel=0.01)
-    rows, columns = np.nonzero(shape > 127)
-    assert abs(columns.max() + 1 - inner[2]) < 1.5 and abs(columns.min() - (inner[0] + 20)) <= 1
-    assert abs(rows.min() - inner[1]) <= 1 and abs(rows.max() + 1 - inner[3]) < 1.5
+    left, top, right, bottom = plan_patch((600, 600), box, 64).crop
+    rows, columns = ((found[0], found[-1] + 1) for found in map(np.unique, np.nonzero(shape > 127)))
+    for found, sides, start, length in (
+        (columns, (341, 397), left, right - left),
+        (rows, (250, 346), top, bottom - top),
+    ):
+        assert found == pytest.approx([(side - start) * 128 / length for side in sides], abs=0.85)
+    assert inner == pytest.approx(
+        [(a - b) * 128 / 254 for a, b in zip((301.4, 250.7, 396.5, 345.2), (left, top) * 2, strict=True)]
+    )
     assert outline_patch((600, 600), DefectBox("spur", 3, 3, 9, 9), 64) is None
+
+
+def test_a_native_patch_shows_what_its_shrunk_patch_does_pixel_by_pixel():
+    image, box = pixels(0, 300, 260), DefectBox("spur", 100, 90, 170, 140)
+    patch, _, scale = boxed_patch(image, box, 32)
+    native = native_patch(image, box, 32)
+    left, top, right, bottom = plan_patch((300, 260), box, 32).crop
+    assert scale > 1 and np.array_equal(native, image[top:bottom, left:right])
+    small = Image.fromarray(native).resize(patch.shape[1::-1], Image.Resampling.BICUBIC)
+    inner = np.s_[4:-4, 4:-4]  # beyond its edge the patch saw more of the image
+    assert np.array_equal(np.asarray(small)[inner], patch[inner])
+    assert native_patch(image, DefectBox("spur", 70, 50, 80, 61), 32) is None  # its patch is not shrunk
 
 
 @pytest.mark.parametrize("width", [1, 3, 6])
@@ -194,3 +215,18 @@ def test_what_lies_beside_a_point_keeps_its_place(tmp_path: Path):
     assert np.array_equal(patch, image[round(-y) : round(-y) + 64, round(-x) : round(-x) + 64])
     assert np.allclose(boxes[1], (90 + x, 62 + y, 10, 8), atol=1e-3)
     assert np.allclose(boxes[2], (85 + x, 70 + y, 16, 16), atol=1e-3)  # the other point is half a window, too
+
+
+def test_what_is_shrunk_is_kept_in_native_px_too(tmp_path: Path):
+    source, out = tmp_path / "source", tmp_path / "out"
+    image = write_image(source / "a.png", 0, 300, 260)
+    write_image(source / "clean/a.png", 1, 300, 260)
+    write_text(source / "classes.txt", "spur\n")
+    lines = ("0 0.45 0.5 0.2 0.2\n", "0 0.8 0.5 0.03 0.03\n")  # 105..165, 104..156, and 9 x 8 px
+    write_text(source / "a.txt", "".join(lines))
+    main([str(source), "--out", str(out), "--holdout-share", "0", *SMALL])
+    patch, native = (load_rgb(out / f"train/{part}boxed/spur_0000.png") for part in ("", "native/"))
+    assert patch.shape[0] < native.shape[0]
+    crop = plan_patch((300, 260), DefectBox("spur", 105, 104, 165, 156), 32).crop
+    assert np.array_equal(native, load_rgb(image)[crop[1] : crop[3], crop[0] : crop[2]])
+    assert [path.name for path in (out / "train/native/boxed").iterdir()] == ["spur_0000.png"]

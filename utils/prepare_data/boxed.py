@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from utils.labels import auto_scale
-from utils.prepare_data.cutting import shrunk
+from utils.prepare_data.cutting import shrunk, taken
 from utils.prepare_data.sources import DefectBox, SourceImage, Survey
 from utils.shapes.shrinking import EIGHT, covered
 
@@ -80,31 +80,51 @@ def sized(box: DefectBox, window: int) -> DefectBox:
     return DefectBox(box.class_name, x - reach, y - reach, x + reach, y + reach)
 
 
-def boxed_patch(image: np.ndarray, box: DefectBox, window: int) -> tuple[np.ndarray, Inner, float]:
-    """A patch (h, w, 3) uint8 around a defect, the box in px of it, and the scale s (`auto_scale`); (h, w) float32, not
-    clipped, of an image (H, W) float32.
+@dataclass(frozen=True)
+class Cut:
+    """Which rectangle (left, top, right, bottom) of an image a patch shows, in whole px, perhaps beyond its edges; the
+    patch's `size` (width, height), the `box` of its defect in px of it, and the `scale` that it is shrunk by."""
 
-    The patch covers REACH * window * s native px a side and is shrunk by s. At an edge it is shifted into the image;
-    where the image is smaller, it is cut off there, and only below a window (window * s) padded by reflection.
+    crop: tuple[int, int, int, int]
+    size: tuple[int, int]
+    box: Inner
+    scale: float
+
+
+def plan_patch(size: tuple[int, int], box: DefectBox, window: int) -> Cut:
+    """The patch around a defect of an image of `size` (width, height), shrunk by s (`auto_scale`).
+
+    It covers REACH * window * s native px a side. At an edge it is shifted into the image; where the image is smaller,
+    it is cut off there, and only below a window (window * s) padded by reflection.
     """
     box = sized(box, window)
     scale = auto_scale(*box.size, window)
     starts, lengths = [], []
-    for middle, side in zip(box.center, (image.shape[1], image.shape[0]), strict=True):
-        length = min(REACH * window * scale, max(side, window * scale))
+    for middle, side in zip(box.center, size, strict=True):
+        length = round(min(REACH * window * scale, max(side, window * scale)))
+        lengths.append(length)
         start = min(max(middle - length / 2, 0), side - length) if side > length else (side - length) / 2
-        whole = scale == 1
-        starts.append(round(start) if whole else start)
-        lengths.append(round(length) if whole else length)
-    crop = (starts[0], starts[1], starts[0] + lengths[0], starts[1] + lengths[1])
-    size = round(lengths[0] / scale), round(lengths[1] / scale)
-    factors = size[0] / lengths[0], size[1] / lengths[1]
+        starts.append(round(start))
+    shrunk_size = round(lengths[0] / scale), round(lengths[1] / scale)
     left, top, right, bottom = (
-        min(max((side - starts[k % 2]) * factors[k % 2], 0), size[k % 2])
+        min(max((side - starts[k % 2]) * shrunk_size[k % 2] / lengths[k % 2], 0), shrunk_size[k % 2])
         for k, side in enumerate((box.left, box.top, box.right, box.bottom))
     )
-    inner = (left, top, right, bottom)
-    return shrunk(image, crop, size, scale), inner, scale
+    crop = (starts[0], starts[1], starts[0] + lengths[0], starts[1] + lengths[1])
+    return Cut(crop, shrunk_size, (left, top, right, bottom), scale)
+
+
+def boxed_patch(image: np.ndarray, box: DefectBox, window: int) -> tuple[np.ndarray, Inner, float]:
+    """A patch (h, w, 3) uint8 around a defect (see `plan_patch`), the box in px of it, and its scale; (h, w) float32,
+    not clipped, of an image (H, W) float32."""
+    cut = plan_patch((image.shape[1], image.shape[0]), box, window)
+    return shrunk(image, cut.crop, cut.size, cut.scale), cut.box, cut.scale
+
+
+def native_patch(image: np.ndarray, box: DefectBox, window: int) -> np.ndarray | None:
+    """What the patch of `boxed_patch` shows of an image (H, W, 3) uint8, in native px; None where that is the patch."""
+    cut = plan_patch((image.shape[1], image.shape[0]), box, window)
+    return None if cut.scale == 1 else taken(image, *cut.crop)
 
 
 def outline_patch(size: tuple[int, int], box: DefectBox, window: int) -> np.ndarray | None:

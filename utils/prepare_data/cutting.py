@@ -47,7 +47,7 @@ def cut_patch(image: np.ndarray, box: DefectBox, window: int, margin: int) -> tu
     inner = [math.floor(x - reach), math.floor(y - reach), math.ceil(x + reach), math.ceil(y + reach)]
     padded = min(inner) < 0 or inner[2] > image.shape[1] or inner[3] > image.shape[0]
     if scale == 1:
-        return _take(image, *inner), scale, padded
+        return taken(image, *inner), scale, padded
     crop = (x - reach, y - reach, x + reach, y + reach)
     return shrunk(image, crop, (side, side), scale), scale, padded
 
@@ -61,12 +61,12 @@ def shrunk(
     """
     context = math.ceil(2 * scale) + 1  # what the bicubic kernel sees beyond the crop
     left, top = math.floor(crop[0]) - context, math.floor(crop[1]) - context
-    region = _take(image, left, top, math.ceil(crop[2]) + context, math.ceil(crop[3]) + context)
+    region = taken(image, left, top, math.ceil(crop[2]) + context, math.ceil(crop[3]) + context)
     inner = (crop[0] - left, crop[1] - top, crop[2] - left, crop[3] - top)
     return np.array(Image.fromarray(region).resize(size, Image.Resampling.BICUBIC, box=inner))
 
 
-def _take(image: np.ndarray, left: int, top: int, right: int, bottom: int) -> np.ndarray:
+def taken(image: np.ndarray, left: int, top: int, right: int, bottom: int) -> np.ndarray:
     """A rectangle of (H, W, 3) that may extend beyond the edge, where the image is reflected."""
     rows = _reflect(np.arange(top, bottom), image.shape[0])
     columns = _reflect(np.arange(left, right), image.shape[1])

@@ -20,6 +20,7 @@ from utils.prepare_data.boxed import (
     boxes_beside,
     choose_defects,
     cut_piece,
+    native_patch,
     outline_patch,
     plan_pieces,
     sized,
@@ -31,7 +32,16 @@ from utils.prepare_data.groups.siblings import Siblings
 from utils.prepare_data.outlines import write_seen_shapes
 from utils.prepare_data.report import IndexRow, Prepared, contact_sheet, report_text, write_index
 from utils.prepare_data.sources import DefectBox, SourceImage, Survey, file_name
-from utils.schema.prepared import CENTERED, INDEX, OUTLINES, PATCHES, PIECES, TILES, TWINS
+from utils.schema.prepared import (
+    CENTERED,
+    INDEX,
+    OUTLINES,
+    PATCHES,
+    PIECES,
+    TILES,
+    TWINS,
+    in_native_px,
+)
 
 KIND = "prepared data set"  # in the folder's mark
 
@@ -68,15 +78,19 @@ def write_training_set(folder: Path, survey: Survey, held: set[str], cuts: Cuts,
             rows.append(_box_row(CENTERED + name, survey, image, box, scale, "train"))
             others = [other for other in image.boxes if other is not box]
             scale = _write_boxed(folder / PATCHES / name, pixels, [box, *others], survey, cut.window)
+            _save_native(folder, PATCHES + name, pixels, box, cut.window)
             clean = image.counterpart or siblings.twin(image, pixels, sized(box, cut.window))
             if clean is not None:
                 twin, _, _ = boxed_patch(last(clean.path), box, cut.window)
                 save_png(folder / TWINS / name, twin)
+                _save_native(folder, TWINS + name, last(clean.path), box, cut.window)
                 rows.append(_box_row(TWINS + name, survey, clean, box, scale, "train"))
                 borrowed += image.counterpart is None
             shape = outline_patch(image.size, box, cut.window)
-            if shape is not None:
+            if shape is not None and box.outline is not None:
                 save_png(folder / OUTLINES / name, shape)
+                drawn_shape = box.outline.drawn(*image.size).astype(np.uint8) * 255
+                _save_native(folder, OUTLINES + name, drawn_shape, box, cut.window)
                 rows.append(_box_row(OUTLINES + name, survey, image, box, scale, "train"))
             whole = sized(box, cut.window)
             rows.append(_box_row(PATCHES + name, survey, image, whole, scale, "train"))
@@ -127,6 +141,15 @@ def _write_boxed(
     ]
     path.with_suffix(".txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return scale
+
+
+def _save_native(folder: Path, file: str, pixels: np.ndarray, box: DefectBox, window: int) -> None:
+    """Write what a patch shows in px of the photograph, where it is shrunk."""
+    native = native_patch(pixels, box, window)
+    if native is not None:
+        path = folder / in_native_px(file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_png(path, native)
 
 
 def _box_row(

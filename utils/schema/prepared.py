@@ -9,3 +9,8 @@ OUTLINES = "train/outlines/"  # the shapes of the same defects
 PIECES = "train/clean/"  # pieces without defects, at the scales of the patches
 CENTERED = "train/defect/"  # patches of a window with the defect in the middle
 TILES = "train/defect_free/"
+
+
+def in_native_px(part: str) -> str:
+    """Where what PATCHES, TWINS and OUTLINES show is in px of the photograph, for those that are shrunk."""
+    return part.replace("train/", "train/native/", 1)
