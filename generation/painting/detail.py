@@ -17,10 +17,14 @@ from utils import images
 
 REACH = 1.5  # px, sigma of the neighborhood in which fine textures are compared
 PAINTED = 16.0  # gray levels of change from which on a pixel counts as painted anew
-FOLLOWED = 16.0, 48.0  # gray levels off a defect up to which it is followed, and from which it is not
 LIGHT = 3.0  # px, sigma of the neighborhood in which painting has a light or color of its own
-BESIDE = 3  # px, side of the neighborhood that is not followed where one pixel is not
+RELIT = 0.3  # of a defect's contrast, by which it may be lighter or darker than it was laid
+STRUCTURE = 1.5  # px, sigma of the smallest change of a defect's shape that counts; less is a softer edge
+FOLLOWED = 0.12, 0.24  # of a defect's contrast, off by up to which it is followed, and from which it is not,
+# times its scale: the more it was shrunk, the less of its shape was seen
+BESIDE = 5  # px, side of the neighborhood that is not followed where one pixel is not
 GROWTH = 3  # px around a training defect that are as it was laid, not as they were painted
+HALF = 0.5  # of a pixel, from which on it is of a defect
 EPSILON = 1e-3  # keeps a mean over no pixels finite
 
 
@@ -53,20 +57,30 @@ def with_detail(
             np.maximum(own[part], laid.native.weight, out=own[part])
             np.maximum(near[part], laid.support, out=near[part])
     off = shown.astype(np.float32) - result.begun
-    light = _smooth(off * own[..., None], LIGHT) / (_smooth(own, LIGHT)[..., None] + EPSILON) * own[..., None]
+    contrast = _contrast(result, own)
+    light = _smooth(off * own[..., None], LIGHT) / (_smooth(own, LIGHT)[..., None] + EPSILON)
+    light = np.clip(light, -RELIT * contrast, RELIT * contrast) * own[..., None]
     near = _smooth(ndimage.binary_dilation(near > 0, iterations=GROWTH).astype(np.float32), 1)
-    weight = images.resize_float((near * follows(off))[..., None], size)[..., 0]
+    weight = images.resize_float(
+        (near * follows(off - light, contrast * side / len(shown)))[..., None], size
+    )[..., 0]
     if images.is_gray(result.before):
         pixels = images.gray(pixels)
     return Fine(pixels + images.resize_float(light, size), weight)
 
 
-def follows(off: np.ndarray) -> np.ndarray:
-    """How far a painting has kept what it began with, from which it is `off` by (S, S, 3) gray levels: (S, S) float32,
-    1 where it has, 0 where its structure is another. A difference that is the same all around does not count."""
-    strength = ndimage.maximum_filter(_smooth(np.abs(off - _smooth(off, LIGHT)).max(axis=2), 1), BESIDE)
-    kept, lost = FOLLOWED
+def follows(off: np.ndarray, contrast: float) -> np.ndarray:
+    """How far a painting has kept the shape of a defect of some contrast that it began with, from which it is `off` by
+    (S, S, 3) gray levels: (S, S) float32, 1 where it has, 0 where it is another."""
+    strength = ndimage.maximum_filter(np.abs(_smooth(off, STRUCTURE)).max(axis=2), BESIDE)
+    kept, lost = (share * contrast + EPSILON for share in FOLLOWED)
     return np.clip((lost - strength) / (lost - kept), 0, 1).astype(np.float32)
+
+
+def _contrast(result: ContextResult, own: np.ndarray) -> float:
+    """What the training defects that are laid over a context, where they are its `own` (S, S), change: gray levels."""
+    change = np.abs(result.begun.astype(np.float32) - result.before).max(axis=2)
+    return float(np.percentile(change[own >= HALF], 75)) if (own >= HALF).any() else 0.0
 
 
 def _smooth(field: np.ndarray, sigma: float) -> np.ndarray:
