@@ -117,7 +117,9 @@ def sample_defects(
         part = np.s_[top : top + side, left : left + side]
         others = [other[part] for k, other in enumerate(masks) if other is not None and k != number]
         box = _inside(defect["box"], left, top)
-        window = PaintedWindow(before[part], after[part], mask[part], box, _request(entry, defect), margin)
+        window = PaintedWindow(
+            before[part], after[part], mask[part], box, _request(entry, defect), margin=margin
+        )
         yield JudgedDefect(
             entry["name"],
             number,

@@ -15,7 +15,8 @@ from generation.geometry import Geometry
 from generation.jobs import JobOptions
 from generation.models import count_classes, load_models, weight_paths, with_arithmetic
 from generation.outputs import Outputs
-from generation.painting.painter import Painter, PaintOptions, ProgressCallback
+from generation.painting.options import PaintOptions
+from generation.painting.painter import Painter, ProgressCallback
 from generation.quality.assessment import Assessor, load_assessor
 from generation.records import LabelRule
 from guided_diffusion.attention_mask import AttentionOptions, defect_attention

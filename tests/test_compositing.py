@@ -7,12 +7,12 @@ from generation.exemplars.laying import Laid
 from generation.painting.compositing import (
     VISIBLE,
     Beginning,
-    composite,
     defect_region,
     drawn_box,
     seen_by_mask,
     soft_mask,
 )
+from utils.images import blend
 
 SIZE = 48
 
@@ -32,8 +32,10 @@ def with_disk(image: np.ndarray, center: tuple[int, int], radius: float, change:
 def test_the_mask_is_the_defect_and_nothing_else_changes():
     before = photograph()
     after = with_disk(before, (24, 20), 7, 60)
-    alpha, region = defect_region(before, after, (14, 10, 36, 32))
-    done = composite(before, after, alpha)
+    seen = defect_region(before, after, (14, 10, 36, 32))
+    alpha, region = seen.alpha, seen.region
+    done = seen.after
+    assert np.array_equal(done, blend(before, after, alpha))
     assert (done == after).all()  # the whole defect is there
     y, x = np.mgrid[:SIZE, :SIZE]
     disk = (x - 24) ** 2 + (y - 20) ** 2 <= 49
@@ -49,8 +51,9 @@ def test_every_visible_change_lies_in_the_mask():
     after = with_disk(before, (22, 25), 8, -70).astype(int)
     after[12:40, 10:38] += np.rint(6 * rng.standard_normal((28, 28, 1))).astype(int)
     after = np.clip(after, 0, 255).astype(np.uint8)
-    alpha, region = defect_region(before, after, (10, 12, 38, 40))
-    change = np.abs(composite(before, after, alpha).astype(int) - before).max(axis=2)
+    seen = defect_region(before, after, (10, 12, 38, 40))
+    region = seen.region
+    change = np.abs(seen.after.astype(int) - before).max(axis=2)
     assert not (change >= VISIBLE)[~region.mask].any()
     y, x = np.mgrid[:SIZE, :SIZE]
     disk = (x - 22) ** 2 + (y - 25) ** 2 <= 64
@@ -64,7 +67,8 @@ def test_every_visible_change_lies_in_the_mask():
 def test_changes_outside_the_box_are_left_out():
     before = photograph()
     after = with_disk(with_disk(before, (12, 12), 5, 80), (36, 36), 5, 80)
-    alpha, region = defect_region(before, after, (5, 5, 20, 20))
+    seen = defect_region(before, after, (5, 5, 20, 20))
+    alpha, region = seen.alpha, seen.region
     assert region.box == (7, 7, 18, 18)
     assert (alpha[28:, 28:] == 0).all()
 
@@ -72,13 +76,14 @@ def test_changes_outside_the_box_are_left_out():
 def test_a_second_piece_belongs_to_the_defect():
     before = photograph()
     after = with_disk(with_disk(before, (14, 14), 5, 80), (34, 30), 4, 80)
-    _, region = defect_region(before, after, None)
+    region = defect_region(before, after, None).region
     assert region.box == (9, 9, 39, 35)
 
 
 def test_nothing_painted_is_no_region():
     before = photograph()
-    alpha, region = defect_region(before, before, (5, 5, 20, 20))
+    seen = defect_region(before, before, (5, 5, 20, 20))
+    alpha, region = seen.alpha, seen.region
     assert not alpha.any() and region.box is None and region.contrast == 0
     assert not soft_mask(
         before, with_disk(before, (10, 10), 4, 90), (60, 60, 70, 70)
@@ -122,7 +127,3 @@ def test_what_is_seen_of_a_defect_that_began_as_a_training_defect():
     alone = seen_by_mask(bar(), bar((8, 40)), requested, None, False)
     assert alone.region.box == (17, 21, 31, 27)  # the requested box, 2 px of growth and a soft edge
     assert alone.drawn is None and alone.whole is None
-
-
-def test_all_of_a_window_is_taken_without_a_mask():
-    assert np.array_equal(composite(bar(), bar((8, 40)), None), bar((8, 40)))

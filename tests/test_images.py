@@ -11,6 +11,7 @@ from PIL import Image
 from utils.errors import UserError
 from utils.images import (
     ImageCache,
+    blend,
     check_pixels,
     gray,
     grid,
@@ -238,3 +239,11 @@ def test_gray_is_what_has_equal_channels_but_for_what_jpeg_adds():
     image[3, 4, 2] = 93
     assert not is_gray(image)
     assert gray(np.array([[[10, 20, 33], [7, 7, 7]]], np.uint8)).tolist() == [[[21] * 3, [7] * 3]]
+
+
+def test_blending_by_a_weight():
+    old = np.array([[[10, 20, 30], [10, 20, 30], [10, 20, 30], [10, 20, 30]]], np.uint8)
+    new = np.array([[[110, 0, 31], [110, 0, 31], [300, -50, 31], [-9, 0, 31]]], np.float32)
+    weight = np.array([[0, 0.5, 1, 0.25]], np.float32)
+    done = [[[10, 20, 30], [60, 10, 30], [255, 0, 31], [5, 15, 30]]]  # 30.5 and 30.25 are 30, 5.25 is 5
+    assert np.array_equal(blend(old, new, weight), done)

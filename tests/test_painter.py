@@ -13,7 +13,8 @@ from generation.exemplars.laying import Laid, Start
 from generation.geometry import Geometry
 from generation.jobs import Job, item_seed, plan_jobs, turn_items
 from generation.painting.canvas import Canvas
-from generation.painting.painter import Painter, PaintOptions, Task, Work, attention_strips, separate
+from generation.painting.options import PaintOptions
+from generation.painting.painter import Painter, Task, Work, attention_strips, separate
 from generation.painting.results import ContextResult
 from generation.scoring import PaintedSample
 from guided_diffusion.ddim import Result, Sampler
@@ -318,10 +319,10 @@ def test_the_label_is_drawn_as_around_the_training_defect_that_was_laid(tmp_path
     begun = Laid(laid, np.ones((CROP, CROP), bool), 1.0, (2.0, 3.0, 11.0, 9.0))
     result = ContextResult(before, after, laid[None], None, [None], [begun], [0.0], item.context.windows)
     canvas = Canvas(tmp_path / "a.png", painter.load, True)
-    (found,) = painter.judge(item, job, canvas, result)
+    (found,) = painter.scorer.judge(item, job, canvas, result)
     assert found.region.box == (4, 4, 12, 11)
     assert found.drawn == (1, 2, 13, 10)  # the margin of 1 px around its own box, and the px
-    (other,) = painter.judge(item, job, canvas, replace(result, laid=()))
+    (other,) = painter.scorer.judge(item, job, canvas, replace(result, laid=()))
     assert other.drawn is None
 
 
@@ -345,7 +346,7 @@ def test_a_training_defect_with_a_shape_may_lie_beyond_the_requested_box(tmp_pat
         (False, (6, 6, 14, 14), (5, 5, 11, 11)),  # 3 px of soft edge
     ):
         one = replace(begun, shaped=shaped)
-        (found,) = painter.judge(
+        (found,) = painter.scorer.judge(
             item,
             job,
             canvas,
@@ -431,7 +432,7 @@ def test_the_best_of_several_candidates_is_kept(tmp_path: Path):
         found = single.results([work], own, [work.canvas.context(item.context, SIZE)] * 3)
         scores.append(
             [
-                single.judge(one, job, work.canvas, r)[0].scores["score"]
+                single.scorer.judge(one, job, work.canvas, r)[0].scores["score"]
                 for one, r in zip(own, found, strict=True)
             ]
         )

@@ -217,6 +217,13 @@ def resize_float(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.stack([np.asarray(plane) for plane in planes], axis=2)
 
 
+def blend(old: np.ndarray, new: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """`old` (h, w, 3) uint8 with `new`, of any numbers, put in by `weight` (h, w) in 0..1: (h, w, 3) uint8. Where the
+    weight is 0, pixels stay byte for byte."""
+    mixed = old + weight[..., None] * (new.astype(np.float32) - old)
+    return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+
+
 def image_size(path: str | Path) -> tuple[int, int]:
     """Width and height as `load_rgb` gives them (EXIF orientation applied), without decoding the pixels."""
     with open_image(path) as image:

@@ -192,5 +192,4 @@ def mixed(
     alpha[1:-1, 1:-1] = cutout.alpha  # nothing is pasted beyond the cutout
     left, top, right, bottom = cutout.box
     weight = warp_to_box(alpha, (left + 1, top + 1, right + 1, bottom + 1), box, side, 0)
-    made = window + weight[..., None] * (pixels - window)
-    return np.clip(np.rint(made), 0, 255).astype(np.uint8), weight
+    return images.blend(window, pixels, weight), weight

@@ -100,23 +100,17 @@ def paste_context(
     """
     before, after = painting.before, painting.after
     if tones is not None:
-        return _blend(native, tones.redrawn(native, before, after).astype(np.float32), alpha)
+        return images.blend(native, tones.redrawn(native, before, after), alpha)
     change, side = after.astype(np.float32) - before, len(native)
     if side == len(before):
-        return _blend(native, native + change, alpha)
+        return images.blend(native, native + change, alpha)
     size = side, side
     detail = native - images.resize_float(before.astype(np.float32), size)
     kept = images.resize_float(detail_kept(before, after), size)
     made = native + images.resize_float(change, size) + (kept - 1) * detail
     if painting.fine is not None:
         made += painting.fine.weight[..., None] * (painting.fine.pixels - made)
-    return _blend(native, made, alpha)
-
-
-def _blend(old: np.ndarray, new: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    weight = np.clip(alpha, 0, 1)[..., None]
-    mixed = old + weight * (new - old)
-    return np.where(weight > 0, np.clip(np.rint(mixed), 0, 255), old).astype(np.uint8)
+    return images.blend(native, made, alpha)
 
 
 def soft_windows(square: Window, windows: Sequence[Window], feather: float) -> np.ndarray:

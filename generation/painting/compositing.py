@@ -4,7 +4,7 @@ For `background: masked`. Outside the soft mask the image stays the photograph, 
 change are the same thing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -12,6 +12,7 @@ from scipy import ndimage
 from generation.exemplars.laying import Laid
 from generation.quality.checks import box_iou, wholeness
 from generation.scoring import EIGHT, SPECK, PixelBox, Region, box_of
+from utils.images import blend
 from utils.shapes.boxes import Sides
 
 SMOOTHING = 0.8  # px, of the change before thresholding, in which the noise of resynthesized texture cancels
@@ -26,11 +27,13 @@ VISIBLE = 8.0  # gray levels from which on a change counts as visible, with a re
 
 @dataclass(frozen=True)
 class Seen:
-    """What is seen of a painted window: its `region`, the soft mask `alpha` (h, w) in [0, 1] of what is put into the
-    image, None for all, the box that an annotator would draw, `drawn`, as in PaintedDefect, and how `whole` it is
-    beside the training defect that was laid there (see `wholeness`), None without one."""
+    """What is seen of a painted window: its `region`, the window (h, w, 3) uint8 `after` it was put into the image, by
+    the soft mask `alpha` (h, w) in [0, 1], None for all of it, the box that an annotator would draw, `drawn`, as in
+    PaintedDefect, and how `whole` it is beside the training defect that was laid there (see `wholeness`), None without
+    one."""
 
     region: Region
+    after: np.ndarray
     alpha: np.ndarray | None = None
     drawn: PixelBox | None = None
     whole: float | None = None
@@ -68,12 +71,12 @@ def seen_by_mask(
     with a shape, inside the edge of the training defect that painting `begun` with. `hard` as in `defect_region`."""
     support = None if begun is None else at_size(begun.laid.support, len(before))
     inside = None if begun is not None and begun.laid.shaped else box
-    alpha, region = defect_region(before, after, inside, hard, support)
+    seen = defect_region(before, after, inside, hard, support)
     if begun is None or (own := begun.own) is None:
-        return Seen(region, alpha)
-    _, known = defect_region(before, begun.pixels, inside, hard, support)
-    drawn = drawn_box(region.box, known.box, own)
-    return Seen(region, alpha, drawn, wholeness(region.mask, known.mask))
+        return seen
+    known = defect_region(before, begun.pixels, inside, hard, support).region
+    drawn = drawn_box(seen.region.box, known.box, own)
+    return replace(seen, drawn=drawn, whole=wholeness(seen.region.mask, known.mask))
 
 
 def defect_region(
@@ -82,8 +85,8 @@ def defect_region(
     box: PixelBox | None,
     hard: bool = False,
     support: np.ndarray | None = None,
-) -> tuple[np.ndarray, Region]:
-    """The soft mask (h, w) float32 in [0, 1] of the defect in a painted window, and its region after compositing.
+) -> Seen:
+    """What is seen of the defect in a painted window: its soft mask, and its region after compositing by that.
 
     `before` and `after` are (h, w, 3) uint8; `box` (left, top, right, bottom) in px of the window is where the defect
     was requested, None: anywhere; `support` (h, w) bool is where in it the defect may be. With `hard` the mask is of 0
@@ -93,11 +96,12 @@ def defect_region(
     alpha = soft_mask(before, after, box, support)
     if hard:
         alpha = (alpha >= 0.5).astype(np.float32)
-    change = np.abs(composite(before, after, alpha).astype(np.float32) - before).max(axis=2)
+    done = blend(before, after, alpha)
+    change = np.abs(done.astype(np.float32) - before).max(axis=2)
     mask = ndimage.binary_closing(np.pad(change >= VISIBLE, CLOSING), _disk(CLOSING))
     mask = mask[CLOSING:-CLOSING, CLOSING:-CLOSING]
     contrast = float(change[mask].mean()) if mask.any() else 0.0
-    return alpha, Region(mask, box_of(mask), contrast)
+    return Seen(Region(mask, box_of(mask), contrast), done, alpha)
 
 
 def drawn_box(painted: PixelBox | None, laid: PixelBox | None, own: Sides) -> PixelBox | None:
@@ -138,14 +142,6 @@ def soft_mask(
     grown = ndimage.binary_dilation(mask, _disk(GROWTH))
     soft = ndimage.gaussian_filter(grown.astype(np.float32), SOFTNESS)
     return np.where(mask, 1.0, soft).astype(np.float32)
-
-
-def composite(before: np.ndarray, after: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
-    """`before` with `after` put in by `alpha` (h, w), None for all of it: (h, w, 3) uint8."""
-    if alpha is None:
-        return after
-    mixed = before + alpha[..., None] * (after.astype(np.float32) - before)
-    return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
 
 
 def at_size(mask: np.ndarray, side: int) -> np.ndarray:

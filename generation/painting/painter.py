@@ -15,22 +15,19 @@ import torch
 from torch import Tensor
 
 from generation.exemplars.laying import Exemplars, Start
-from generation.geometry import Context, PixelBox, Window, box_in_window, native_window
+from generation.geometry import PixelBox, Window, box_in_window, native_window
 from generation.jobs import BatchItem, Job, candidates, item_seed, retry, turn_items
-from generation.painting.canvas import Canvas, PaintedContext, placed_masks, soft_windows
-from generation.painting.compositing import Beginning, Seen, annotated_box, composite, seen_by_mask
-from generation.painting.detail import with_detail
+from generation.painting.canvas import Canvas
+from generation.painting.compositing import annotated_box
+from generation.painting.options import PaintOptions
 from generation.painting.results import ContextResult, Task, attention_strips, separate
+from generation.painting.scorer import Scorer
 from generation.quality.assessment import Assessor
-from generation.quality.checks import PaintedWindow
 from generation.scoring import (
     Failure,
     PaintedDefect,
     PaintedSample,
     best_candidates,
-    outside_change,
-    painted_region,
-    score_window,
 )
 from guided_diffusion.ddim import Sampler, StepRecord
 from guided_diffusion.refinement import NonFiniteEnergy
@@ -42,33 +39,6 @@ from utils.images import ImageCache, Loader
 from utils.seeding import SampleNoise
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class PaintOptions:
-    """How results are pasted and scored; sizes in px.
-
-    `generated`: the whole context is replaced, else the window alone, with a soft edge of `feather` model px, or with
-    `masked` the defect alone, by its soft mask. `sees_surroundings`: the prior is told the boxes of the defects.
-    A window is painted `candidates` times, the best one counts; where its score is below `min_score`, once more so, at
-    most `max_rerolls` times. At most `batch_size` contexts go through the networks together. `strips`: keep the
-    attention's evolution. `label_margin`: px of a requested box around its defect.
-    """
-
-    image_size: int
-    crop_size: int
-    seed: int
-    batch_size: int
-    squash: bool
-    generated: bool
-    feather: int
-    candidates: int
-    min_score: float
-    max_rerolls: int
-    strips: bool
-    masked: bool
-    sees_surroundings: bool
-    label_margin: float = 0.0
 
 
 class ProgressCallback(Protocol):
@@ -118,7 +88,7 @@ class Work:
 class Painter:
     """The sampler with what it needs to paint images; `paint` works group by group.
 
-    `exact`: the same sampler in float32, for what overflows; None: it is so already. `exemplars`: where it starts;
+    `exact`: the same sampler in float32, for what overflows; None: it is so already. `exemplars`: where it starts.
     """
 
     sampler: Sampler
@@ -129,9 +99,11 @@ class Painter:
     exact: Callable[[], Sampler] | None = None
     exemplars: Exemplars | None = None
     load: ImageCache = field(init=False)
+    scorer: Scorer = field(init=False)
 
     def __post_init__(self) -> None:
         self.load = ImageCache(self.options.image_size if self.options.squash else None)
+        self.scorer = Scorer(self.options, self.assessor)
 
     def paint(self, group: Sequence[Job], load: Loader | None = None) -> Iterator[PaintedSample]:
         """Paint the jobs of a group together; samples come in the order of jobs, each image
@@ -177,7 +149,7 @@ class Painter:
         if not good:
             work.failure = next(result for _, result in painted if isinstance(result, Failure))
             return []
-        found = [self.judge(one, work.job, work.canvas, result) for one, result in good]
+        found = [self.scorer.judge(one, work.job, work.canvas, result) for one, result in good]
         best = best_candidates(found, together=self.options.generated)
         last = painted[-1][0].attempt
         for window, (k, place) in enumerate(zip(item.defects, best, strict=True)):
@@ -185,7 +157,9 @@ class Painter:
             work.defects[k] = chosen if chosen.accepted else replace(chosen, attempt=last)
         for place, (one, result) in enumerate(good):
             taken = [w for w, chosen in enumerate(best) if chosen == place and found[place][w].accepted]
-            self.put(one, work, result, found[place], taken)
+            if taken:
+                accepted = {w: found[place][w] for w in taken}
+                self.scorer.put(one.context, work.canvas, result, accepted, work.others(one))
         return [w for w, place in enumerate(best) if not found[place][w].accepted]
 
     # Sampling
@@ -285,113 +259,6 @@ class Painter:
                     window = 0, 0, window[2]
                 boxes.append(box_in_window(box, window, size))
         return box_masks(boxes, size).to(self.device)
-
-    # Scoring and pasting
-
-    def judge(self, item: BatchItem, job: Job, canvas: Canvas, result: ContextResult) -> list[PaintedDefect]:
-        """What was painted in each window of a context, with its scores; nothing is put into the image yet."""
-        o, context = self.options, item.context
-        left, top, side = square = canvas.square(context)
-        native = canvas.region(*square)
-        alpha = self.alpha(context, square, range(len(result.crops)))
-        painted = self.native(context, canvas, result, result.after, alpha)
-        begun = None
-        if o.masked and result.laid:
-            begun = self.native(context, canvas, result, result.begun, alpha)
-        outside = outside_change(result.before, result.after, context, o.crop_size)
-        found = []
-        for k, (x, y) in enumerate(context.windows):
-            window = native_window(context, (x, y), o.crop_size)
-            row, column = window[1] - top, window[0] - left
-            part = np.s_[row : row + window[2], column : column + window[2]]
-            model = np.s_[y : y + o.crop_size, x : x + o.crop_size]
-            wanted = job.defects[item.defects[k]]
-            box = None if wanted.box is None else box_in_window(wanted.box, window, window[2])
-            if o.masked:
-                beginning = None if begun is None else Beginning(begun[part], result.laid[k], o.label_margin)
-                seen = seen_by_mask(native[part], painted[part], box, beginning, canvas.tones is not None)
-            else:
-                attention = None if result.attention is None else result.attention[k]
-                center = (wanted.center[0] + 0.5 - window[0], wanted.center[1] + 0.5 - window[1])
-                seen = Seen(painted_region(native[part], painted[part], attention, center))
-            scores = score_window(
-                seen.region, (result.before[model], result.after[model]), result.crops[k], outside
-            )
-            if self.assessor is not None:
-                after = composite(native[part], painted[part], seen.alpha)
-                region, off = seen.region, result.misfits[k] if result.misfits else None
-                shown = PaintedWindow(
-                    native[part],
-                    after,
-                    region.mask,
-                    region.box,
-                    box,
-                    o.label_margin,
-                    off,
-                    seen.drawn,
-                    seen.whole,
-                )
-                scores |= self.assessor.scores(shown, wanted.annotation.class_name)
-            found.append(
-                PaintedDefect(
-                    window,
-                    context.scale,
-                    seen.region,
-                    scores,
-                    accepted=o.min_score == 0 or scores["score"] >= o.min_score,
-                    attempt=item.attempt,
-                    crop=result.crops[k],
-                    strip=result.strips[k],
-                    alpha=seen.alpha,
-                    drawn=seen.drawn,
-                )
-            )
-        return found
-
-    def put(
-        self,
-        item: BatchItem,
-        work: Work,
-        result: ContextResult,
-        found: Sequence[PaintedDefect],
-        good: Sequence[int],
-    ) -> None:
-        """Put the windows `good` of a painted context into the image."""
-        if good:
-            canvas = work.canvas
-            square = canvas.square(item.context)
-            if self.options.masked:
-                masks = [(found[k].window, mask) for k in good if (mask := found[k].alpha) is not None]
-                alpha = placed_masks(square, masks)
-            else:
-                alpha = self.alpha(item.context, square, good, work.others(item))
-            canvas.put(item.context, self.native(item.context, canvas, result, result.after, alpha))
-
-    def native(
-        self, context: Context, canvas: Canvas, result: ContextResult, shown: np.ndarray, alpha: np.ndarray
-    ) -> np.ndarray:
-        """A context's square, native, with what is `shown` (S, S, 3) uint8 at model size put in by `alpha`."""
-        windows = [native_window(context, corner, self.options.crop_size) for corner in context.windows]
-        square = canvas.square(context)
-        fine = with_detail(result, shown, canvas.region(*square), square, windows)
-        return canvas.painted(context, PaintedContext(result.before, shown, fine), alpha)
-
-    def alpha(
-        self, context: Context, square: Window, accepted: Sequence[int], others: Sequence[Window] = ()
-    ) -> np.ndarray:
-        """How much of a painted context is taken, in px of its `square`: (side, side) in [0, 1], all of it, or the
-        windows, with a soft edge unless they are to be masked. Windows that are not among the `accepted` ones are left
-        out either way, and so is what of the windows `others`, painted before, lies outside them.
-        """
-        o = self.options
-        windows = [native_window(context, corner, o.crop_size) for corner in context.windows]
-        rejected = [k for k in range(len(windows)) if k not in accepted]
-        feather = 0 if o.masked else o.feather * context.scale
-        taken = soft_windows(square, [windows[k] for k in accepted], feather)
-        if not o.generated:
-            return taken
-        left_out = soft_windows(square, [windows[k] for k in rejected], feather)
-        return 1 - np.maximum(left_out, soft_windows(square, others, feather) * (1 - taken))
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -5,7 +5,7 @@ bottom) in px of the window, right and bottom exclusive.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 from scipy import ndimage
@@ -47,6 +47,7 @@ class PaintedWindow:
     mask: np.ndarray
     box: PixelBox | None
     wanted: PixelBox | None
+    _: KW_ONLY
     margin: float = 0.0
     misfit: float | None = None
     drawn: PixelBox | None = None
