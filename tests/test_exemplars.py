@@ -335,11 +335,8 @@ def test_a_native_cutout_of_another_shape_does_not_count(folder: Folder):
     assert shrunk_gap(folder, (119, 116, 126, 140)).native is None  # a third of the gap
 
 
-def test_a_patch_as_large_as_in_its_photograph_is_native(folder: Folder):
-    assert shrunk_gap(folder, None).native is None  # shrunk, and by an earlier version
-    folder.add("other", 0, square(striped(), (59, 58, 69, 70), 0), striped(), (54, 53, 74, 75))
-    shrunk, other = folder.read().of_class[0]
-    assert shrunk.native is None and other.native is other.cutout
+def test_a_patch_as_large_as_in_its_photograph_has_no_other(folder: Folder):
+    assert shrunk_gap(folder, None).native is None
 
 
 @pytest.mark.parametrize(

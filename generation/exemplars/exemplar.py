@@ -19,7 +19,7 @@ class Exemplar:
 
     `hidden`: the patch is not clean, so that what is inside the box does not count. `shaped`: the cutout is the
     defect's shape, not its box. `number` is the defect's, `group` that of its photograph. `native` is the cutout in px
-    of its photograph, None where the patch was shrunk and that is not known.
+    of its photograph, where the patch was shrunk, else None.
     """
 
     number: int

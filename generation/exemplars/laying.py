@@ -52,7 +52,7 @@ class Laid:
     defect is known.
 
     `shaped`: its own pixels alone were laid, not its box with the ground around it. `native`: the same defect in px of
-    its photograph, where that is known.
+    its photograph, where it was shrunk.
     """
 
     pixels: np.ndarray

@@ -80,7 +80,7 @@ def _read_exemplar(folder: Path, query: Query, file: str, margin: float) -> Exem
         cutout,
         not surround.is_clean,
         surround.is_clean or boxed.shape is not None,
-        cutout if surround.scale == 1 else _if_alike(native, cutout),
+        None if native is None else _if_alike(native.cutout(), cutout),
     )
 
 
@@ -102,16 +102,13 @@ def _read_native(folder: Path, file: str, boxed: Boxed) -> Boxed | None:
     return Boxed(pixels, box, inner, None if boxed.twin is None else images.load_rgb(twin), shape)
 
 
-def _if_alike(native: Boxed | None, cutout: Cutout) -> Cutout | None:
-    """The native cutout, if it is of about the same area as that of the shrunk patch."""
-    if native is None:
-        return None
-    found = native.cutout()
+def _if_alike(native: Cutout, cutout: Cutout) -> Cutout | None:
+    """A native cutout, if it is of about the same area as that of the shrunk patch."""
     areas = [
         (one.alpha >= HALF).sum() / ((one.box[2] - one.box[0]) * (one.box[3] - one.box[1]))
-        for one in (found, cutout)
+        for one in (native, cutout)
     ]
-    return found if min(areas) >= ALIKE * max(areas) else None
+    return native if min(areas) >= ALIKE * max(areas) else None
 
 
 def _read_shape(path: Path, size: tuple[int, int]) -> np.ndarray | None:
