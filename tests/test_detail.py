@@ -91,6 +91,10 @@ def test_defects_that_were_not_shrunk_need_no_detail():
     made = result(native=False)
     assert with_detail(made, made.after, native_square(), SQUARE, WINDOWS) is None
     assert with_detail(replace(made, laid=(), corners=()), made.after, native_square(), SQUARE, []) is None
+    made = result()
+    assert (
+        with_detail(made, made.after, made.before, (100, 50, SIDE), [(120, 62, CROP)]) is None
+    )  # at scale 1
 
 
 def test_a_gray_context_stays_gray():
