@@ -186,7 +186,7 @@ def _pasted(place: Place, fit: Fit) -> Laid:
 
 
 def _magnified(box: Sides, place: Sides, scale: float) -> float:
-    """By how much a native box is magnified to fill a place of `scale` native px a px, along the axis where it is more."""
+    """By how much a native box is magnified to fill a place, `scale` native px a px, along the axis of the most."""
     return max(scale * (place[k + 2] - place[k]) / (box[k + 2] - box[k]) for k in (0, 1))
 
 
