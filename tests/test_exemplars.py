@@ -331,11 +331,11 @@ def test_a_defect_that_was_shrunk_is_known_in_native_px_too(folder: Folder):
     assert one.turned(1, False).native.box == (8, 8, 52, 48)
 
 
-def test_a_defect_that_is_much_magnified_is_not_laid_in_native_px(folder: Folder):
-    shrunk_gap(folder, (119, 116, 138, 140))
-    known = folder.read()
-    for side, has in ((20, True), (24, True), (26, False)):  # 40 native px are 20 of the window at scale 2
-        place = Place(window(), (32 - side / 2, 21, 32 + side / 2, 43), 2.0, 0)
+def test_a_defect_with_fewer_px_than_the_place_has_is_not_laid_in_native_px(folder: Folder):
+    shrunk_gap(folder, (119, 116, 138, 140))  # 40 x 44 px
+    known, large = folder.read(), np.repeat(np.repeat(window(), 2, axis=0), 2, axis=1)
+    for width, has in ((20, True), (38, True), (42, False)):
+        place = Place(large, (64 - width / 2, 44, 64 + width / 2, 84), 2.0, 0)
         assert (known.laid_over(place, 0).native is not None) == has
 
 

@@ -26,9 +26,6 @@ from utils.shapes.boxes import Sides
 KEPT = 256  # places whose ranking is remembered
 WELL = 0.5  # fit with which nothing is wrong
 PRESENT = 0.5  # how much of it is pasted where a defect counts as present
-MAGNIFIED = (
-    1.25  # times larger that a defect may get, up to which its native pixels are sharper than painted ones
-)
 EDGE = 2.0  # px around it that may be painted anew with it
 
 
@@ -180,14 +177,14 @@ def _pasted(place: Place, fit: Fit) -> Laid:
     pixels, weight = mixed(window, one.cutout, moved, light)
     support = ndimage.distance_transform_edt(weight < PRESENT) <= EDGE
     native = None
-    if one.native is not None and _magnified(one.native.box, moved, place.scale) <= MAGNIFIED:
+    if one.native is not None and _is_finer(one.native.box, moved):
         native = NativeDefect(one.native, moved, light, weight)
     return Laid(pixels, support, fit.value, moved, one.shaped, native)
 
 
-def _magnified(box: Sides, place: Sides, scale: float) -> float:
-    """By how much a native box is magnified to fill a place, `scale` native px a px, along the axis of the most."""
-    return max(scale * (place[k + 2] - place[k]) / (box[k + 2] - box[k]) for k in (0, 1))
+def _is_finer(native: Sides, place: Sides) -> bool:
+    """Whether a training defect has more native px along both axes than the model has at its place."""
+    return all(native[k + 2] - native[k] > place[k + 2] - place[k] for k in (0, 1))
 
 
 def mixed(
