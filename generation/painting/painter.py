@@ -22,6 +22,7 @@ from generation.painting.compositing import annotated_box
 from generation.painting.options import PaintOptions
 from generation.painting.results import ContextResult, Task, attention_strips, separate
 from generation.painting.scorer import Scorer
+from generation.painting.touching import contacts_of_classes
 from generation.quality.assessment import Assessor
 from generation.scoring import (
     Failure,
@@ -103,7 +104,8 @@ class Painter:
 
     def __post_init__(self) -> None:
         self.load = ImageCache(self.options.image_size if self.options.squash else None)
-        self.scorer = Scorer(self.options, self.assessor)
+        touching = contacts_of_classes(self.exemplars) if self.exemplars and self.assessor else {}
+        self.scorer = Scorer(self.options, self.assessor, touching)
 
     def paint(self, group: Sequence[Job], load: Loader | None = None) -> Iterator[PaintedSample]:
         """Paint the jobs of a group together; samples come in the order of jobs, each image

@@ -1,7 +1,7 @@
 """What is seen of painted contexts, its scores, and the way into the image."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from generation.painting.options import PaintOptions
 from generation.painting.results import ContextResult
 from generation.quality.assessment import Assessor
 from generation.quality.checks import PaintedWindow
+from generation.quality.contacts import contacts
 from generation.scoring import PaintedDefect, outside_change, painted_region, score_window
 
 
@@ -38,10 +39,14 @@ class _Part:
 
 @dataclass(frozen=True)
 class Scorer:
-    """Scores what was painted, by a judge too if there is one, and puts into the image what is to stay."""
+    """Scores what was painted, by a judge too if there is one, and puts into the image what is to stay.
+
+    `contacts`: class id -> how often a defect of it touches what looks like it, for the classes where that is known.
+    """
 
     options: PaintOptions
     assessor: Assessor | None = None
+    contacts: Mapping[int, int] = field(default_factory=dict)
 
     def judge(self, item: BatchItem, job: Job, canvas: Canvas, result: ContextResult) -> list[PaintedDefect]:
         """What was painted in each window of a context, with its scores; nothing is put into the image yet."""
@@ -100,16 +105,18 @@ class Scorer:
         self, assessor: Assessor, part: _Part, seen: Seen, result: ContextResult
     ) -> dict[str, float]:
         """The scores of a window by the judge and the checks."""
+        usual, mask = self.contacts.get(part.wanted.annotation.class_id), seen.region.mask
         shown = PaintedWindow(
             part.before,
             seen.after,
-            seen.region.mask,
+            mask,
             seen.region.box,
             part.box,
             margin=self.options.label_margin,
             misfit=result.misfits[part.k] if result.misfits else None,
             drawn=seen.drawn,
             whole=seen.whole,
+            contacts=None if usual is None else abs(contacts(part.before, seen.after, mask) - usual),
         )
         return assessor.scores(shown, part.wanted.annotation.class_name)
 

@@ -31,6 +31,7 @@ RAMPS = {
     "spill": (0.5, 0.02),
     "domain": (2.0, 1.2),  # 1 in 20 windows of the training images exceeds 1
     "misfit": (0.5, 0.0),  # likeness; 3 in 4 training defects have none at the places of others
+    "contacts": (1.0, 0.0),
     "whole": (0.6, 0.95),  # of two equal pieces, where one was laid, the larger one is half
 }
 
@@ -40,7 +41,9 @@ class PaintedWindow:
     """A window before and after painting, the defect's mask, its box, and the box that was requested (None: only a
     center was) with `margin` px around the defect; `box` None: nothing was painted. `misfit`: how badly the training
     defect fits there that it was painted from, None without one; `drawn`: the box that its annotator would draw, None
-    where that is not known; `whole`: how much of it is in one piece, see `wholeness`, None where no one was laid."""
+    where that is not known; `whole`: how much of it is in one piece, see `wholeness`, None where no one was laid;
+    `contacts`: by how many it touches more or less of what looks like it than the training defects of its class, None
+    where these do not agree."""
 
     before: np.ndarray
     after: np.ndarray
@@ -52,6 +55,7 @@ class PaintedWindow:
     misfit: float | None = None
     drawn: PixelBox | None = None
     whole: float | None = None
+    contacts: int | None = None
 
     @property
     def change(self) -> np.ndarray:
@@ -69,7 +73,9 @@ def quality_checks(painted: PaintedWindow) -> dict[str, float]:
     where a gray image was painted, in gray levels; 0 for color images. spill: pixels changed beyond the mask's soft
     edge, as a ratio to the mask's. misfit: how much less like its own the place is for the training defect that was
     laid there than is usual among training defects, in likeness (1: the same), with what another ground under it and
-    its stretch cost; absent where none was. whole: see `wholeness`; absent where no training defect was laid.
+    its stretch cost; absent where none was. whole: see `wholeness`; absent where no training defect was laid. contacts:
+    by how many stretches of its rim it touches more or less of what looks like it than the training defects of its
+    class; absent where these do not agree.
     """
     change, mask = painted.change, painted.mask
     box, wanted = painted.drawn or painted.box, painted.wanted
@@ -80,8 +86,8 @@ def quality_checks(painted: PaintedWindow) -> dict[str, float]:
         "tint": tint(painted.before, painted.after, mask),
         "spill": float((change > 0)[~grown(mask, SOFT_EDGE)].sum() / max(mask.sum(), 1)),
     }
-    known = {"misfit": painted.misfit, "whole": painted.whole}
-    return checks | {name: value for name, value in known.items() if value is not None}
+    known = {"misfit": painted.misfit, "whole": painted.whole, "contacts": painted.contacts}
+    return checks | {name: float(value) for name, value in known.items() if value is not None}
 
 
 def score_factor(checks: Mapping[str, float]) -> float:

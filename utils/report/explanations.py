@@ -66,6 +66,12 @@ NUMBERS = {
         "share of the largest piece, as a ratio to that of the training defect that was laid there: full score from "
         "0.95, none up to 0.6",
     ),
+    "contacts": Explanation(
+        "contacts",
+        "",
+        "by how many places where it touches what looks like it the defect is off the training defects of its class: "
+        "full score at 0, none from 1",
+    ),
     "agreement": Explanation("agreement", "", "0 to 1: how alike the change and what the prior wanted are"),
     "contrast": Explanation("contrast", " gray levels", "mean change inside the mask"),
     "outside": Explanation("outside", " gray levels", "mean change that the model made off the windows"),
