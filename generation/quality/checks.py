@@ -101,7 +101,7 @@ def score_factor(checks: Mapping[str, float]) -> float:
 
 def _ramp(value: float, nothing: float, everything: float) -> float:
     """0 at `nothing`, 1 at `everything`, linear between them."""
-    return float(np.clip((value - nothing) / (everything - nothing), 0, 1))
+    return float(np.clip((value - nothing) / (everything - nothing), 0, 1)) + 0.0  # never -0.0
 
 
 def coverage(change: np.ndarray, mask: np.ndarray) -> float:
