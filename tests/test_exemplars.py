@@ -46,7 +46,7 @@ class Folder:
 
     def __init__(self, root: Path):
         self.root, self.rows = root, []
-        for name in ("boxed", "twins", "native/boxed", "native/twins"):
+        for name in ("boxed", "twins", "outlines", "native/boxed", "native/twins", "native/outlines"):
             (root / "train" / name).mkdir(parents=True)
 
     def add(
@@ -250,7 +250,6 @@ def test_without_a_twin_an_outline_tells_the_shape(folder: Folder):
     folder.add("gap", 0, square(clean, (59, 58, 69, 70), 7), None, (54, 53, 74, 75))
     shape = np.zeros((128, 128), np.uint8)
     shape[58:70, 59:69] = 255
-    (folder.root / "train/outlines").mkdir()
     before = training_defects_sha256(folder.root)
     save_png(folder.root / "train/outlines/gap.png", shape)
     assert training_defects_sha256(folder.root) != before
@@ -337,6 +336,32 @@ def test_a_defect_with_fewer_px_than_the_place_has_is_not_laid_in_native_px(fold
     for width, has in ((20, True), (38, True), (42, False)):
         place = Place(large, (64 - width / 2, 44, 64 + width / 2, 84), 2.0, 0)
         assert (known.laid_over(place, 0).native is not None) == has
+
+
+def test_a_native_outline_is_used_unless_the_shrunk_one_was_corrected(folder: Folder):
+    def read() -> tuple[Exemplar, int]:
+        (one,) = folder.read().of_class[0]
+        assert one.native is not None
+        return one, int((one.native.alpha >= 0.5).sum())
+
+    plain = np.full((128, 128, 3), 100, np.uint8)
+    folder.add("mark", 0, square(plain, (54, 60, 74, 68), 60), None, (52, 58, 76, 70), scale=2.0)
+    large = np.full((256, 256, 3), 100, np.uint8)
+    save_png(folder.root / "train/native/boxed/mark.png", square(large, (108, 120, 148, 136), 60))
+    black = np.zeros((128, 128, 3), np.uint8)
+    outline = folder.root / "train/outlines/mark.png"
+    save_png(outline, square(black, (54, 60, 74, 68), 255))
+    save_png(
+        folder.root / "train/native/outlines/mark.png",
+        square(np.zeros_like(large), (108, 121, 148, 135), 255),
+    )
+    _, fine = read()  # 40 x 14 px, and the 2 px beside them that are pasted with it
+    save_png(outline, square(black, (54, 60, 64, 68), 255))  # corrected to the left half: 20 x 16 px
+    _, corrected = read()
+    assert (fine, corrected) == pytest.approx((44 * 18, 24 * 20), abs=24)
+    outline.unlink()
+    known, _ = read()
+    assert not known.shaped  # the box it is, as if there had been no outline
 
 
 def test_a_native_cutout_of_another_shape_does_not_count(folder: Folder):

@@ -1,14 +1,17 @@
 """The training defects of a folder that `utils.prepare_data` wrote, cut out of their patches."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 from generation.exemplars.cutout import Cutout, cut_out, of_defect, outlined
 from generation.exemplars.exemplar import Exemplar, without_margin
 from generation.exemplars.laying import Exemplars
+from generation.scoring import EIGHT
 from generation.training_defects import Query, allowed_turns, read_patches
 from utils import images
 from utils.schema.prepared import OUTLINES, PATCHES, TWINS, in_native_px
@@ -16,7 +19,7 @@ from utils.shapes.boxes import Sides
 
 MOST_SHAPED = 2 / 3  # of a class's defects
 HALF = 0.5  # of a pixel, from which on it is of a shape
-ALIKE = 0.7  # ratio of two areas of one defect, at least
+ALIKE = 0.7  # of a defect that is the same in two sizes, at least
 
 
 def read_exemplars(
@@ -96,10 +99,22 @@ def _read_native(folder: Path, file: str, boxed: Boxed) -> Boxed | None:
         (left * across, top * down, right * across, bottom * down)
         for left, top, right, bottom in (boxed.box, boxed.inner)
     )
-    shape = _read_shape(outline, size)
-    if shape is None and boxed.shape is not None:  # it was seen in the shrunk patch
-        shape = images.resize_float(boxed.shape[..., None], size)[..., 0] >= HALF
+    shape = None
+    if boxed.shape is not None:
+        known = images.resize_float(boxed.shape[..., None], size)[..., 0] >= HALF
+        finer = _read_shape(outline, size)  # none where the shape was seen in the shrunk patch
+        shape = finer if finer is not None and _close(finer, known, math.ceil(max(across, down))) else known
     return Boxed(pixels, box, inner, None if boxed.twin is None else images.load_rgb(twin), shape)
+
+
+def _close(one: np.ndarray, other: np.ndarray, reach: int) -> bool:
+    """Whether nearly all of each of two shapes (h, w) bool is within `reach` px of the other: one of them may have been
+    corrected by hand."""
+    far = [
+        (a & ~ndimage.binary_dilation(b, EIGHT, iterations=reach)).sum()
+        for a, b in ((one, other), (other, one))
+    ]
+    return max(far) <= (1 - ALIKE) * min(one.sum(), other.sum())
 
 
 def _if_alike(native: Cutout, cutout: Cutout) -> Cutout | None:
