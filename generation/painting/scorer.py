@@ -141,9 +141,11 @@ class Scorer:
         self, context: Context, canvas: Canvas, result: ContextResult, shown: np.ndarray, alpha: np.ndarray
     ) -> np.ndarray:
         """A context's square, native, with what is `shown` (S, S, 3) uint8 at model size put in by `alpha`."""
-        windows = [native_window(context, corner, self.options.crop_size) for corner in context.windows]
-        square = canvas.square(context)
-        fine = with_detail(result, shown, canvas.region(*square), square, windows)
+        fine = None
+        if canvas.tones is None:  # tones have edges of their own
+            windows = [native_window(context, corner, self.options.crop_size) for corner in context.windows]
+            square = canvas.square(context)
+            fine = with_detail(result, shown, canvas.region(*square), square, windows)
         return canvas.painted(context, PaintedContext(result.before, shown, fine), alpha)
 
     def alpha(
