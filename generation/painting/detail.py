@@ -42,7 +42,7 @@ def with_detail(
 ) -> Fine | None:
     """The training defects that a context began with in its native `square`, `native` (side, side, 3) uint8, where
     `shown` (S, S, 3) uint8, as it was painted, still follows them; as light and as colored as they were painted.
-    `windows` are its windows in px of the image. None where the model saw all of it, or no defect is known in native px.
+    `windows` are its windows in px of the image. None where the model saw all of it, or no defect is native.
     """
     if len(native) == len(shown) or all(laid.native is None for laid in result.laid):
         return None
